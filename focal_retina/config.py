@@ -1,0 +1,56 @@
+"""The configuration keys that Detectron2 lacks.
+
+Detectron2's own keys (``MODEL.RETINANET.*``, ``MODEL.ANCHOR_GENERATOR.*``, ``MODEL.FPN.*``,
+``SOLVER.*``, ``INPUT.*``) are reused with their meaning. The defaults below reproduce Detectron2's
+RetinaNet; the base configs of the ``paper`` and ``detectron1`` profiles change them.
+"""
+
+from detectron2.config import CfgNode
+
+
+def focal_retina_defaults() -> CfgNode:
+    """Return the ``MODEL.FOCAL_RETINA`` node with its default values."""
+    node = CfgNode()
+
+    # Implementation of loss, labelling and post-processing: "reference" (the readable formulas),
+    # "torch", "triton", or "auto" (triton on CUDA where it is installed, else torch).
+    node.BACKEND = "auto"
+
+    # The feature that P6 is computed from: "c5" (the paper) or "p5" (torchvision, mmdetection).
+    node.P6_FROM = "c5"
+
+    # OctaveAnchorGenerator: scales 2^(k/n), k < n, of each size in MODEL.ANCHOR_GENERATOR.SIZES.
+    node.SCALES_PER_OCTAVE = 3
+    # OctaveAnchorGenerator: round the sides of each level's stride-sized anchor to whole pixels
+    # before scaling, as the authors' code does.
+    node.ROUND_ANCHORS = False
+
+    # Anchors made foreground because they are an object's best, below the foreground threshold:
+    # "none" (the paper does not mention any), "detectron1" (only anchors that are not background)
+    # or "detectron2" (at any IoU above 0).
+    node.LOW_QUALITY_MATCHES = "detectron2"
+
+    # Divisor of both losses: foreground anchors of each "image" (the paper), of the "gpu", of
+    # "all_gpus", or "ema" (running mean of the GPU's count, kept in the checkpoint).
+    node.NORMALIZER = "ema"
+    # Added to the foreground count for every image ("gpu" and "all_gpus"); the authors' code has 1.
+    node.NORMALIZER_OFFSET = 0
+    # "ema" only: start value, in anchors, and momentum.
+    node.NORMALIZER_START = 100.0
+    node.NORMALIZER_MOMENTUM = 0.9
+
+    # Score threshold at test on the coarsest level; None means MODEL.RETINANET.SCORE_THRESH_TEST.
+    node.SCORE_THRESH_TEST_LAST_LEVEL = None
+
+    # Images are padded to a multiple of this many pixels; 0 means the backbone's own (32 for FPN).
+    node.SIZE_DIVISIBILITY = 0
+    return node
+
+
+def add_focal_retina_config(cfg: CfgNode) -> None:
+    """Add the keys of focal_retina, with their defaults, to a Detectron2 config in place."""
+    cfg.MODEL.FOCAL_RETINA = focal_retina_defaults()
+
+    # Datasets to register at start: [name, COCO json, image folder] or
+    # [name, "voc", VOC folder, split]; no Python needed.
+    cfg.DATASETS.REGISTER = []

@@ -1,0 +1,1 @@
+"""Pure tensor operations: the readable reference of each formula and its fast versions."""
