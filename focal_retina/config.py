@@ -47,6 +47,14 @@ def focal_retina_defaults() -> CfgNode:
     return node
 
 
+def focal_retina_node(cfg: CfgNode) -> CfgNode:
+    """Return ``cfg.MODEL.FOCAL_RETINA``, or its defaults where the config was made without it.
+
+    Thus a config and a script of Detectron2's own need no more than ``import focal_retina``.
+    """
+    return cfg.MODEL.get("FOCAL_RETINA") or focal_retina_defaults()
+
+
 def add_focal_retina_config(cfg: CfgNode) -> None:
     """Add the keys of focal_retina, with their defaults, to a Detectron2 config in place."""
     cfg.MODEL.FOCAL_RETINA = focal_retina_defaults()

@@ -1,0 +1,29 @@
+"""The RetinaNet of "Focal Loss for Dense Object Detection" as a Detectron2 plug-in.
+
+Importing this package registers its parts into Detectron2:
+
+    META_ARCH_REGISTRY          FocalRetinaNet
+    RPN_HEAD_REGISTRY           FocalRetinaHead
+    ANCHOR_GENERATOR_REGISTRY   OctaveAnchorGenerator
+    BACKBONE_REGISTRY           build_focal_retina_resnet_fpn_backbone
+"""
+
+from focal_retina._detectron2 import require_detectron2
+
+require_detectron2()
+
+from focal_retina.config import add_focal_retina_config  # noqa: E402
+from focal_retina.modeling.anchors import OctaveAnchorGenerator  # noqa: E402
+from focal_retina.modeling.backbones import build_focal_retina_resnet_fpn_backbone  # noqa: E402
+from focal_retina.modeling.head import FocalRetinaHead  # noqa: E402
+from focal_retina.modeling.retinanet import FocalRetinaNet  # noqa: E402
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FocalRetinaHead",
+    "FocalRetinaNet",
+    "OctaveAnchorGenerator",
+    "add_focal_retina_config",
+    "build_focal_retina_resnet_fpn_backbone",
+]

@@ -1,0 +1,109 @@
+"""Anchors: base sizes times scales per octave times aspect ratios (paper Sec. 4)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.anchor_generator import (
+    ANCHOR_GENERATOR_REGISTRY,
+    BufferList,
+    DefaultAnchorGenerator,
+    _broadcast_params,
+)
+
+from focal_retina.config import focal_retina_node
+from focal_retina.registry import register
+
+
+@register(ANCHOR_GENERATOR_REGISTRY)
+class OctaveAnchorGenerator(DefaultAnchorGenerator):
+    """Anchors of ``scales_per_octave`` sizes ``size * 2^(k/n)``, ``k < n``, and several ratios.
+
+    Returns for a list of features one ``Boxes`` per level, in the order (y, x, size, ratio), as
+    Detectron2's ``DefaultAnchorGenerator`` does. Levels may have different numbers of anchors;
+    ``FocalRetinaHead``, whose weights are shared over levels, refuses those.
+
+    Args:
+        base_sizes: the smallest size of each octave, square root of the area in pixels;
+            ``list[float]`` for every level or ``list[list[float]]``, one list per level.
+        scales_per_octave: n >= 1.
+        aspect_ratios: height / width > 0; the same two forms as ``base_sizes``.
+        strides: stride of each level in pixels.
+        offset: centre of the first anchor in units of the stride, in [0, 1).
+        round_sides: round the sides of the anchor of stride size to whole pixels before scaling,
+            as the authors' code (Detectron) does. Its inclusive pixel coordinates and "+1" widths
+            are the same boxes as these once ``offset`` is 0.5.
+    """
+
+    # Tells ops.lattice that anchors are cell anchors shifted by whole strides.
+    is_regular_lattice = True
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        base_sizes: Sequence,
+        scales_per_octave: int = 3,
+        aspect_ratios: Sequence = (0.5, 1.0, 2.0),
+        strides: Sequence[int],
+        offset: float = 0.0,
+        round_sides: bool = False,
+    ):
+        if not isinstance(scales_per_octave, int) or scales_per_octave < 1:
+            raise ValueError(
+                f"scales_per_octave (MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE) is {scales_per_octave!r}"
+                "; give a whole number of at least 1"
+            )
+        sizes = _per_level(base_sizes, strides, "base_sizes (MODEL.ANCHOR_GENERATOR.SIZES)")
+        ratios = _per_level(
+            aspect_ratios, strides, "aspect_ratios (MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS)"
+        )
+        steps = [2 ** (k / scales_per_octave) for k in range(scales_per_octave)]
+        sizes = [[size * step for size in level for step in steps] for level in sizes]
+        super().__init__(sizes=sizes, aspect_ratios=ratios, strides=list(strides), offset=offset)
+        if round_sides:
+            levels = zip(sizes, ratios, strides, strict=True)
+            self.cell_anchors = BufferList([_rounded_cell_anchors(*level) for level in levels])
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: list[ShapeSpec]):
+        node = focal_retina_node(cfg)
+        return {
+            "base_sizes": cfg.MODEL.ANCHOR_GENERATOR.SIZES,
+            "scales_per_octave": node.SCALES_PER_OCTAVE,
+            "aspect_ratios": cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS,
+            "strides": [shape.stride for shape in input_shape],
+            "offset": cfg.MODEL.ANCHOR_GENERATOR.OFFSET,
+            "round_sides": node.ROUND_ANCHORS,
+        }
+
+
+def _per_level(values: Sequence, strides: Sequence[int], name: str) -> list[list[float]]:
+    """Broadcast one list to every level and check that all its numbers are above zero."""
+    lists = [v if isinstance(v, Sequence) else [v] for v in values]
+    nested = any(isinstance(v, Sequence) for v in values)
+    if not lists or (nested and len(lists) not in (1, len(strides))):
+        raise ValueError(
+            f"{name} has {len(lists)} entries for {len(strides)} levels; "
+            "give one list for all levels or one list per level"
+        )
+    numbers = [v for level in lists for v in level]
+    if not numbers or not all(isinstance(v, int | float) and v > 0 for v in numbers):
+        raise ValueError(f"{name} is {values!r}; give numbers above 0")
+    return [list(level) for level in _broadcast_params(values, len(strides), name)]
+
+
+def _rounded_cell_anchors(
+    sizes: Sequence[float], ratios: Sequence[float], stride: int
+) -> torch.Tensor:
+    """Return cell anchors (A, 4), xyxy around 0, whose stride-sized sides are whole pixels."""
+    sides = []
+    for size in sizes:
+        for ratio in ratios:
+            width = round(math.sqrt(stride * stride / ratio))
+            height = round(width * ratio)
+            sides.append((width * size / stride, height * size / stride))
+    half = torch.tensor(sides, dtype=torch.float32) / 2
+    return torch.cat([-half, half], dim=1)

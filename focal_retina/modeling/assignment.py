@@ -1,0 +1,109 @@
+"""Anchors and objects -> labels (paper Sec. 4, "Anchors")."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from detectron2.config import configurable
+from detectron2.structures import Instances
+from torch import Tensor
+
+from focal_retina.config import focal_retina_node
+from focal_retina.ops.lattice import AnchorLattice
+from focal_retina.ops.matching import match_anchors
+
+
+class Assignment(NamedTuple):
+    """Labels of all anchors of a batch, and the objects of its F foreground anchors."""
+
+    gt_labels: Tensor  # (N, R) int64: -1 ignore, 0..K-1 class, K background
+    image_idxs: Tensor  # (F,) int64, image of each foreground anchor, ascending
+    anchor_idxs: Tensor  # (F,) int64, index into R, ascending within an image
+    gt_boxes: Tensor  # (F, 4) float, pixels, xyxy: the object of each foreground anchor
+    num_foreground: Tensor  # (N,) int64
+    num_unmatched: Tensor  # (N,) int64, objects that no anchor is matched with
+
+
+class AnchorAssigner:
+    """Give every anchor the object it overlaps most, by IoU thresholds.
+
+    Args:
+        num_classes: K.
+        thresholds: ascending IoU thresholds, in (0, 1]; the paper's are (.4, .5).
+        labels: label of each interval between them: 0 background, -1 ignore, 1 foreground.
+        low_quality_matches: which anchors below the foreground threshold become foreground since
+            they are the best of an object: "none" (paper), "detectron1" or "detectron2"; see
+            ``ops.matching.match_anchors``.
+        backend: see ``ops.backend.resolve_backend``.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        thresholds: Sequence[float] = (0.4, 0.5),
+        labels: Sequence[int] = (0, -1, 1),
+        low_quality_matches: str = "detectron2",
+        backend: str = "auto",
+    ):
+        self.num_classes = num_classes
+        self.rule = {
+            "thresholds": list(thresholds),
+            "labels": list(labels),
+            "low_quality_matches": low_quality_matches,
+            "backend": backend,
+        }
+
+    @classmethod
+    def from_config(cls, cfg):
+        node = focal_retina_node(cfg)
+        return {
+            "num_classes": cfg.MODEL.RETINANET.NUM_CLASSES,
+            "thresholds": cfg.MODEL.RETINANET.IOU_THRESHOLDS,
+            "labels": cfg.MODEL.RETINANET.IOU_LABELS,
+            "low_quality_matches": node.LOW_QUALITY_MATCHES,
+            "backend": node.BACKEND,
+        }
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        anchors: Tensor,
+        gt_instances: list[Instances],
+        lattice: AnchorLattice | None = None,
+    ) -> Assignment:
+        """Label the anchors of each image.
+
+        Args:
+            anchors: (R, 4), float32, pixels, xyxy, all levels.
+            gt_instances: N ``Instances`` with ``gt_boxes`` and ``gt_classes``.
+            lattice: how the anchors lie, for sparse matching; None takes the dense way.
+        """
+        images = [self._assign_image(anchors, objects, lattice) for objects in gt_instances]
+        labels, foreground, boxes, unmatched = zip(*images, strict=True)
+        gt_labels = torch.stack(labels)
+        num_foreground = [len(idxs) for idxs in foreground]
+        counts = torch.tensor(num_foreground, device=anchors.device)
+        return Assignment(
+            gt_labels=gt_labels,
+            image_idxs=torch.arange(len(images), device=anchors.device).repeat_interleave(
+                counts, output_size=sum(num_foreground)
+            ),
+            anchor_idxs=torch.cat(foreground),
+            gt_boxes=torch.cat(boxes),
+            num_foreground=counts,
+            num_unmatched=torch.stack(unmatched),
+        )
+
+    def _assign_image(self, anchors: Tensor, objects: Instances, lattice: AnchorLattice | None):
+        boxes = objects.gt_boxes.tensor
+        matches, match_labels = match_anchors(anchors, boxes, lattice=lattice, **self.rule)
+        foreground = (match_labels == 1).nonzero().squeeze(1)
+        matched = matches[foreground]
+        gt_labels = torch.full_like(matches, self.num_classes)
+        gt_labels[match_labels == -1] = -1
+        gt_labels[foreground] = objects.gt_classes[matched]
+        is_matched = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+        is_matched[matched] = True
+        return gt_labels, foreground, boxes[matched], (~is_matched).sum()

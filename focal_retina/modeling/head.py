@@ -1,0 +1,116 @@
+"""The two subnets, shared over levels (paper Sec. 4, Fig. 3c and 3d)."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from detectron2.config import configurable
+from detectron2.layers import CycleBatchNormList, ShapeSpec, get_norm
+from detectron2.modeling.anchor_generator import build_anchor_generator
+from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
+from torch import Tensor, nn
+
+from focal_retina.registry import register
+
+
+@register(RPN_HEAD_REGISTRY)
+class FocalRetinaHead(nn.Module):
+    """Class logits and box deltas for every anchor of every level.
+
+    Built from a config through the RPN head registry it has one class, as a first stage needs;
+    ``FocalRetinaNet`` asks for ``num_classes=MODEL.RETINANET.NUM_CLASSES``. Parameter names and
+    initialisation are those of Detectron2's ``RetinaNetHead``: Gaussian of sigma .01 and bias 0,
+    class bias ``-log((1 - prior_prob) / prior_prob)`` (paper Sec. 4.1).
+
+    Args:
+        input_shape: one ``ShapeSpec`` per level, with equal numbers of channels.
+        num_classes: K >= 1.
+        num_anchors: A, anchors per location: a number, or one per level, which must be equal.
+        conv_dims: output channels of the 3x3 convolutions of each subnet.
+        norm: normalisation between convolution and ReLU: "" (the paper) or any of Detectron2's.
+            "BN" and "SyncBN" keep separate statistics for each level.
+        prior_prob: pi, the foreground probability that every anchor starts with, in (0, 1).
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        input_shape: Sequence[ShapeSpec],
+        num_classes: int,
+        num_anchors: int | Sequence[int],
+        conv_dims: Sequence[int] = (256, 256, 256, 256),
+        norm: str = "",
+        prior_prob: float = 0.01,
+    ):
+        super().__init__()
+        num_anchors = _single_count(num_anchors)
+        if num_classes < 1:
+            raise ValueError(f"num_classes is {num_classes}; a head needs at least 1 class")
+        if not 0 < prior_prob < 1:
+            raise ValueError(f"prior_prob is {prior_prob}; it must lie between 0 and 1")
+        channels = [input_shape[0].channels, *conv_dims]
+        make_norm = _norm_factory(norm, num_levels=len(input_shape))
+        self.cls_subnet = _subnet(channels, make_norm)
+        self.bbox_subnet = _subnet(channels, make_norm)
+        self.cls_score = nn.Conv2d(channels[-1], num_anchors * num_classes, 3, padding=1)
+        self.bbox_pred = nn.Conv2d(channels[-1], num_anchors * 4, 3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+        nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: list[ShapeSpec]):
+        return {
+            "input_shape": input_shape,
+            "num_classes": 1,
+            "num_anchors": build_anchor_generator(cfg, input_shape).num_anchors,
+            "conv_dims": [input_shape[0].channels] * cfg.MODEL.RETINANET.NUM_CONVS,
+            "norm": cfg.MODEL.RETINANET.NORM,
+            "prior_prob": cfg.MODEL.RETINANET.PRIOR_PROB,
+        }
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return logits, L x (N, A*K, H, W), and deltas, L x (N, A*4, H, W).
+
+        Args:
+            features: L x (N, C, H, W), float, fine to coarse.
+        """
+        logits = [self.cls_score(self.cls_subnet(feature)) for feature in features]
+        deltas = [self.bbox_pred(self.bbox_subnet(feature)) for feature in features]
+        return logits, deltas
+
+
+def _single_count(num_anchors: int | Sequence[int]) -> int:
+    counts = {num_anchors} if isinstance(num_anchors, int) else set(num_anchors)
+    if len(counts) != 1:
+        raise ValueError(
+            f"the levels have {list(num_anchors)} anchors per location, but the head's weights are "
+            "shared over levels; give every level as many MODEL.ANCHOR_GENERATOR.SIZES and "
+            "ASPECT_RATIOS as the others"
+        )
+    return counts.pop()
+
+
+def _subnet(channels: Sequence[int], make_norm: Callable[[int], nn.Module] | None):
+    layers: list[nn.Module] = []
+    for in_channels, out_channels in zip(channels[:-1], channels[1:], strict=True):
+        layers.append(nn.Conv2d(in_channels, out_channels, 3, padding=1))
+        if make_norm is not None:
+            layers.append(make_norm(out_channels))
+        layers.append(nn.ReLU())
+    return nn.Sequential(*layers)
+
+
+def _norm_factory(norm: str, num_levels: int) -> Callable[[int], nn.Module] | None:
+    """Return a function from channels to a normalisation layer, None for no normalisation."""
+    if not norm:
+        return None
+    if norm not in ("BN", "SyncBN"):
+        return lambda channels: get_norm(norm, channels)
+    batch_norm = nn.BatchNorm2d if norm == "BN" else nn.SyncBatchNorm
+    # Levels differ in statistics, so each has its own; the list cycles with the order of levels.
+    return lambda channels: CycleBatchNormList(
+        length=num_levels, bn_class=batch_norm, num_features=channels
+    )

@@ -1,0 +1,91 @@
+"""What a training run shows in TensorBoard: anchor statistics and pictures."""
+
+import logging
+
+import numpy as np
+import torch
+from detectron2.data.detection_utils import convert_image_to_rgb
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import get_event_storage
+from detectron2.utils.visualizer import Visualizer
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingMonitor:
+    """Write scalars each iteration and pictures each ``vis_period`` iterations.
+
+    Scalars: "num_pos_anchors", foreground anchors per image (Detectron2's name), and
+    "num_unmatched_objects", objects per image that no anchor is matched with; the first of those
+    is warned about with its image's name.
+
+    Args:
+        vis_period: iterations between pictures; 0 for none.
+        input_format: order of the image's channels.
+        max_boxes: draw at most so many anchors and predictions.
+    """
+
+    # A writer empties the storage's images; without one they must not pile up.
+    MAX_PENDING_IMAGES = 8
+
+    def __init__(self, vis_period: int = 0, input_format: str = "BGR", max_boxes: int = 20):
+        self.vis_period = vis_period
+        self.input_format = input_format
+        self.max_boxes = max_boxes
+        self._warned = False
+
+    def write_scalars(self, assignment, batched_inputs: list[dict]) -> None:
+        """Write the counts of an ``Assignment``, and warn once about unmatched objects."""
+        counts = torch.stack([assignment.num_foreground, assignment.num_unmatched])
+        foreground, unmatched = counts.tolist()
+        storage = get_event_storage()
+        storage.put_scalar("num_pos_anchors", sum(foreground) / len(foreground))
+        storage.put_scalar("num_unmatched_objects", sum(unmatched) / len(unmatched))
+        if any(unmatched) and not self._warned:
+            self._warned = True
+            image = next(i for i, count in enumerate(unmatched) if count)
+            logger.warning(
+                "No anchor is matched with %d object(s) of image %s: they are not learned. If that "
+                "is common (see num_unmatched_objects), fit MODEL.ANCHOR_GENERATOR.SIZES and "
+                "ASPECT_RATIOS to the objects or set MODEL.FOCAL_RETINA.LOW_QUALITY_MATCHES.",
+                unmatched[image],
+                batched_inputs[image].get("file_name", f"number {image} of the batch"),
+            )
+
+    def wants_picture(self) -> bool:
+        """Return whether this iteration shall be drawn."""
+        return self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0
+
+    def write_picture(self, inputs: dict, anchors, assignment, detections: Instances) -> None:
+        """Draw the first image: objects above, its matched anchors, predictions below.
+
+        Args:
+            inputs: the dict of the batch's first image.
+            anchors: (R, 4), pixels, xyxy.
+            assignment: an ``Assignment``.
+            detections: of the same image, by descending score.
+        """
+        image = convert_image_to_rgb(inputs["image"].permute(1, 2, 0), self.input_format)
+        matched = anchors[assignment.anchor_idxs[assignment.image_idxs == 0]]
+        drawn = (
+            inputs["instances"].gt_boxes,
+            Boxes(matched[_spread(len(matched), self.max_boxes)]),
+            detections.pred_boxes[: self.max_boxes],
+        )
+        rows = [_draw_boxes(image, boxes) for boxes in drawn]
+        storage = get_event_storage()
+        if len(storage._vis_data) >= self.MAX_PENDING_IMAGES:
+            storage.clear_images()
+        name = f"objects; matched anchors; predictions (at most {self.max_boxes} of each)"
+        storage.put_image(name, np.vstack(rows).transpose(2, 0, 1))
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """Return at most ``count`` indices, evenly over ``range(length)``."""
+    return list(range(0, length, max(1, -(-length // count))))
+
+
+def _draw_boxes(image: np.ndarray, boxes: Boxes) -> np.ndarray:
+    boxes = boxes.to("cpu").clone()
+    boxes.clip(image.shape[:2])
+    return Visualizer(image, None).overlay_instances(boxes=boxes).get_image()

@@ -1,0 +1,117 @@
+"""Logits and deltas -> detections (paper Sec. 4.1, "Inference")."""
+
+import torch
+from detectron2.config import configurable
+from detectron2.layers import batched_nms
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+from focal_retina.config import focal_retina_node
+from focal_retina.ops.candidates import gather_deltas, select_candidates
+
+
+class DetectionPostprocessor:
+    """Threshold, keep the best of each level, decode, suppress per class.
+
+    Args:
+        num_classes: K.
+        box2box_transform: deltas to boxes.
+        score_thresh: keep scores above it, in [0, 1].
+        score_thresh_last_level: the same for the coarsest level; None means ``score_thresh``.
+            Detectron has 0 there, so that large uncertain objects are never lost.
+        topk_candidates: at most so many of each level before decoding.
+        nms_thresh: IoU above which the lower of two boxes of a class goes.
+        max_detections: at most so many of each image.
+        backend: see ``ops.backend.resolve_backend``.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        box2box_transform: Box2BoxTransform,
+        score_thresh: float = 0.05,
+        score_thresh_last_level: float | None = None,
+        topk_candidates: int = 1000,
+        nms_thresh: float = 0.5,
+        max_detections: int = 100,
+        backend: str = "auto",
+    ):
+        self.num_classes = num_classes
+        self.box2box_transform = box2box_transform
+        self.score_thresh = score_thresh
+        self.score_thresh_last_level = score_thresh_last_level
+        self.topk_candidates = topk_candidates
+        self.nms_thresh = nms_thresh
+        self.max_detections = max_detections
+        self.backend = backend
+
+    @classmethod
+    def from_config(cls, cfg):
+        retinanet, node = cfg.MODEL.RETINANET, focal_retina_node(cfg)
+        return {
+            "num_classes": retinanet.NUM_CLASSES,
+            "box2box_transform": Box2BoxTransform(weights=retinanet.BBOX_REG_WEIGHTS),
+            "score_thresh": retinanet.SCORE_THRESH_TEST,
+            "score_thresh_last_level": node.SCORE_THRESH_TEST_LAST_LEVEL,
+            "topk_candidates": retinanet.TOPK_CANDIDATES_TEST,
+            "nms_thresh": retinanet.NMS_THRESH_TEST,
+            "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "backend": node.BACKEND,
+        }
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        anchors: list[Boxes],
+        logits: list[Tensor],
+        deltas: list[Tensor],
+        image_sizes: list[tuple[int, int]],
+    ) -> list[Instances]:
+        """Return one ``Instances`` per image, by descending score, in fp32.
+
+        Each has ``pred_boxes`` (pixels of the network's input, xyxy, not clipped), ``scores`` and
+        ``pred_classes``.
+
+        Args:
+            anchors: L x ``Boxes`` of length H*W*A.
+            logits: L x (N, A*K, H, W).
+            deltas: L x (N, A*4, H, W).
+            image_sizes: N x (height, width), pixels, without padding.
+        """
+        with torch.autocast(logits[0].device.type, enabled=False):
+            return [
+                self._detect(anchors, [x[i] for x in logits], [d[i] for d in deltas], size)
+                for i, size in enumerate(image_sizes)
+            ]
+
+    def _detect(self, anchors, logits, deltas, image_size) -> Instances:
+        levels = zip(anchors, logits, deltas, self._score_thresholds(len(logits)), strict=True)
+        candidates = [self._decode_level(*level) for level in levels]
+        boxes, scores, classes = (torch.cat(x) for x in zip(*candidates, strict=True))
+        keep = batched_nms(boxes, scores, classes, self.nms_thresh)[: self.max_detections]
+        return Instances(
+            image_size,
+            pred_boxes=Boxes(boxes[keep]),
+            scores=scores[keep],
+            pred_classes=classes[keep],
+        )
+
+    def _score_thresholds(self, num_levels: int) -> list[float]:
+        last = self.score_thresh_last_level
+        last = self.score_thresh if last is None else last
+        return [self.score_thresh] * (num_levels - 1) + [last]
+
+    def _decode_level(self, anchors: Boxes, logits: Tensor, deltas: Tensor, score_thresh: float):
+        scores, anchor_idxs, classes = select_candidates(
+            logits,
+            num_classes=self.num_classes,
+            score_thresh=score_thresh,
+            topk=self.topk_candidates,
+            backend=self.backend,
+        )
+        deltas = gather_deltas(deltas, anchor_idxs)
+        boxes = self.box2box_transform.apply_deltas(deltas, anchors.tensor[anchor_idxs])
+        return boxes, scores, classes

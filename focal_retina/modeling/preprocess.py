@@ -1,0 +1,61 @@
+"""Images of any size -> one normalised, padded batch."""
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import Backbone
+from detectron2.structures import ImageList
+from torch import nn
+
+from focal_retina.config import focal_retina_node
+
+
+class ImagePreprocessor(nn.Module):
+    """Normalise, pad and batch images.
+
+    Args:
+        pixel_mean, pixel_std: one number per channel, in the order of ``input_format``.
+        input_format: order of channels, "BGR" or "RGB", for those who draw or load images.
+        size_divisibility: pad to a multiple of so many pixels; 0 means the backbone's own.
+            The authors' code pads to 128, the stride of P7.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        input_format: str = "BGR",
+        size_divisibility: int = 0,
+    ):
+        super().__init__()
+        self.input_format = input_format
+        self.size_divisibility = size_divisibility
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+
+    @classmethod
+    def from_config(cls, cfg):
+        return {
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "input_format": cfg.INPUT.FORMAT,
+            "size_divisibility": focal_retina_node(cfg).SIZE_DIVISIBILITY,
+        }
+
+    def forward(self, batched_inputs: list[dict], backbone: Backbone) -> ImageList:
+        """Return the images, (N, C, H, W) float32, and their sizes before padding.
+
+        Args:
+            batched_inputs: N dicts with "image", (C, H, W), uint8 or float, 0 to 255.
+            backbone: tells what its input's size must be a multiple of.
+        """
+        images = [x["image"].to(self.pixel_mean.device) for x in batched_inputs]
+        images = [(x - self.pixel_mean) / self.pixel_std for x in images]
+        divisibility = self.size_divisibility or backbone.size_divisibility
+        # Detectron2 0.6 has no padding constraints.
+        constraints = getattr(backbone, "padding_constraints", None)
+        kwargs = {"padding_constraints": constraints} if constraints else {}
+        return ImageList.from_tensors(images, divisibility, **kwargs)

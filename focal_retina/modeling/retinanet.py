@@ -1,0 +1,137 @@
+"""FocalRetinaNet: the paper's detector, from its parts (paper Fig. 3)."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, detector_postprocess
+from detectron2.modeling.anchor_generator import build_anchor_generator
+from detectron2.structures import Boxes
+from torch import Tensor, nn
+
+from focal_retina.modeling.assignment import AnchorAssigner
+from focal_retina.modeling.head import FocalRetinaHead
+from focal_retina.modeling.losses import FocalRetinaLoss
+from focal_retina.modeling.monitor import TrainingMonitor
+from focal_retina.modeling.normalizer import LossNormalizer
+from focal_retina.modeling.postprocess import DetectionPostprocessor
+from focal_retina.modeling.preprocess import ImagePreprocessor
+from focal_retina.ops.lattice import AnchorLattice
+from focal_retina.registry import register
+
+
+@register(META_ARCH_REGISTRY)
+class FocalRetinaNet(nn.Module):
+    """RetinaNet from built parts; parameters have the names of Detectron2's ``RetinaNet``.
+
+    Any Detectron2 RetinaNet config builds it once ``MODEL.META_ARCHITECTURE`` is
+    "FocalRetinaNet", and loads that model's checkpoints unconverted.
+
+    Args:
+        backbone: features by name.
+        head: from L features to (logits, deltas).
+        anchor_generator: from L features to L ``Boxes``.
+        assigner: from anchors (R, 4) and objects to an ``Assignment``.
+        loss: from logits, deltas, anchors and assignment to named losses.
+        postprocessor: from anchors, logits and deltas to detections.
+        preprocessor: from the data loader's dicts to one batch.
+        num_classes: K, which head, assigner, loss and postprocessor were built with.
+        head_in_features: names of the backbone's features the head sees, fine to coarse;
+            None for all.
+        monitor: what training writes to the event storage; None for nothing.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: nn.Module,
+        anchor_generator: nn.Module,
+        assigner: Callable,
+        loss: nn.Module,
+        postprocessor: Callable,
+        preprocessor: ImagePreprocessor,
+        num_classes: int,
+        head_in_features: Sequence[str] | None = None,
+        monitor: TrainingMonitor | None = None,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.anchor_generator = anchor_generator
+        self.assigner = assigner
+        self.loss = loss
+        self.postprocessor = postprocessor
+        self.preprocessor = preprocessor
+        self.num_classes = num_classes
+        shapes = backbone.output_shape()
+        self.head_in_features = head_in_features or sorted(shapes, key=lambda f: shapes[f].stride)
+        self.monitor = monitor
+
+    @classmethod
+    def from_config(cls, cfg):
+        backbone = build_backbone(cfg)
+        num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
+        head_in_features = cfg.MODEL.RETINANET.IN_FEATURES
+        shapes = [backbone.output_shape()[f] for f in head_in_features]
+        return {
+            "backbone": backbone,
+            "head": FocalRetinaHead(cfg, shapes, num_classes=num_classes),
+            "anchor_generator": build_anchor_generator(cfg, shapes),
+            "assigner": AnchorAssigner(cfg),
+            "loss": FocalRetinaLoss(cfg, LossNormalizer(cfg)),
+            "postprocessor": DetectionPostprocessor(cfg),
+            "preprocessor": ImagePreprocessor(cfg),
+            "num_classes": num_classes,
+            "head_in_features": head_in_features,
+            "monitor": TrainingMonitor(cfg.VIS_PERIOD, cfg.INPUT.FORMAT),
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.preprocessor.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        """Return losses by name in training, else one ``{"instances": Instances}`` per image.
+
+        Args:
+            batched_inputs: what Detectron2's ``DatasetMapper`` makes: "image" (C, H, W); in
+                training "instances" with ``gt_boxes`` and ``gt_classes``; at test optionally the
+                output's "height" and "width" in pixels.
+        """
+        images = self.preprocessor(batched_inputs, self.backbone)
+        features = self.backbone(images.tensor)
+        features = [features[f] for f in self.head_in_features]
+        logits, deltas = self.head(features)
+        anchors = self.anchor_generator(features)
+        if self.training:
+            return self.losses(batched_inputs, images, anchors, logits, deltas)
+        detections = self.postprocessor(anchors, logits, deltas, images.image_sizes)
+        return [
+            {"instances": _resize(d, x)} for d, x in zip(detections, batched_inputs, strict=True)
+        ]
+
+    def losses(self, batched_inputs, images, anchors: list[Boxes], logits, deltas):
+        """Return the named losses of a batch, and let the monitor see it."""
+        gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
+        lattice = AnchorLattice.of(self.anchor_generator, [x.shape[-2:] for x in logits])
+        all_anchors = Boxes.cat(anchors).tensor
+        assignment = self.assigner(all_anchors, gt_instances, lattice)
+        if self.monitor is not None:
+            self.monitor.write_scalars(assignment, batched_inputs)
+            if self.monitor.wants_picture():
+                first = [[x[:1] for x in per_level] for per_level in (logits, deltas)]
+                detections = self.postprocessor(anchors, *first, images.image_sizes[:1])[0]
+                self.monitor.write_picture(
+                    batched_inputs[0], all_anchors, assignment, detections
+                )
+        return self.loss(logits, deltas, all_anchors, assignment)
+
+
+def _resize(detections, inputs: dict):
+    """Scale detections from the network's input to the size asked for."""
+    height, width = detections.image_size
+    return detector_postprocess(
+        detections, inputs.get("height", height), inputs.get("width", width)
+    )

@@ -1,0 +1,25 @@
+"""Registration into Detectron2's registries that survives a second import or a reload."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from fvcore.common.registry import Registry
+
+T = TypeVar("T")
+
+
+def register(registry: Registry) -> Callable[[T], T]:
+    """Return a decorator that registers a class or function under its own name.
+
+    The same object, imported again or reloaded, replaces its earlier self. A different object
+    under the same name raises ``AssertionError``, as Detectron2's own ``register`` does.
+    """
+
+    def decorate(obj: T) -> T:
+        earlier = registry._obj_map.get(obj.__name__)
+        if earlier is not None and earlier.__module__ == obj.__module__:
+            del registry._obj_map[obj.__name__]
+        registry.register(obj)
+        return obj
+
+    return decorate
