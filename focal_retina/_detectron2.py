@@ -1,0 +1,35 @@
+"""The check, at import, that Detectron2 is there."""
+
+import shlex
+import sys
+import warnings
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+_INSTALLER = str(Path(__file__).with_name("install_detectron2.py"))
+
+
+def require_detectron2() -> None:
+    """Import Detectron2.
+
+    Warns that its model zoo cannot be imported where ``pkg_resources`` is missing.
+
+    Raises:
+        ImportError: Detectron2 is missing. The message is one sentence with the command that
+            installs it.
+    """
+    try:
+        import_module("detectron2.config")  # a folder named detectron2 has no config
+    except ModuleNotFoundError as error:
+        if error.name not in ("detectron2", "detectron2.config"):
+            raise
+        command = shlex.join([sys.executable, _INSTALLER])
+        raise ImportError(f"focal_retina needs Detectron2; install it with: {command}") from error
+    if find_spec("pkg_resources") is None:
+        command = shlex.join([sys.executable, "-m", "pip", "install"])
+        warnings.warn(
+            "Detectron2's model_zoo, and with it many LazyConfigs, needs pkg_resources, which "
+            f'newer releases of setuptools lack; install it with: {command} "setuptools<81"',
+            stacklevel=2,
+        )
