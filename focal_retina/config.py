@@ -44,6 +44,10 @@ def focal_retina_defaults() -> CfgNode:
 
     # Images are padded to a multiple of this many pixels; 0 means the backbone's own (32 for FPN).
     node.SIZE_DIVISIBILITY = 0
+
+    # Feature maps and weights as (N, H, W, C) in memory: the same values up to rounding, measured
+    # faster on CPUs (training 1.8 times, docs/results).
+    node.CHANNELS_LAST = True
     return node
 
 
@@ -62,3 +66,7 @@ def add_focal_retina_config(cfg: CfgNode) -> None:
     # Datasets to register at start: [name, COCO json, image folder] or
     # [name, "voc", VOC folder, split]; no Python needed.
     cfg.DATASETS.REGISTER = []
+
+    # Precision of SOLVER.AMP.ENABLED on CUDA: "float16" (Detectron2's, with loss scaling) or
+    # "bfloat16" (without). The CPU always takes bfloat16.
+    cfg.SOLVER.AMP.DTYPE = "float16"

@@ -54,6 +54,8 @@ class AnchorAssigner:
             "low_quality_matches": low_quality_matches,
             "backend": backend,
         }
+        # An unusable rule is an error now, not at the first batch.
+        match_anchors(torch.zeros(0, 4), torch.zeros(0, 4), **self.rule)
 
     @classmethod
     def from_config(cls, cfg):

@@ -10,8 +10,10 @@ from fvcore.nn import giou_loss, smooth_l1_loss
 from torch import Tensor, nn
 
 from focal_retina.config import focal_retina_node
+from focal_retina.ops.backend import resolve_backend
 from focal_retina.ops.candidates import gather_anchor_deltas
 from focal_retina.ops.focal_loss import sigmoid_focal_loss
+from focal_retina.ops.reference import flatten_logits
 
 IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 BOX_REG_LOSSES = ("smooth_l1", *IOU_LOSSES)
@@ -103,7 +105,10 @@ class FocalRetinaLoss(nn.Module):
     def box_loss(self, deltas: list[Tensor], anchors: Tensor, assignment, normalizer: Tensor):
         """Return the normalised box loss of the foreground anchors, 0-dim float32."""
         image_idxs, anchor_idxs = assignment.image_idxs, assignment.anchor_idxs
-        pred_deltas = gather_anchor_deltas(deltas, image_idxs, anchor_idxs)
+        if resolve_backend(self.backend, anchors.device) == "reference":
+            pred_deltas = flatten_logits(deltas, 4)[image_idxs, anchor_idxs].float()
+        else:
+            pred_deltas = gather_anchor_deltas(deltas, image_idxs, anchor_idxs)
         losses = self._box_losses(pred_deltas, anchors[anchor_idxs], assignment.gt_boxes)
         if normalizer.dim() == 0:
             return losses.sum() / normalizer.to(losses.dtype)

@@ -19,6 +19,8 @@ class ImagePreprocessor(nn.Module):
         input_format: order of channels, "BGR" or "RGB", for those who draw or load images.
         size_divisibility: pad to a multiple of so many pixels; 0 means the backbone's own.
             The authors' code pads to 128, the stride of P7.
+        channels_last: lay the batch out as (N, H, W, C) in memory; its values and shape are the
+            same. The model lays out its weights to match.
     """
 
     @configurable
@@ -29,10 +31,12 @@ class ImagePreprocessor(nn.Module):
         pixel_std: Sequence[float],
         input_format: str = "BGR",
         size_divisibility: int = 0,
+        channels_last: bool = True,
     ):
         super().__init__()
         self.input_format = input_format
         self.size_divisibility = size_divisibility
+        self.channels_last = channels_last
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
 
@@ -43,6 +47,7 @@ class ImagePreprocessor(nn.Module):
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "input_format": cfg.INPUT.FORMAT,
             "size_divisibility": focal_retina_node(cfg).SIZE_DIVISIBILITY,
+            "channels_last": focal_retina_node(cfg).CHANNELS_LAST,
         }
 
     def forward(self, batched_inputs: list[dict], backbone: Backbone) -> ImageList:
@@ -58,4 +63,7 @@ class ImagePreprocessor(nn.Module):
         # Detectron2 0.6 has no padding constraints.
         constraints = getattr(backbone, "padding_constraints", None)
         kwargs = {"padding_constraints": constraints} if constraints else {}
-        return ImageList.from_tensors(images, divisibility, **kwargs)
+        batch = ImageList.from_tensors(images, divisibility, **kwargs)
+        if self.channels_last:
+            batch.tensor = batch.tensor.contiguous(memory_format=torch.channels_last)
+        return batch

@@ -9,6 +9,7 @@ from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.structures import Boxes
 from torch import Tensor, nn
 
+from focal_retina.config import focal_retina_node
 from focal_retina.modeling.assignment import AnchorAssigner
 from focal_retina.modeling.head import FocalRetinaHead
 from focal_retina.modeling.losses import FocalRetinaLoss
@@ -16,6 +17,7 @@ from focal_retina.modeling.monitor import TrainingMonitor
 from focal_retina.modeling.normalizer import LossNormalizer
 from focal_retina.modeling.postprocess import DetectionPostprocessor
 from focal_retina.modeling.preprocess import ImagePreprocessor
+from focal_retina.ops.backend import resolve_backend
 from focal_retina.ops.lattice import AnchorLattice
 from focal_retina.registry import register
 
@@ -68,9 +70,13 @@ class FocalRetinaNet(nn.Module):
         shapes = backbone.output_shape()
         self.head_in_features = head_in_features or sorted(shapes, key=lambda f: shapes[f].stride)
         self.monitor = monitor
+        if preprocessor.channels_last:
+            self.to(memory_format=torch.channels_last)
 
     @classmethod
     def from_config(cls, cfg):
+        # An unavailable backend is an error now, not at the first batch.
+        resolve_backend(focal_retina_node(cfg).BACKEND, torch.device(cfg.MODEL.DEVICE))
         backbone = build_backbone(cfg)
         num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
         head_in_features = cfg.MODEL.RETINANET.IN_FEATURES
@@ -123,9 +129,7 @@ class FocalRetinaNet(nn.Module):
             if self.monitor.wants_picture():
                 first = [[x[:1] for x in per_level] for per_level in (logits, deltas)]
                 detections = self.postprocessor(anchors, *first, images.image_sizes[:1])[0]
-                self.monitor.write_picture(
-                    batched_inputs[0], all_anchors, assignment, detections
-                )
+                self.monitor.write_picture(batched_inputs[0], all_anchors, assignment, detections)
         return self.loss(logits, deltas, all_anchors, assignment)
 
 

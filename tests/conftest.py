@@ -1,0 +1,20 @@
+"""Fixtures of the whole suite."""
+
+import logging
+
+import pytest
+from detectron2.utils.events import EventStorage
+
+
+@pytest.fixture
+def event_storage():
+    with EventStorage(0) as storage:
+        yield storage
+
+
+@pytest.fixture(autouse=True)
+def propagate_logs():
+    """Let caplog see Detectron2's loggers, whose set-up turns propagation off."""
+    yield
+    for name in ("detectron2", "fvcore", "focal_retina"):
+        logging.getLogger(name).propagate = True

@@ -1,0 +1,55 @@
+"""Two processes with half the batch each are one process with all of it."""
+
+import pytest
+import torch
+from batches import GN_R18, detectron2_retinanet_config, random_batch
+from detectron2.engine import launch
+from detectron2.modeling import build_model
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from torch.nn.parallel import DistributedDataParallel
+
+import focal_retina  # noqa: F401  the spawned processes need the registered parts
+
+SIZES, OBJECTS = [(64, 96)] * 4, [3, 0, 1, 6]
+
+
+def train(output, backend):
+    """Take two steps on this process's share of the batch; the main process saves the outcome."""
+    torch.set_num_threads(1)
+    rank, world = comm.get_rank(), comm.get_world_size()
+    cfg = detectron2_retinanet_config(
+        {
+            **GN_R18,
+            "MODEL.META_ARCHITECTURE": "FocalRetinaNet",
+            "MODEL.RETINANET.NUM_CLASSES": 4,
+            "MODEL.FOCAL_RETINA.NORMALIZER": "all_gpus",
+            "MODEL.FOCAL_RETINA.BACKEND": backend,
+        }
+    )
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    wrapped = DistributedDataParallel(model) if world > 1 else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    curve = []
+    for step in range(2):
+        batch = random_batch(SIZES, OBJECTS, num_classes=4, seed=step)
+        optimizer.zero_grad()
+        with EventStorage(0):
+            losses = wrapped(batch[rank::world])
+        sum(losses.values()).backward()
+        optimizer.step()
+        gathered = comm.gather({k: v.item() for k, v in losses.items()})
+        curve.append([sum(x[k] for x in gathered) / world for k in losses] if gathered else None)
+    if rank == 0:
+        torch.save({"curve": torch.tensor(curve), "model": model.state_dict()}, output)
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_losses_and_weights_do_not_depend_on_the_number_of_processes(tmp_path, backend):
+    for world in (1, 2):
+        launch(train, world, dist_url="auto", args=(tmp_path / f"{world}.pth", backend))
+    one, two = (torch.load(tmp_path / f"{w}.pth", weights_only=True) for w in (1, 2))
+    assert torch.allclose(two["curve"], one["curve"], rtol=1e-5)
+    for name, weight in one["model"].items():
+        assert torch.allclose(two["model"][name], weight, rtol=1e-4, atol=1e-6), name

@@ -1,0 +1,160 @@
+"""In the detectron2 profile, losses, gradients, labels and detections are Detectron2's."""
+
+import pytest
+import torch
+from batches import GN_R18, detectron2_retinanet_config, random_batch
+from detectron2.modeling import build_model
+from detectron2.modeling.meta_arch import retinanet as detectron2_retinanet
+from detectron2.structures import Boxes
+from detectron2.utils.events import EventStorage
+from fvcore.nn import sigmoid_focal_loss
+
+MODELS = {
+    "R-50 FrozenBN": {},
+    "R-50 GN": {"MODEL.RESNETS.NORM": "GN", "MODEL.FPN.NORM": "GN", "MODEL.RETINANET.NORM": "GN"},
+    "R-18 GN": GN_R18,
+    "R-18 FrozenBN": {**GN_R18, "MODEL.RESNETS.NORM": "FrozenBN"},
+    "GIoU": {**GN_R18, "MODEL.RETINANET.BBOX_REG_LOSS_TYPE": "giou"},
+    "one class": {**GN_R18, "MODEL.RETINANET.NUM_CLASSES": 1},
+    "gamma 0": {**GN_R18, "MODEL.RETINANET.FOCAL_LOSS_GAMMA": 0.0},
+    "no alpha": {**GN_R18, "MODEL.RETINANET.FOCAL_LOSS_ALPHA": -1.0},
+}
+BATCHES = {
+    "one image": ([(96, 128)], [3]),
+    "several sizes": ([(96, 128), (64, 150), (130, 70)], [2, 0, 5]),
+    "no objects": ([(96, 128), (64, 64)], [0, 0]),
+    "one object": ([(96, 128)], [1]),
+}
+
+
+def build_pair(overrides, backend):
+    """Return our model and Detectron2's, with the same random weights."""
+    cfg = detectron2_retinanet_config(overrides)
+    torch.manual_seed(0)
+    theirs = build_model(cfg)
+    # Weights large enough for logits, and so gradients, of every size.
+    torch.nn.init.normal_(theirs.head.cls_score.weight, std=0.1)
+    cfg.MODEL.META_ARCHITECTURE = "FocalRetinaNet"
+    cfg.MODEL.FOCAL_RETINA.BACKEND = backend
+    cfg.MODEL.FOCAL_RETINA.CHANNELS_LAST = False  # convolutions would round differently
+    ours = build_model(cfg)
+    missing = ours.load_state_dict(theirs.state_dict(), strict=False)
+    assert missing.missing_keys == ["loss.normalizer.foreground_ema"]
+    assert missing.unexpected_keys == []
+    return ours, theirs
+
+
+def losses_and_gradients(model, batch):
+    model.train().zero_grad()
+    with EventStorage(0):
+        losses = model(batch)
+    sum(losses.values()).backward()
+    return losses, {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.fixture
+def plain_focal_loss(monkeypatch):
+    """Let Detectron2 use fvcore's loss as written: torch.jit rounds differently."""
+    monkeypatch.setattr(detectron2_retinanet, "sigmoid_focal_loss_jit", sigmoid_focal_loss)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("model", ["R-50 FrozenBN", "R-18 GN"])
+def test_losses_and_every_gradient_are_equal_to_the_bit(model, batch, plain_focal_loss):
+    check_bit_equal(model, batch)
+
+
+@pytest.mark.parametrize("model", sorted(set(MODELS) - {"R-50 FrozenBN", "R-18 GN"}))
+def test_other_models_are_equal_to_the_bit(model, plain_focal_loss):
+    check_bit_equal(model, "several sizes")
+
+
+def check_bit_equal(model, batch):
+    overrides = MODELS[model]
+    ours, theirs = build_pair(overrides, "reference")
+    batch = random_batch(*BATCHES[batch], overrides.get("MODEL.RETINANET.NUM_CLASSES", 80))
+    our_losses, our_gradients = losses_and_gradients(ours, batch)
+    their_losses, their_gradients = losses_and_gradients(theirs, batch)
+    assert our_losses.keys() == their_losses.keys()
+    for name in our_losses:
+        assert torch.equal(our_losses[name], their_losses[name]), name
+    assert our_gradients.keys() == their_gradients.keys()
+    for name in our_gradients:
+        assert torch.equal(our_gradients[name], their_gradients[name]), name
+    assert ours.loss.normalizer.foreground_ema.item() == theirs.loss_normalizer
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_gradients_agree_with_the_jit_loss_as_it_is(backend):
+    ours, theirs = build_pair(GN_R18, backend)
+    batch = random_batch(*BATCHES["several sizes"])
+    our_losses, our_gradients = losses_and_gradients(ours, batch)
+    their_losses, their_gradients = losses_and_gradients(theirs, batch)
+    for name in our_losses:
+        assert torch.allclose(our_losses[name], their_losses[name], rtol=1e-5, atol=0), name
+    for name, theirs_i in their_gradients.items():
+        largest_error = (our_gradients[name] - theirs_i).abs().max()
+        assert largest_error <= 5e-6 * theirs_i.abs().max(), name
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_labels_and_matched_boxes_are_equal(backend):
+    ours, theirs = build_pair(GN_R18, backend)
+    batch = random_batch([(256, 320)] * 8, [0, 1, 2, 5, 10, 20, 40, 80])
+    objects = [x["instances"] for x in batch]
+    features = [torch.zeros(1, 1, 256 // s, 320 // s) for s in (8, 16, 32, 64, 128)]
+    anchors = theirs.anchor_generator(features)
+    assignment = ours.assigner(Boxes.cat(anchors).tensor, objects)
+    labels, boxes = theirs.label_anchors(anchors, objects)
+    assert torch.equal(assignment.gt_labels, torch.stack(labels))
+    foreground = assignment.image_idxs, assignment.anchor_idxs
+    assert torch.equal(assignment.gt_boxes, torch.stack(boxes)[foreground])
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+@pytest.mark.parametrize("model", ["R-50 FrozenBN", "R-18 GN"])
+def test_detections_are_equal(model, backend):
+    ours, theirs = build_pair(MODELS[model], backend)
+    batch = random_batch(*BATCHES["several sizes"])
+    batch[0].update(height=192, width=300)
+    with torch.no_grad():
+        pairs = zip(ours.eval()(batch), theirs.eval()(batch), strict=True)
+    for ours_i, theirs_i in ((a["instances"], b["instances"]) for a, b in pairs):
+        assert len(theirs_i) > 0
+        assert ours_i.image_size == theirs_i.image_size
+        assert torch.equal(ours_i.pred_classes, theirs_i.pred_classes)
+        assert torch.equal(ours_i.pred_boxes.tensor, theirs_i.pred_boxes.tensor)
+        assert torch.allclose(ours_i.scores, theirs_i.scores, rtol=2e-7, atol=0)
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_twenty_iterations_give_the_same_loss_curve(backend):
+    ours, theirs = build_pair({**GN_R18, "MODEL.RETINANET.NUM_CLASSES": 5}, backend)
+    curves = []
+    for model in (ours, theirs):
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+        curve = []
+        for step in range(20):
+            batch = random_batch([(64, 96), (96, 64)], [step % 4, 2], num_classes=5, seed=step)
+            optimizer.zero_grad()
+            with EventStorage(0):
+                losses = sum(model.train()(batch).values())
+            losses.backward()
+            optimizer.step()
+            curve.append(losses.item())
+        curves.append(torch.tensor(curve))
+    assert torch.allclose(*curves, rtol=1e-5, atol=0)
+
+
+def test_an_object_without_overlap_makes_no_anchor_foreground_unlike_detectron2():
+    ours, theirs = build_pair(GN_R18, "reference")
+    batch = random_batch([(64, 64)], [1])
+    batch[0]["instances"].gt_boxes = Boxes(torch.tensor([[5000.0, 5000.0, 5010.0, 5010.0]]))
+    anchors = theirs.anchor_generator([torch.zeros(1, 1, 8, 8)] * 5)
+    objects = [batch[0]["instances"]]
+    assert (theirs.label_anchors(anchors, objects)[0][0] < 80).all()
+    for rule in ("none", "detectron1", "detectron2"):
+        ours.assigner.rule["low_quality_matches"] = rule
+        assignment = ours.assigner(Boxes.cat(anchors).tensor, objects)
+        assert (assignment.gt_labels == 80).all()
+        assert assignment.num_unmatched.tolist() == [1]

@@ -1,0 +1,135 @@
+"""Every config builds, holds plain data, and the profiles are the table of choices."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from batches import random_batch
+from detectron2.config import LazyConfig, get_cfg, instantiate
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+
+from focal_retina import add_focal_retina_config
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+YAMLS = sorted(p.name for p in CONFIGS.glob("*.yaml"))
+LAZY = sorted(p.name for p in CONFIGS.glob("focal_retinanet_*.py"))
+
+# The choices that the paper leaves open: key -> (paper, detectron1, detectron2).
+OPEN_CHOICES = {
+    "MODEL.RETINANET.BBOX_REG_LOSS_TYPE": ("smooth_l1", "smooth_l1", "smooth_l1"),
+    "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": (0.11, 0.11, 0.0),
+    "MODEL.FOCAL_RETINA.NORMALIZER": ("image", "gpu", "ema"),
+    "MODEL.FOCAL_RETINA.NORMALIZER_OFFSET": (0, 1, 0),
+    "MODEL.FOCAL_RETINA.LOW_QUALITY_MATCHES": ("none", "detectron1", "detectron2"),
+    "INPUT.MIN_SIZE_TRAIN": ((800,), (800,), (640, 672, 704, 736, 768, 800)),
+    "INPUT.MAX_SIZE_TRAIN": (1333, 1333, 1333),
+    "SOLVER.WARMUP_ITERS": (0, 500, 1000),
+    "SOLVER.WARMUP_FACTOR": (1.0, 1 / 3, 1 / 1000),
+    "SOLVER.BIAS_LR_FACTOR": (1.0, 2.0, 1.0),
+    "SOLVER.WEIGHT_DECAY_BIAS": (1e-4, 0.0, 1e-4),
+    "MODEL.ANCHOR_GENERATOR.OFFSET": (0.5, 0.5, 0.0),
+    "MODEL.FOCAL_RETINA.ROUND_ANCHORS": (False, True, False),
+    "MODEL.FOCAL_RETINA.SIZE_DIVISIBILITY": (32, 128, 32),
+    "MODEL.FOCAL_RETINA.SCORE_THRESH_TEST_LAST_LEVEL": (0.05, 0.0, 0.05),
+}
+PROFILES = ("paper", "detectron1", "detectron2")
+
+
+def load(name):
+    cfg = get_cfg()
+    add_focal_retina_config(cfg)
+    cfg.merge_from_file(str(CONFIGS / name))
+    cfg.MODEL.DEVICE = "cpu"
+    return cfg
+
+
+def value_of(cfg, key):
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def keys_set_by(name):
+    def walk(node, prefix=""):
+        for key, value in node.items():
+            path = f"{prefix}{key}"
+            yield from walk(value, path + ".") if isinstance(value, dict) else [path]
+
+    return set(walk(yaml.safe_load((CONFIGS / name).read_text())))
+
+
+@pytest.mark.parametrize("name", YAMLS)
+def test_yaml_files_are_plain_data(name):
+    assert isinstance(yaml.safe_load((CONFIGS / name).read_text()), dict)
+
+
+@pytest.mark.parametrize("column", range(3))
+@pytest.mark.parametrize("key", OPEN_CHOICES)
+def test_each_profile_makes_each_open_choice_as_the_table_says(key, column):
+    profile = load(f"Base-FocalRetinaNet-{PROFILES[column]}.yaml")
+    assert value_of(profile, key) == OPEN_CHOICES[key][column]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_each_profile_names_every_open_choice_itself(profile):
+    named = keys_set_by(f"Base-FocalRetinaNet-{profile}.yaml")
+    shared = keys_set_by("Base-FocalRetinaNet.yaml")
+    assert set(OPEN_CHOICES) <= named | shared
+    assert not named & shared
+
+
+def test_the_paper_profile_has_the_papers_numbers():
+    cfg = load("focal_retinanet_R_50_FPN_1x.yaml")
+    retinanet, solver = cfg.MODEL.RETINANET, cfg.SOLVER
+    assert retinanet.IOU_THRESHOLDS == [0.4, 0.5]
+    assert (retinanet.FOCAL_LOSS_ALPHA, retinanet.FOCAL_LOSS_GAMMA) == (0.25, 2.0)
+    assert (retinanet.PRIOR_PROB, retinanet.NUM_CONVS) == (0.01, 4)
+    assert (retinanet.SCORE_THRESH_TEST, retinanet.TOPK_CANDIDATES_TEST) == (0.05, 1000)
+    assert retinanet.NMS_THRESH_TEST == 0.5
+    assert (solver.BASE_LR, solver.IMS_PER_BATCH, solver.MAX_ITER) == (0.01, 16, 90000)
+    assert (solver.STEPS, solver.GAMMA) == ((60000, 80000), 0.1)
+    assert (solver.WEIGHT_DECAY, solver.MOMENTUM) == (1e-4, 0.9)
+    assert (cfg.MODEL.FPN.OUT_CHANNELS, cfg.INPUT.RANDOM_FLIP) == (256, "horizontal")
+
+
+@pytest.mark.parametrize("name", [n for n in YAMLS if not n.startswith("Base")])
+def test_every_yaml_builds_and_gives_finite_losses(name):
+    cfg = load(name)
+    cfg.MODEL.RESNETS.NORM = "GN"  # without its weights a FrozenBN backbone overflows
+    batch = random_batch([(64, 64)], [2], num_classes=cfg.MODEL.RETINANET.NUM_CLASSES)
+    with EventStorage(0), torch.no_grad():
+        losses = build_model(cfg).train()(batch)
+    assert all(torch.isfinite(x) for x in losses.values())
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_every_lazy_config_is_the_model_of_its_yaml(name):
+    lazy = instantiate(LazyConfig.load(str(CONFIGS / name)).model)
+    built = build_model(load(name.replace(".py", ".yaml")))
+    shapes = [{k: v.shape for k, v in m.state_dict().items()} for m in (lazy, built)]
+    assert shapes[0] == shapes[1]
+    assert torch.equal(lazy.preprocessor.pixel_std, built.preprocessor.pixel_std)
+    assert lazy.assigner.rule == built.assigner.rule
+    for part in ("loss", "postprocessor"):
+        settings = [settings_of(getattr(m, part)) for m in (lazy, built)]
+        assert settings[0] == settings[1]
+    assert settings_of(lazy.loss.normalizer) == settings_of(built.loss.normalizer)
+    cells = [list(m.anchor_generator.cell_anchors) for m in (lazy, built)]
+    assert all(torch.equal(a, b) for a, b in zip(*cells, strict=True))
+    assert lazy.anchor_generator.offset == built.anchor_generator.offset
+
+
+def settings_of(part):
+    plain = (bool, int, float, str, type(None))
+    return {k: v for k, v in vars(part).items() if isinstance(v, plain) and k != "training"}
+
+
+def test_the_lazy_model_node_makes_detectron2s_choices():
+    node = LazyConfig.load(str(CONFIGS / "common/models/focal_retinanet.py")).model
+    lazy = instantiate(node)
+    built = build_model(load("Base-FocalRetinaNet-detectron2.yaml"))
+    assert lazy.assigner.rule == built.assigner.rule
+    assert settings_of(lazy.loss.normalizer) == settings_of(built.loss.normalizer)
+    assert lazy.anchor_generator.offset == 0.0

@@ -1,0 +1,55 @@
+"""Importing the package registers its parts; importing it again does no harm."""
+
+import importlib
+
+import pytest
+from batches import GN_R18, detectron2_retinanet_config
+from detectron2.config import get_cfg
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, build_model
+from detectron2.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY
+from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
+from fvcore.common.registry import Registry
+
+import focal_retina
+from focal_retina.modeling import anchors, backbones, head, retinanet
+from focal_retina.registry import register
+
+REGISTERED = [
+    (META_ARCH_REGISTRY, "FocalRetinaNet", retinanet),
+    (RPN_HEAD_REGISTRY, "FocalRetinaHead", head),
+    (ANCHOR_GENERATOR_REGISTRY, "OctaveAnchorGenerator", anchors),
+    (BACKBONE_REGISTRY, "build_focal_retina_resnet_fpn_backbone", backbones),
+]
+
+
+@pytest.mark.parametrize(("registry", "name", "module"), REGISTERED)
+def test_import_registers(registry, name, module):
+    assert registry.get(name) is getattr(module, name)
+
+
+def test_a_second_registration_replaces_and_a_strangers_name_is_refused():
+    registry = Registry("TEST")
+
+    class Part:
+        pass
+
+    register(registry)(Part)
+    again = type("Part", (), {"__module__": Part.__module__})
+    register(registry)(again)
+    assert registry.get("Part") is again
+    stranger = type("Part", (), {"__module__": "elsewhere"})
+    with pytest.raises(AssertionError, match="Part"):
+        register(registry)(stranger)
+
+
+def test_a_reload_does_no_harm():
+    importlib.reload(focal_retina)
+    cfg = detectron2_retinanet_config({**GN_R18, "MODEL.META_ARCHITECTURE": "FocalRetinaNet"})
+    assert type(build_model(cfg)) is focal_retina.FocalRetinaNet
+
+
+def test_a_config_made_without_our_keys_builds_with_their_defaults():
+    cfg = detectron2_retinanet_config({**GN_R18, "MODEL.META_ARCHITECTURE": "FocalRetinaNet"})
+    del cfg.MODEL["FOCAL_RETINA"]
+    assert "FOCAL_RETINA" not in get_cfg().MODEL
+    assert build_model(cfg).loss.normalizer.kind == "ema"
