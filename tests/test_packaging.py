@@ -86,7 +86,7 @@ def test_torch_has_a_lower_bound_and_no_upper_one(metadata):
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_refuses_other_pythons_in_one_sentence(tmp_path):
     python = python_that_says("3.9", tmp_path)
-    done = run("make", "install", f"PYTHON={python}", f"VENV={tmp_path / 'none'}")
+    done = run("make", "-n", "install", f"PYTHON={python}", f"VENV={tmp_path / 'none'}")
     assert done.returncode != 0
     (sentence,) = done.stderr.strip().splitlines()
     assert f"focal_retina needs Python 3.10 to 3.13, but {python} is 3.9" in sentence
@@ -96,7 +96,7 @@ def test_make_refuses_other_pythons_in_one_sentence(tmp_path):
 def test_make_refuses_an_environment_of_another_python(tmp_path):
     other = "3.10" if sys.version_info[:2] != (3, 10) else "3.11"
     python = python_that_says(other, tmp_path)
-    done = run("make", "install", f"PYTHON={python}", f"VENV={sys.prefix}")
+    done = run("make", "-n", "install", f"PYTHON={python}", f"VENV={sys.prefix}")
     assert done.returncode != 0
     (sentence,) = done.stderr.strip().splitlines()
     assert f"not {other}: remove it, or add VENV=.venv-{other}" in sentence
