@@ -1,0 +1,1 @@
+"""Datasets: the drawn shapes, and the user's own as declared in a config."""

@@ -1,0 +1,88 @@
+"""Datasets in the layout of Pascal VOC, with whatever classes they have."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+from detectron2.structures import BoxMode
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+
+
+def voc_classes(folder: str) -> list[str]:
+    """Return the class names in all of ``<folder>/Annotations``, sorted: the same for every split.
+
+    Raises:
+        ValueError: there are none.
+    """
+    names = {
+        name for path in Path(folder, "Annotations").glob("*.xml") for name in _object_names(path)
+    }
+    if not names:
+        raise ValueError(f"no objects in the VOC annotations {folder}/Annotations/*.xml")
+    return sorted(names)
+
+
+def load_voc(folder: str, split: str, class_names: Sequence[str]) -> list[dict]:
+    """Return the images of ``<folder>/ImageSets/Main/<split>.txt`` in Detectron2's format.
+
+    As in Detectron2, difficult objects count, and boxes lose 1 from xmin and ymin (VOC's pixels
+    start at 1). Unlike there, image ids are integers, images may be PNG.
+
+    Args:
+        class_names: the category id is the position in this list.
+
+    Raises:
+        ValueError: a missing file, or an annotation without size, name or box.
+    """
+    listing = Path(folder, "ImageSets", "Main", f"{split}.txt")
+    if not listing.is_file():
+        raise ValueError(f"the VOC split {listing} does not exist")
+    stems = [line.split()[0] for line in listing.read_text().splitlines() if line.strip()]
+    return [_record(folder, stem, i, class_names) for i, stem in enumerate(stems)]
+
+
+def _object_names(path: Path) -> list[str]:
+    return [_text(path, thing, "name") for thing in _parse(path).iter("object")]
+
+
+def _record(folder: str, stem: str, image_id: int, class_names: Sequence[str]) -> dict:
+    path = Path(folder, "Annotations", f"{stem}.xml")
+    root = _parse(path)
+    return {
+        "file_name": _image_file(Path(folder, "JPEGImages", stem)),
+        "image_id": image_id,
+        "height": int(_text(path, root, "size/height")),
+        "width": int(_text(path, root, "size/width")),
+        "annotations": [_annotation(path, thing, class_names) for thing in root.iter("object")],
+    }
+
+
+def _image_file(stem: Path) -> str:
+    for suffix in _SUFFIXES:
+        if Path(f"{stem}{suffix}").is_file():
+            return f"{stem}{suffix}"
+    raise ValueError(f"the VOC image {stem} does not exist with any of {', '.join(_SUFFIXES)}")
+
+
+def _annotation(path: Path, thing: ElementTree.Element, class_names: Sequence[str]) -> dict:
+    box = [float(_text(path, thing, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]
+    return {
+        "category_id": class_names.index(_text(path, thing, "name")),
+        "bbox": [box[0] - 1, box[1] - 1, box[2], box[3]],
+        "bbox_mode": BoxMode.XYXY_ABS,
+    }
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    try:
+        return ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise ValueError(f"the VOC annotation {path} cannot be read: {error}") from error
+
+
+def _text(path: Path, element: ElementTree.Element, tag: str) -> str:
+    text = element.findtext(tag)
+    if text is None:
+        raise ValueError(f"the VOC annotation {path} lacks <{tag}>")
+    return text

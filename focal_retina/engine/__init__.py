@@ -1,0 +1,6 @@
+"""What ``train_net.py`` runs: configs, processes, trainers, evaluation."""
+
+from focal_retina.engine.launch import argument_parser, main
+from focal_retina.engine.trainer import FocalTrainer, build_evaluator
+
+__all__ = ["FocalTrainer", "argument_parser", "build_evaluator", "main"]

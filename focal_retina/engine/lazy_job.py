@@ -1,0 +1,190 @@
+"""The job of a LazyConfig: that of a YAML config, from the parts that the config names."""
+
+import logging
+import os
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import LazyConfig, instantiate
+from detectron2.engine import default_setup, default_writers, hooks
+from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+
+from focal_retina.data.register import agree_on_classes, register_datasets
+from focal_retina.engine.advice import frozen_norm_advice, learning_rate_advice, log_advice
+from focal_retina.engine.checks import (
+    check_datasets,
+    did_you_mean,
+    usable_device,
+    weights_errors,
+)
+from focal_retina.engine.trainer import FRESH_COCO, build_loop, check_batch_size, distribute
+
+logger = logging.getLogger(__name__)
+
+# Keys that a config may lack, read by Detectron2's ``default_setup`` or here.
+_OPTIONAL = (
+    "dataloader.register",
+    "train.amp.dtype",
+    "train.cudnn_benchmark",
+    "train.float32_precision",
+    "train.seed",
+)
+
+
+def load(args: Namespace) -> DictConfig:
+    """Return the complete config of ``args``, its datasets registered.
+
+    Raises:
+        ValueError: the first contradiction or missing piece.
+    """
+    return _complete(_read(args), args.eval_only)
+
+
+def prepare(args: Namespace) -> Callable[[], object]:
+    """Build all that the config asks for, and return the function that trains or evaluates.
+
+    Raises:
+        ValueError: as in :func:`load`, or from a part of Detectron2 or focal_retina.
+    """
+    cfg = _read(args)
+    setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="focal_retina")
+    _complete(cfg, args.eval_only)
+    default_setup(cfg, args)
+    model = instantiate(cfg.model).to(cfg.train.device)
+    logger.info(f"Model:\n{model}")
+    if not args.eval_only:
+        return _training(cfg, model, args.resume)
+    _load_weights(cfg, DetectionCheckpointer(model, cfg.train.output_dir), args.resume)
+    return partial(_evaluate, cfg, model)
+
+
+def _read(args: Namespace) -> DictConfig:
+    """Return the config with its overrides."""
+    try:
+        cfg = LazyConfig.load(args.config_file)
+    except FileNotFoundError as error:
+        raise ValueError(f"config file {error.filename} does not exist") from error
+    except (ImportError, SyntaxError) as error:
+        raise ValueError(f"{args.config_file}: {error} {error.__cause__ or ''}") from error
+    needed = ["model", "dataloader", "train"]
+    needed += [] if args.eval_only else ["optimizer", "lr_multiplier"]
+    for section in needed:
+        if section not in cfg:
+            raise ValueError(f"{args.config_file} defines no {section}")
+    return _override(cfg, args.opts)
+
+
+def _override(cfg: DictConfig, opts: Sequence[str]) -> DictConfig:
+    for override in opts:
+        _check_key(cfg, override.split("=")[0].lstrip("+"))
+    try:
+        return LazyConfig.apply_overrides(cfg, opts)
+    except (HydraException, KeyError, NotImplementedError, OmegaConfBaseException) as error:
+        raise ValueError(f"overrides {opts}: {error}") from error
+
+
+def _check_key(cfg: DictConfig, key: str) -> None:
+    """Let an override add an argument to a call, but not a key that nothing reads."""
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    adds_argument = isinstance(node, DictConfig) and "_target_" in node
+    exists = OmegaConf.select(cfg, key, default=cfg) is not cfg
+    if not (exists or adds_argument or key in _OPTIONAL):
+        siblings = [f"{parent}.{k}".lstrip(".") for k in node] if node else list(cfg)
+        raise ValueError(f"the config has no key {key}{did_you_mean(key, siblings)}")
+
+
+def _complete(cfg: DictConfig, eval_only: bool) -> DictConfig:
+    """Fill in what the machine and the datasets decide."""
+    cfg.train.device = usable_device("train.device", cfg.train.device)
+    register_datasets(OmegaConf.to_container(cfg.dataloader).get("register", []))
+    names = _dataset_names(cfg, "test")
+    if not eval_only:
+        names = _dataset_names(cfg, "train") + names
+    check_datasets(names, "dataloader.register")
+    if "num_classes" in cfg.model:
+        agreed = agree_on_classes("model.num_classes", cfg.model.num_classes, names)
+        cfg.model.num_classes = agreed
+    evaluator = cfg.dataloader.get("evaluator")
+    if evaluator is not None and evaluator.get("_target_") is COCOEvaluator:
+        # As in ``build_evaluator``; a dataset without a json needs the folder.
+        defaults = {"output_dir": os.path.join(cfg.train.output_dir, "inference"), **FRESH_COCO}
+        cfg.dataloader.evaluator = OmegaConf.merge(defaults, evaluator)
+    return cfg
+
+
+def _dataset_names(cfg: DictConfig, split: str) -> list[str]:
+    names = OmegaConf.select(cfg, f"dataloader.{split}.dataset.names") or []
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], object]:
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    batch_key = "dataloader.train.total_batch_size"
+    batch_size = OmegaConf.select(cfg, batch_key)
+    if batch_size:
+        check_batch_size(batch_key, batch_size)
+    data_loader = instantiate(cfg.dataloader.train)
+    model = distribute(model, **cfg.train.ddp)
+    amp = cfg.train.amp
+    trainer = build_loop(
+        model, data_loader, optimizer, amp.get("dtype", "float16") if amp.enabled else None
+    )
+    checkpointer = DetectionCheckpointer(model, cfg.train.output_dir, trainer=trainer)
+    trainer.register_hooks(_hooks(cfg, model, checkpointer))
+
+    if batch_size and isinstance(optimizer, torch.optim.SGD):
+        log_advice(learning_rate_advice("optimizer.lr", cfg.optimizer.lr, batch_key, batch_size))
+    resumes = resume and checkpointer.has_checkpoint()
+    if not cfg.train.init_checkpoint and not resumes:
+        remedy = 'norm="BN" (or "GN") and freeze_at=0 in model.backbone'
+        log_advice(frozen_norm_advice(model, "train.init_checkpoint", remedy))
+    _load_weights(cfg, checkpointer, resume)
+    return partial(trainer.train, trainer.iter + 1 if resumes else 0, cfg.train.max_iter)
+
+
+def _load_weights(cfg: DictConfig, checkpointer: DetectionCheckpointer, resume: bool) -> None:
+    with weights_errors("train.init_checkpoint", cfg.train.init_checkpoint):
+        checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+
+
+def _hooks(
+    cfg: DictConfig, model: nn.Module, checkpointer: DetectionCheckpointer
+) -> list[hooks.HookBase]:
+    """Return Detectron2's usual hooks; the writers come last, to see the others' results."""
+    train = cfg.train
+    on_every_process = [
+        hooks.IterationTimer(),
+        hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+    ]
+    evaluation = hooks.EvalHook(train.eval_period, lambda: _evaluate(cfg, model))
+    if not comm.is_main_process():
+        return [*on_every_process, evaluation]
+    return [
+        *on_every_process,
+        hooks.PeriodicCheckpointer(checkpointer, **train.checkpointer),
+        evaluation,
+        hooks.PeriodicWriter(
+            default_writers(train.output_dir, train.max_iter), period=train.log_period
+        ),
+    ]
+
+
+def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:
+    if "evaluator" not in cfg.dataloader:
+        return {}
+    results = inference_on_dataset(
+        model, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+    )
+    print_csv_format(results)
+    return results

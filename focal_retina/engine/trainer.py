@@ -1,0 +1,142 @@
+"""Detectron2's trainer, also on several CPU processes and in bfloat16."""
+
+import inspect
+import os
+import time
+import weakref
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase
+from detectron2.engine.defaults import create_ddp_model
+from detectron2.evaluation import (
+    COCOEvaluator,
+    DatasetEvaluator,
+    LVISEvaluator,
+    PascalVOCDetectionEvaluator,
+)
+from detectron2.utils import comm
+from torch import nn
+
+# A cached conversion to COCO json may stem from an older state of the dataset; Detectron2 0.6
+# cannot be told to make it anew.
+FRESH_COCO = {
+    key: False for key in inspect.signature(COCOEvaluator).parameters if key == "allow_cached_coco"
+}
+
+
+class FocalTrainer(DefaultTrainer):
+    """Detectron2's ``DefaultTrainer``, built from the same config.
+
+    It differs in that the processes need no GPU, in SOLVER.AMP on the CPU and in bfloat16, and in
+    that it evaluates.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        TrainerBase.__init__(self)
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        check_batch_size("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH)
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+
+        model = distribute(model, broadcast_buffers=False)
+        amp = cfg.SOLVER.AMP
+        self._trainer = build_loop(
+            model, data_loader, optimizer, amp.get("DTYPE", "float16") if amp.ENABLED else None
+        )
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = DetectionCheckpointer(
+            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        return build_evaluator(dataset_name, os.path.join(cfg.OUTPUT_DIR, "inference"))
+
+
+def build_evaluator(dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    """Return the evaluator that suits a dataset; ValueError as :func:`evaluator_type`."""
+    kind = evaluator_type(dataset_name)
+    if kind == "coco":
+        return COCOEvaluator(dataset_name, output_dir=output_dir, **FRESH_COCO)
+    if kind == "lvis":
+        return LVISEvaluator(dataset_name, output_dir=output_dir)
+    return PascalVOCDetectionEvaluator(dataset_name)
+
+
+def evaluator_type(dataset_name: str) -> str:
+    """Return the dataset's ``evaluator_type``; raise a ValueError if none evaluates its boxes."""
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+    if kind not in ("coco", "lvis", "pascal_voc"):
+        raise ValueError(
+            f"dataset {dataset_name} has evaluator_type {kind!r}, which has no evaluator of "
+            "boxes; allowed are 'coco', 'lvis' and 'pascal_voc'"
+        )
+    return kind
+
+
+def check_batch_size(key: str, batch_size: int) -> None:
+    """Raise a ValueError unless the batch divides evenly among the processes."""
+    if batch_size % comm.get_world_size():
+        raise ValueError(
+            f"{key} {batch_size} does not divide among {comm.get_world_size()} processes: "
+            f"set {key} to a multiple of {comm.get_world_size()}"
+        )
+
+
+def distribute(model: nn.Module, **kwargs) -> nn.Module:
+    """Wrap the model for data-parallel training where there is more than one process.
+
+    Detectron2's ``create_ddp_model`` takes a CPU for a GPU unless it is told otherwise.
+    """
+    if next(model.parameters()).device.type == "cpu":
+        kwargs["device_ids"] = None
+    return create_ddp_model(model, **kwargs)
+
+
+def build_loop(
+    model: nn.Module, data_loader, optimizer: torch.optim.Optimizer, dtype: str | None
+) -> SimpleTrainer:
+    """Return Detectron2's training loop.
+
+    Args:
+        dtype: what autocast computes in, "float16" (with Detectron2's loss scaling) or
+            "bfloat16"; None for no autocast. The CPU, which lacks the former, takes the latter.
+
+    Raises:
+        ValueError: another dtype.
+    """
+    if dtype not in (None, "float16", "bfloat16"):
+        raise ValueError(f"mixed precision is float16 or bfloat16, not {dtype!r}")
+    if dtype is None:
+        return SimpleTrainer(model, data_loader, optimizer)
+    if dtype == "float16" and next(model.parameters()).is_cuda:
+        return AMPTrainer(model, data_loader, optimizer)
+    return BFloat16Trainer(model, data_loader, optimizer)
+
+
+class BFloat16Trainer(SimpleTrainer):
+    """Forward pass under bfloat16 autocast, on any device.
+
+    bfloat16 has the range of float32: unlike float16 it needs no loss scaling.
+    """
+
+    def run_step(self) -> None:
+        start = time.perf_counter()
+        data = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        with torch.autocast(next(self.model.parameters()).device.type, torch.bfloat16):
+            losses = self.model(data)
+        self.optimizer.zero_grad()
+        sum(losses.values()).backward()
+        if hasattr(self, "after_backward"):  # Detectron2 0.6 has no such hook
+            self.after_backward()
+        self._write_metrics(losses, data_time)
+        self.optimizer.step()

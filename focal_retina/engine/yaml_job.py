@@ -1,0 +1,97 @@
+"""The job of a YAML config, through Detectron2's ``DefaultTrainer``."""
+
+from argparse import Namespace
+from collections.abc import Callable
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.engine import default_setup
+from detectron2.evaluation import verify_results
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from focal_retina.data.register import agree_on_classes, register_datasets
+from focal_retina.engine.advice import (
+    frozen_norm_advice,
+    ignored_keys_advice,
+    learning_rate_advice,
+    log_advice,
+)
+from focal_retina.engine.checks import check_datasets, usable_device, weights_errors
+from focal_retina.engine.config import load_yaml
+from focal_retina.engine.trainer import FocalTrainer, evaluator_type
+
+
+def load(args: Namespace) -> CfgNode:
+    """Return the complete config of ``args``, its datasets registered.
+
+    Raises:
+        ValueError: the first contradiction or missing piece.
+    """
+    return _complete(load_yaml(args.config_file, args.opts, args.trust_config), args.eval_only)
+
+
+def prepare(args: Namespace) -> Callable[[], object]:
+    """Build all that the config asks for, and return the function that trains or evaluates.
+
+    Raises:
+        ValueError: as in :func:`load`, or a part cannot be built from the config.
+    """
+    cfg = load_yaml(args.config_file, args.opts, args.trust_config)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="focal_retina")
+    _complete(cfg, args.eval_only)
+    default_setup(cfg, args)
+    log_advice(ignored_keys_advice(cfg))
+    return _evaluation(cfg, args.resume) if args.eval_only else _training(cfg, args.resume)
+
+
+def _complete(cfg: CfgNode, eval_only: bool) -> CfgNode:
+    """Fill in what the machine and the datasets decide."""
+    if cfg.TEST.AUG.ENABLED:
+        raise ValueError("TEST.AUG.ENABLED: Detectron2 has test-time augmentation for R-CNN only")
+    cfg.MODEL.DEVICE = usable_device("MODEL.DEVICE", cfg.MODEL.DEVICE)
+    register_datasets(cfg.DATASETS.REGISTER)
+    needed = "TEST" if eval_only else "TRAIN"
+    if not cfg.DATASETS[needed]:
+        raise ValueError(f"DATASETS.{needed} is empty")
+    names = cfg.DATASETS.TEST if eval_only else cfg.DATASETS.TRAIN + cfg.DATASETS.TEST
+    check_datasets(names, "DATASETS.REGISTER")
+    for name in cfg.DATASETS.TEST:  # now rather than after training
+        evaluator_type(name)
+    head = "RETINANET" if "RetinaNet" in cfg.MODEL.META_ARCHITECTURE else "ROI_HEADS"
+    key = f"MODEL.{head}.NUM_CLASSES"
+    cfg.MODEL[head].NUM_CLASSES = agree_on_classes(key, cfg.MODEL[head].NUM_CLASSES, names)
+    cfg.freeze()
+    return cfg
+
+
+def _evaluation(cfg: CfgNode, resume: bool) -> Callable[[], object]:
+    model = FocalTrainer.build_model(cfg)
+    checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+    with weights_errors("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS):
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+
+    def evaluate():
+        results = FocalTrainer.test(cfg, model)
+        if comm.is_main_process():
+            verify_results(cfg, results)
+        return results
+
+    return evaluate
+
+
+def _training(cfg: CfgNode, resume: bool) -> Callable[[], object]:
+    trainer = FocalTrainer(cfg)
+    solver = cfg.SOLVER
+    if "RetinaNet" in cfg.MODEL.META_ARCHITECTURE:
+        log_advice(
+            learning_rate_advice(
+                "SOLVER.BASE_LR", solver.BASE_LR, "SOLVER.IMS_PER_BATCH", solver.IMS_PER_BATCH
+            )
+        )
+    if not cfg.MODEL.WEIGHTS and not (resume and trainer.checkpointer.has_checkpoint()):
+        remedy = "MODEL.RESNETS.NORM BN (or GN) and MODEL.BACKBONE.FREEZE_AT 0"
+        log_advice(frozen_norm_advice(trainer.model, "MODEL.WEIGHTS", remedy))
+    with weights_errors("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS):
+        trainer.resume_or_load(resume=resume)
+    return trainer.train

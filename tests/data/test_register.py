@@ -1,0 +1,127 @@
+"""Datasets declared in a config: registered, agreed with, or refused in one sentence."""
+
+import json
+import logging
+
+import cv2
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from tiny_jobs import catalogs_restored
+
+from focal_retina.data.register import agree_on_classes, register_datasets
+
+
+@pytest.fixture(autouse=True)
+def forget_datasets():
+    with catalogs_restored():
+        yield
+
+
+def write_coco(folder, classes, **changes):
+    """Write one image with one object of each class, and return json and image folder."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(folder / "images" / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 8, "width": 8}],
+        "categories": [{"id": i, "name": name} for i, name in classes],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": i, "bbox": [0, 0, 2, 3], "area": 6}
+            for i, _ in classes
+        ],
+    }
+    (folder / "a.json").write_text(json.dumps(content | changes))
+    return str(folder / "a.json"), str(folder / "images")
+
+
+def test_class_names_come_in_the_order_of_their_ids(tmp_path):
+    register_datasets([["mine", *write_coco(tmp_path, [(7, "cat"), (3, "dog")])]])
+    assert MetadataCatalog.get("mine").thing_classes == ["dog", "cat"]
+    (record,) = DatasetCatalog.get("mine")
+    assert [a["category_id"] for a in record["annotations"]] == [1, 0]
+
+
+def test_the_same_dataset_again_does_no_harm(tmp_path):
+    entry = ["mine", *write_coco(tmp_path, [(1, "cat")])]
+    register_datasets([entry, entry])
+    register_datasets([entry])
+    assert len(DatasetCatalog.get("mine")) == 1
+
+
+def test_another_dataset_of_the_same_name_is_an_error(tmp_path):
+    entries = [["mine", *write_coco(tmp_path / x, [(1, "cat")])] for x in "xy"]
+    with pytest.raises(ValueError, match="mine.*y/a.json.*already registered.*x/a.json"):
+        register_datasets(entries)
+
+
+@pytest.mark.parametrize("entry", ["mine", ["mine"], ["mine", "a.json"], ["mine", 1, "images"]])
+def test_a_malformed_entry_is_shown_with_the_right_forms(entry):
+    with pytest.raises(ValueError, match=r"\[name, COCO json, image folder\].*mine"):
+        register_datasets([entry])
+
+
+@pytest.mark.parametrize(
+    "changes, complaint",
+    [
+        ({"categories": []}, "a.json has no categories or no images"),
+        ({"images": []}, "a.json has no categories or no images"),
+        ({"categories": [{"id": 2, "name": "cat"}]}, "category 1, which its categories lack"),
+        ({"categories": [{"id": 1}]}, "a.json is not COCO json: KeyError.'name'"),
+        ({"images": [{"file_name": "b.png"}]}, "images/b.png, which .*a.json names"),
+    ],
+)
+def test_a_json_that_does_not_hold_together_is_an_error(tmp_path, changes, complaint):
+    paths = write_coco(tmp_path, [(1, "cat")], **changes)
+    with pytest.raises(ValueError, match=f"dataset mine: .*{complaint}"):
+        register_datasets([["mine", *paths]])
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3"])
+def test_what_is_not_coco_json_is_an_error(tmp_path, text):
+    json_file, image_root = write_coco(tmp_path, [(1, "cat")])
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match="dataset mine: .*a.json is not COCO json"):
+        register_datasets([["mine", json_file, image_root]])
+
+
+def test_a_missing_json_and_a_wrong_image_folder_are_named(tmp_path):
+    json_file, image_root = write_coco(tmp_path, [(1, "cat")])
+    with pytest.raises(ValueError, match="COCO json .*no.json does not exist"):
+        register_datasets([["mine", str(tmp_path / "no.json"), image_root]])
+    with pytest.raises(ValueError, match="none/a.png, which .*a.json names, does not exist"):
+        register_datasets([["mine", json_file, str(tmp_path / "none")]])
+
+
+@pytest.mark.parametrize("num_classes", [1, 3, 1203])
+def test_the_default_number_of_classes_gives_way_to_the_datasets(tmp_path, num_classes, caplog):
+    paths = write_coco(tmp_path, [(i + 1, f"c{i}") for i in range(num_classes)])
+    register_datasets([["mine", *paths]])
+    with caplog.at_level(logging.INFO):
+        assert agree_on_classes("K", 80, ["mine"]) == num_classes
+    assert f"K becomes {num_classes}: mine ({paths[0]}) has {num_classes} class" in caplog.text
+
+
+def test_a_number_of_classes_that_agrees_stays_without_a_word(tmp_path, caplog):
+    register_datasets([["mine", *write_coco(tmp_path, [(1, "cat"), (2, "dog")])]])
+    assert agree_on_classes("K", 2, ["mine"]) == 2
+    assert agree_on_classes("K", 80, ["coco_2017_val"]) == 80
+    assert caplog.text == ""
+
+
+def test_a_contradiction_names_the_key_and_the_json(tmp_path):
+    register_datasets([["mine", *write_coco(tmp_path, [(1, "cat"), (2, "dog")])]])
+    with pytest.raises(ValueError, match=r"NUM_CLASSES is 5, but mine .*a.json\) has 2 .*cat, dog"):
+        agree_on_classes("NUM_CLASSES", 5, ["mine"])
+
+
+def test_datasets_of_different_classes_are_both_named(tmp_path):
+    register_datasets([["one", *write_coco(tmp_path / "x", [(1, "cat")])]])
+    register_datasets([["two", *write_coco(tmp_path / "y", [(1, "dog")])]])
+    with pytest.raises(ValueError, match="one .*1 class .cat. and two .*1 class .dog."):
+        agree_on_classes("K", 80, ["one", "two"])
+
+
+def test_datasets_that_state_no_classes_leave_the_number_alone():
+    MetadataCatalog.get("silent")
+    assert agree_on_classes("K", 7, ["silent"]) == 7
+    assert agree_on_classes("K", 7, []) == 7

@@ -1,0 +1,58 @@
+"""Settings that are likely mistakes are told from those that are not."""
+
+import pytest
+from detectron2.config import get_cfg
+from detectron2.layers import FrozenBatchNorm2d
+from torch import nn
+
+from focal_retina.engine.advice import (
+    frozen_norm_advice,
+    ignored_keys_advice,
+    learning_rate_advice,
+)
+
+
+def advice_on(lr, batch_size):
+    return learning_rate_advice("SOLVER.BASE_LR", lr, "SOLVER.IMS_PER_BATCH", batch_size)
+
+
+@pytest.mark.parametrize("lr, batch_size", [(0.01, 16), (0.005, 16), (0.02, 16), (0.00125, 2)])
+def test_a_learning_rate_within_a_factor_of_two_of_the_linear_rule_is_fine(lr, batch_size):
+    assert advice_on(lr, batch_size) is None
+
+
+@pytest.mark.parametrize("lr, batch_size, fitting", [(0.01, 2, "0.00125"), (0.001, 16, "0.01")])
+def test_the_advice_on_a_learning_rate_names_the_value_to_set(lr, batch_size, fitting):
+    assert advice_on(lr, batch_size).endswith(f"set SOLVER.BASE_LR to {fitting}")
+
+
+def test_the_advice_on_frozen_normalisation_names_both_ways_out():
+    assert frozen_norm_advice(nn.Sequential(nn.BatchNorm2d(1)), "WEIGHTS", "BN") is None
+    advice = frozen_norm_advice(nn.Sequential(FrozenBatchNorm2d(1)), "WEIGHTS", "NORM BN")
+    assert "set WEIGHTS" in advice and "NORM BN" in advice
+
+
+def retinanet_config(**opts):
+    cfg = get_cfg()
+    cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
+    for key, value in opts.items():
+        cfg.merge_from_list([f"MODEL.{key.replace('__', '.')}", value])
+    return cfg
+
+
+def test_keys_of_two_stage_models_come_with_their_counterparts():
+    assert ignored_keys_advice(retinanet_config(RETINANET__NUM_CLASSES=3)) is None
+    advice = ignored_keys_advice(
+        retinanet_config(ROI_HEADS__NUM_CLASSES=3, RPN__NMS_THRESH=0.6, RPN__LOSS_WEIGHT=2.0)
+    )
+    for key in ("ROI_HEADS.NUM_CLASSES", "RPN.NMS_THRESH", "RPN.LOSS_WEIGHT"):
+        assert f"MODEL.{key}" in advice
+    counterparts = advice.split(": set ")[1]
+    assert "MODEL.RETINANET.NUM_CLASSES" in counterparts
+    assert "MODEL.RETINANET.NMS_THRESH_TEST" in counterparts
+    assert "LOSS_WEIGHT" not in counterparts
+
+
+def test_a_two_stage_model_may_change_its_keys():
+    cfg = retinanet_config(ROI_HEADS__NUM_CLASSES=3, META_ARCHITECTURE="GeneralizedRCNN")
+    assert ignored_keys_advice(cfg) is None

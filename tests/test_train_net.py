@@ -1,0 +1,257 @@
+"""train_net.py as users run it: processes, resuming, evaluation, warnings and errors."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs
+
+# One thread a process: the processes of a test share two cores.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def run(*arguments):
+    """Run a Python program to its end in a process of its own."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+
+
+def iterations(folder):
+    """Return the iterations of which the losses were written: the last one of each run."""
+    lines = map(json.loads, (folder / "metrics.json").open())
+    return [line["iteration"] for line in lines if "total_loss" in line]
+
+
+def scores(folder):
+    found = json.loads((folder / "inference/coco_instances_results.json").read_text())
+    return sorted(detection["score"] for detection in found)
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory):
+    with catalogs_restored():
+        MetadataCatalog.get("stuff").evaluator_type = "sem_seg"
+        DatasetCatalog.register("stuff", list)
+        yield write_jobs(tmp_path_factory.mktemp("jobs"))
+
+
+@pytest.fixture(scope="module")
+def yaml_options(jobs):
+    """The user's own datasets from the command line, and three likely mistakes."""
+    train, val = (next(jobs.glob(f"{split}-*[0-9]")) for split in ("train", "val"))
+    return [
+        *("--config-file", jobs / "tiny.yaml"),
+        *("OUTPUT_DIR", jobs / "yaml"),
+        "DATASETS.REGISTER",
+        f"[['mine', '{train}/instances.json', '{train}/images'],"
+        f"['other', '{val}/instances.json', '{val}/images']]",
+        *("DATASETS.TRAIN", "('mine',)", "DATASETS.TEST", "('other',)"),
+        *("MODEL.RETINANET.SCORE_THRESH_TEST", 0.0),
+        *("SOLVER.BASE_LR", 0.01, "MODEL.RESNETS.NORM", "FrozenBN", "MODEL.RPN.NMS_THRESH", 0.6),
+    ]
+
+
+@pytest.fixture(scope="module")
+def two_processes(yaml_options):
+    """The output of ``--num-gpus 2`` from a YAML config."""
+    done = run("train_net.py", "--num-gpus", 2, "--dist-url", "auto", *yaml_options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def torchrun(jobs):
+    """The output of torchrun with two processes from a LazyConfig."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2]
+    options = ["lr_multiplier.num_updates=90000", f"train.output_dir={jobs / 'lazy'}"]
+    done = run(*launcher, "train_net.py", "--config-file", jobs / "tiny.py", *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_two_processes_without_a_gpu_train_and_evaluate(two_processes, jobs):
+    assert "Rank of current process: 0. World size: 2" in two_processes
+    assert iterations(jobs / "yaml") == [1]
+    assert (jobs / "yaml/model_final.pth").exists()
+    assert two_processes.count("copypaste: Task: bbox") == 1
+
+
+def test_what_the_machine_and_the_datasets_decide_is_logged_once(two_processes):
+    assert two_processes.count("MODEL.RETINANET.NUM_CLASSES becomes ") == 1
+    assert two_processes.count("MODEL.DEVICE becomes cpu") == 1
+
+
+@pytest.mark.parametrize(
+    "warning",
+    [
+        "set SOLVER.BASE_LR to 0.00125",
+        "set MODEL.WEIGHTS, or train from scratch with MODEL.RESNETS.NORM BN (or GN)",
+        "a RetinaNet ignores MODEL.RPN.NMS_THRESH: set MODEL.RETINANET.NMS_THRESH_TEST instead",
+    ],
+)
+def test_a_likely_mistake_is_warned_of_once(two_processes, warning):
+    assert two_processes.count(warning) == 1
+
+
+def test_evaluation_alone_finds_what_training_found(two_processes, yaml_options, jobs):
+    found = scores(jobs / "yaml")
+    weights = ["MODEL.WEIGHTS", jobs / "yaml/model_final.pth", "OUTPUT_DIR", jobs / "evaluated"]
+    run_here("--eval-only", *yaml_options, *weights)
+    assert len(found) > 0
+    assert scores(jobs / "evaluated") == pytest.approx(found, abs=1e-4)
+    assert "set SOLVER.BASE_LR" not in (jobs / "evaluated/log.txt").read_text()
+
+
+def test_resuming_goes_on_from_the_last_iteration(two_processes, yaml_options, jobs):
+    run_here("--resume", *yaml_options, "SOLVER.MAX_ITER", 3)
+    assert iterations(jobs / "yaml") == [1, 2]
+    assert "from iteration 2" in (jobs / "yaml/log.txt").read_text()
+
+
+def test_torchrun_trains_and_evaluates_a_lazy_config(torchrun, jobs):
+    assert "Rank of current process: 0. World size: 2" in torchrun
+    assert iterations(jobs / "lazy") == [1]
+    assert torchrun.count("copypaste: Task: bbox") == 1
+    assert torchrun.count("model.num_classes becomes ") == 1
+    assert "WARNING" not in torchrun.split("Starting training")[0]
+
+
+def test_a_lazy_config_resumes_in_bfloat16_with_the_same_warnings(torchrun, jobs):
+    options = ["train.max_iter=3", "train.amp.enabled=True", "optimizer.lr=0.1"]
+    options += ["lr_multiplier.num_updates=90000", f"train.output_dir={jobs / 'lazy'}"]
+    run_here("--resume", "--config-file", jobs / "tiny.py", *options)
+    assert iterations(jobs / "lazy") == [1, 2]
+    log = (jobs / "lazy/log.txt").read_text()
+    assert "from iteration 2" in log
+    assert log.count("set optimizer.lr to 0.00125") == 1
+
+
+def test_a_lazy_config_is_evaluated_alone(torchrun, jobs):
+    options = [f"train.init_checkpoint={jobs / 'lazy/model_final.pth'}"]
+    options += [f"train.output_dir={jobs / 'lazy_evaluated'}"]
+    run_here("--eval-only", "--config-file", jobs / "tiny.py", *options)
+    assert "copypaste: Task: bbox" in (jobs / "lazy_evaluated/log.txt").read_text()
+
+
+@pytest.fixture
+def sentence_of(capsys, monkeypatch):
+    """Return a function that gives the one line with which a run ends in status 2."""
+    monkeypatch.setattr(sys, "argv", ["/some/where/train_net.py"])
+
+    def run_to_the_end(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            run_here(*arguments)
+        assert stopped.value.code == 2
+        said = capsys.readouterr().err
+        (line,) = re.findall("^train_net.py: error: .*$", said, re.MULTILINE)
+        assert "Traceback" not in said
+        return line
+
+    return run_to_the_end
+
+
+@pytest.mark.parametrize(
+    "flags, opts, complaint",
+    [
+        ([], ["BASE_LR", 0.01], "there is no key BASE_LR; did you mean SOLVER.BASE_LR?"),
+        (["--num-gpus", 2], ["BASE_LR", 0.01], "there is no key BASE_LR"),
+        (["--num-machines", 2, "--dist-url", "auto"], [], "--dist-url auto is for one machine"),
+        (
+            [],
+            ["MODEL.RETINANET.NUM_CLASSES", 2],
+            "MODEL.RETINANET.NUM_CLASSES is 2, but tiny_train",
+        ),
+        ([], ["DATASETS.TRAIN", "('lvis_v1_val',)"], "lvis_v1_val.json does not exist"),
+        (
+            [],
+            ["DATASETS.TEST", "('tiny_vl',)"],
+            "tiny_vl is not registered; did you mean tiny_val?",
+        ),
+        ([], ["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty"),
+        ([], ["DATASETS.TEST", "('stuff',)"], "stuff has evaluator_type 'sem_seg'"),
+        ([], ["MODEL.WEIGHTS", "none.pth"], "MODEL.WEIGHTS none.pth cannot be loaded"),
+        (["--eval-only"], ["MODEL.WEIGHTS", "none.pth"], "MODEL.WEIGHTS none.pth cannot be loaded"),
+        ([], ["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "x"], "float16 or bfloat16, not 'x'"),
+        ([], ["TEST.AUG.ENABLED", True], "TEST.AUG.ENABLED"),
+        ([], ["SOLVER.LR_SCHEDULER_NAME", "x"], "Unknown LR scheduler: x"),
+    ],
+)
+def test_a_mistake_in_a_yaml_config_ends_in_a_sentence(
+    jobs, tmp_path, sentence_of, flags, opts, complaint
+):
+    config = ["--config-file", jobs / "tiny.yaml", "OUTPUT_DIR", tmp_path]
+    assert complaint in sentence_of(*flags, *config, *opts)
+
+
+@pytest.mark.parametrize(
+    "override, complaint",
+    [
+        ("train.max_itr=1", "the config has no key train.max_itr; did you mean train.max_iter?"),
+        ("trian.max_iter=1", "the config has no key trian.max_iter"),
+        ("train.max_iter", "train.max_iter"),
+        ("train.max_iter=[", "train.max_iter=["),
+        ("model.num_classes=2", "model.num_classes is 2, but tiny_train"),
+        ("train.init_checkpoint=none.pth", "train.init_checkpoint none.pth cannot be loaded"),
+        ("dataloader.test.dataset.names=tiny_vl", "dataset tiny_vl is not registered"),
+        ("dataloader.register=[[tiny_train]]", "[name, COCO json, image folder]"),
+    ],
+)
+def test_a_mistake_in_a_lazy_config_ends_in_a_sentence(
+    jobs, tmp_path, sentence_of, override, complaint
+):
+    options = [f"train.output_dir={tmp_path}", "lr_multiplier.num_updates=90000", override]
+    assert complaint in sentence_of("--config-file", jobs / "tiny.py", *options)
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("model = {", r"a.py has syntax error! .*line 1"),
+        ("from .b import model", "b.py does not exist"),
+        ("model = dict()", "a.py defines no dataloader"),
+    ],
+)
+def test_a_file_that_is_no_lazy_config_ends_in_a_sentence(tmp_path, sentence_of, text, complaint):
+    (tmp_path / "a.py").write_text(text)
+    assert re.search(complaint, sentence_of("--config-file", tmp_path / "a.py"))
+
+
+def test_a_missing_config_ends_in_a_sentence(sentence_of):
+    assert sentence_of().endswith("--config-file is missing")
+    for name in ("none.yaml", "none.py"):
+        assert sentence_of("--config-file", name).endswith(f"config file {name} does not exist")
+
+
+def test_a_part_that_cannot_be_built_in_one_of_two_processes_ends_them_without_traceback(jobs):
+    mistake = ["MODEL.FOCAL_RETINA.NORMALIZER", "imgae", "OUTPUT_DIR", jobs / "failed"]
+    flags = ["--num-gpus", 2, "--dist-url", "auto", "--config-file", jobs / "tiny.yaml"]
+    done = run("train_net.py", *flags, *mistake)
+    assert done.returncode == 2
+    assert "train_net.py: error: " in done.stderr and "imgae" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bug_keeps_its_traceback(jobs, tmp_path):
+    text = (jobs / "tiny.py").read_text()
+    bug = "def _broken(**kwargs): raise ValueError('a bug')\nmodel._target_ = _broken\n"
+    (tmp_path / "bug.py").write_text(text + bug)
+    with pytest.raises(ValueError, match="a bug"):
+        run_here("--config-file", tmp_path / "bug.py", f"train.output_dir={tmp_path}")
+
+
+@pytest.mark.skipif(
+    not os.path.isfile(MetadataCatalog.get("coco_2017_val").json_file),
+    reason="DETECTRON2_DATASETS holds no COCO",
+)
+def test_a_config_for_coco_runs_on_coco_unchanged(tmp_path):
+    config = ["--config-file", ROOT / "configs/focal_retinanet_R_50_FPN_1x.yaml"]
+    from_scratch = ["MODEL.WEIGHTS", "", "MODEL.RESNETS.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", 0]
+    small = ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", 64]
+    short = ["SOLVER.MAX_ITER", 2, "SOLVER.IMS_PER_BATCH", 2, "DATALOADER.NUM_WORKERS", 0]
+    run_here(*config, *from_scratch, *small, *short, "OUTPUT_DIR", tmp_path)
+    assert iterations(tmp_path) == [1]
+    assert "copypaste: Task: bbox" in (tmp_path / "log.txt").read_text()
