@@ -1,0 +1,57 @@
+"""Where the anchors of a regular generator lie, in a few numbers instead of R boxes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class AnchorLattice:
+    """S rows, one for each cell anchor of each level, repeated over the cells of its grid.
+
+    The anchor of row s at cell (x, y) is ``first_anchors[s]`` shifted by ``(x, y) * strides[s]``;
+    its index among all R anchors is
+    ``first_indices[s] + (y * grid_sizes[0, s] + x) * index_steps[s]``.
+    """
+
+    first_anchors: Tensor  # (S, 4) float64, pixels, xyxy: the anchor at cell (0, 0)
+    strides: Tensor  # (S,) float64, pixels
+    grid_sizes: Tensor  # (2, S) int64: cells in x, in y
+    first_indices: Tensor  # (S,) int64
+    index_steps: Tensor  # (S,) int64: cell anchors of the level
+    num_anchors: int  # R
+
+    @classmethod
+    def of(
+        cls, anchor_generator: nn.Module, grid_sizes: Sequence[tuple[int, int]]
+    ) -> "AnchorLattice | None":
+        """Return the lattice of a generator on its device, or None where none is known.
+
+        Args:
+            anchor_generator: Detectron2's ``DefaultAnchorGenerator`` itself, or an object whose
+                own class says ``is_regular_lattice = True`` and has its ``cell_anchors``,
+                ``strides`` and ``offset``. A subclass must say so again: it may move anchors.
+            grid_sizes: (height, width) of each level's features.
+        """
+        generator_class = type(anchor_generator)
+        is_declared = vars(generator_class).get("is_regular_lattice", False)
+        if generator_class is not DefaultAnchorGenerator and not is_declared:
+            return None
+        anchors, rows, num_anchors = [], [], 0
+        levels = zip(
+            anchor_generator.cell_anchors, anchor_generator.strides, grid_sizes, strict=True
+        )
+        for cell_anchors, stride, (height, width) in levels:
+            step = len(cell_anchors)
+            anchors.append(cell_anchors.double() + anchor_generator.offset * stride)
+            rows += [(stride, width, height, num_anchors + a, step) for a in range(step)]
+            num_anchors += height * width * step
+        first_anchors = torch.cat(anchors)
+        # Without waiting for a GPU: this happens in every training step.
+        table = torch.tensor(rows, dtype=torch.float64).t()
+        table = table.to(first_anchors.device, non_blocking=True)
+        integers = table[1:].long()
+        return cls(first_anchors, table[0], integers[:2], integers[2], integers[3], num_anchors)

@@ -1,0 +1,193 @@
+"""Candidates against Detectron2's own selection; gathers against indexing of permuted maps."""
+
+import pytest
+import torch
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector, permute_to_N_HWA_K
+from detectron2.structures import Boxes
+
+from focal_retina.ops.candidates import gather_anchor_deltas, gather_deltas, select_candidates
+
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+backends = pytest.mark.parametrize("backend", ["reference", "torch"])
+
+
+class Detector:
+    box2box_transform = Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0))
+
+
+def detectron2_candidates(logits, num_classes, score_thresh, topk):
+    """What Detectron2 selects, anchors told apart by their boxes."""
+    scores = permute_to_N_HWA_K(logits[None].float().contiguous(), num_classes)[0].sigmoid()
+    idxs = torch.arange(len(scores), dtype=torch.float32)
+    anchors = Boxes(torch.stack([idxs, idxs, idxs + 1, idxs + 1], dim=1))
+    deltas = torch.zeros(len(scores), 4)
+    result = DenseDetector._decode_per_level_predictions(
+        Detector, anchors, scores, deltas, score_thresh, topk, (1, 1)
+    )
+    return result.scores, result.pred_boxes.tensor[:, 0].long(), result.pred_classes
+
+
+def random_map(channels, height, width, layout=torch.contiguous_format, mean=0.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    maps = torch.randn(2, channels, height, width, generator=generator) + mean
+    return maps.contiguous(memory_format=layout)[1]
+
+
+def assert_selects_as_detectron2(logits, num_classes, score_thresh, topk, backend):
+    before = logits.clone()
+    result = select_candidates(
+        logits, num_classes=num_classes, score_thresh=score_thresh, topk=topk, backend=backend
+    )
+    expected = detectron2_candidates(logits, num_classes, score_thresh, topk)
+    # One unit in the last place: ATen rounds the last elements of a map differently.
+    torch.testing.assert_close(result[0], expected[0], rtol=2e-7, atol=0)
+    assert result[1].equal(expected[1])
+    assert result[2].equal(expected[2])
+    torch.testing.assert_close(logits, before, rtol=0, atol=0, equal_nan=True)
+    return len(result[0])
+
+
+@layouts
+@backends
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("mean", "topk", "expected"),
+    [(-12.0, 100, 0), (-5.5, 100, 65), (-4.5, 100, 100), (-4.5, 1, 1)],
+    ids=["none", "few", "typical", "one"],
+)
+def test_candidates_equal_detectron2(backend, layout, dtype, mean, topk, expected):
+    logits = random_map(60, 12, 17, layout, mean).to(dtype)
+    count = assert_selects_as_detectron2(logits, 20, 0.05, topk, backend)
+    assert count == pytest.approx(expected, abs=5)
+
+
+@layouts
+@backends
+@pytest.mark.parametrize("mean", [-3.0, 3.0])
+def test_candidates_equal_detectron2_where_nearly_all_logits_are(backend, layout, mean):
+    logits = random_map(180, 30, 40, layout, mean)
+    assert assert_selects_as_detectron2(logits, 20, 0.05, 100, backend) == 100
+
+
+@layouts
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [(torch.bfloat16, 1), (torch.float16, 1), (torch.float32, 100)]
+)
+def test_only_ties_can_differ_where_nearly_all_logits_are_candidates(layout, dtype, scale):
+    logits = (random_map(180, 30, 40, layout) * scale).to(dtype)
+    scores, anchor_idxs, class_idxs = select_candidates(
+        logits, num_classes=20, score_thresh=0.05, topk=100, backend="torch"
+    )
+    expected = detectron2_candidates(logits, 20, 0.05, 100)[0]
+    torch.testing.assert_close(scores, expected, rtol=2e-7, atol=0)
+    selected = permute_to_N_HWA_K(logits[None], 20)[0][anchor_idxs, class_idxs]
+    torch.testing.assert_close(selected.float().sigmoid(), scores, rtol=2e-7, atol=0)
+    assert len(set(zip(anchor_idxs.tolist(), class_idxs.tolist(), strict=True))) == 100
+
+
+@layouts
+@backends
+@pytest.mark.parametrize("num_classes", [1, 2, 1203])
+def test_candidates_equal_detectron2_for_any_number_of_classes(backend, layout, num_classes):
+    logits = random_map(9 * num_classes, 5, 7, layout, mean=-4.0)
+    assert assert_selects_as_detectron2(logits, num_classes, 0.05, 1000, backend) > 0
+
+
+@backends
+@pytest.mark.parametrize(
+    ("score_thresh", "expected"), [(-1.0, 120), (0.0, 117), (0.5, 59), (1.0, 0), (2.0, 0)]
+)
+def test_any_threshold_is_that_of_detectron2(backend, score_thresh, expected):
+    logits = random_map(10, 3, 4)
+    logits[0, 0, :3] = torch.tensor([-1e4, -torch.inf, -200.0])
+    logits[1, 0, :2] = torch.tensor([1e4, torch.inf])
+    count = assert_selects_as_detectron2(logits, 5, score_thresh, 1000, backend)
+    assert count == pytest.approx(expected, abs=4)
+
+
+@backends
+def test_score_equal_to_the_threshold_is_not_selected(backend):
+    logits = torch.zeros(2, 3, 3)
+    logits[1, 1, 1] = 1e-6
+    assert assert_selects_as_detectron2(logits, 2, 0.5, 10, backend) == 1
+
+
+@backends
+@pytest.mark.parametrize("topk", [10, 100])
+def test_equal_logits_are_resolved_as_by_detectron2(backend, topk):
+    logits = random_map(12, 5, 5).round()
+    assert assert_selects_as_detectron2(logits, 4, 0.3, topk, backend) == topk
+
+
+@layouts
+@backends
+def test_nan_is_never_selected_and_hides_nothing(backend, layout):
+    logits = random_map(180, 30, 40, layout)
+    logits[::20] = torch.nan
+    assert assert_selects_as_detectron2(logits, 20, 0.05, 100, backend) == 100
+    logits[:] = torch.nan
+    assert assert_selects_as_detectron2(logits, 20, 0.05, 100, backend) == 0
+
+
+def test_logits_that_do_not_hold_whole_anchors_are_refused():
+    with pytest.raises(ValueError, match=r"logits has shape \(9, 2, 2\); give \(A \* 2, H, W\)"):
+        select_candidates(torch.zeros(9, 2, 2), num_classes=2, score_thresh=0.05, topk=10)
+
+
+@layouts
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("box_dim", [4, 5])
+def test_gathered_deltas_are_those_of_the_permuted_map(layout, dtype, box_dim):
+    deltas = random_map(3 * box_dim, 4, 6, layout).to(dtype)
+    anchor_idxs = torch.tensor([71, 0, 5, 5, 40])
+    expected = permute_to_N_HWA_K(deltas[None], box_dim)[0][anchor_idxs].float()
+    assert gather_deltas(deltas, anchor_idxs, box_dim).equal(expected)
+    assert gather_deltas(deltas, anchor_idxs[:0], box_dim).shape == (0, box_dim)
+
+
+def random_levels(layout, dtype=torch.float32):
+    """Two images, three levels of 5x7x3, 3x4x3 and 1x1x2 anchors: R = 143."""
+    torch.manual_seed(0)
+    shapes = [(2, 12, 5, 7), (2, 12, 3, 4), (2, 8, 1, 1)]
+    levels = [torch.randn(shape).to(dtype).contiguous(memory_format=layout) for shape in shapes]
+    return [level.requires_grad_() for level in levels]
+
+
+@layouts
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gathered_anchor_deltas_and_gradients_are_those_of_the_permuted_maps(layout, dtype):
+    levels = random_levels(layout, dtype)
+    image_idxs = torch.tensor([0, 1, 0, 1, 1, 0, 1, 0])
+    anchor_idxs = torch.tensor([0, 104, 105, 140, 141, 142, 7, 7])
+    weights = torch.randn(8, 4)
+
+    gathered = gather_anchor_deltas(levels, image_idxs, anchor_idxs)
+    permuted = torch.cat([permute_to_N_HWA_K(level, 4) for level in levels], dim=1)
+    expected = permuted[image_idxs, anchor_idxs].float()
+    assert gathered.equal(expected)
+    assert gathered.dtype == torch.float32
+    gradients = torch.autograd.grad((gathered * weights).sum(), levels)
+    torch.testing.assert_close(
+        gradients, torch.autograd.grad((expected * weights).sum(), levels), rtol=0, atol=0
+    )
+
+
+@layouts
+def test_no_anchor_gives_every_level_a_gradient_of_zeros(layout):
+    levels = random_levels(layout)
+    none = torch.empty(0, dtype=torch.int64)
+    gathered = gather_anchor_deltas(levels, none, none)
+    assert gathered.shape == (0, 4)
+    gathered.sum().backward()
+    assert [level.grad.count_nonzero().item() for level in levels] == [0, 0, 0]
+
+
+def test_infinite_deltas_of_other_anchors_do_not_reach_the_gradient():
+    levels = random_levels(torch.contiguous_format)
+    with torch.no_grad():
+        levels[1].fill_(torch.inf)
+    gathered = gather_anchor_deltas(levels, torch.tensor([0]), torch.tensor([3]))
+    gathered.square().sum().backward()
+    assert all(level.grad.isfinite().all() for level in levels)
