@@ -109,7 +109,16 @@ def test_evaluation_alone_finds_what_training_found(two_processes, yaml_options,
 def test_resuming_goes_on_from_the_last_iteration(two_processes, yaml_options, jobs):
     run_here("--resume", *yaml_options, "SOLVER.MAX_ITER", 3)
     assert iterations(jobs / "yaml") == [1, 2]
-    assert "from iteration 2" in (jobs / "yaml/log.txt").read_text()
+    log = (jobs / "yaml/log.txt").read_text()
+    assert "from iteration 2" in log
+    assert log.count("set MODEL.WEIGHTS, or train from scratch") == 1  # by the first run
+
+
+def test_weights_to_start_from_make_frozen_normalisation_fine(two_processes, yaml_options, jobs):
+    weights = ["MODEL.WEIGHTS", jobs / "yaml/model_final.pth", "OUTPUT_DIR", jobs / "tuned"]
+    run_here(*yaml_options, *weights, "SOLVER.MAX_ITER", 1)
+    assert iterations(jobs / "tuned") == [0]
+    assert "train from scratch" not in (jobs / "tuned/log.txt").read_text()
 
 
 def test_torchrun_trains_and_evaluates_a_lazy_config(torchrun, jobs):
