@@ -56,4 +56,4 @@ format: install ## let ruff format and sort the code
 
 clean: ## remove what builds and tests left behind (not .venv, not output/)
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
-	find . -path ./$(VENV) -prune -o -name __pycache__ -exec rm -rf {} +
+	find focal_retina tests configs -name __pycache__ -prune -exec rm -rf {} +
