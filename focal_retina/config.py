@@ -48,6 +48,9 @@ def focal_retina_defaults() -> CfgNode:
     # Feature maps and weights as (N, H, W, C) in memory: the same values up to rounding, measured
     # faster on CPUs (training 1.8 times, docs/results).
     node.CHANNELS_LAST = True
+
+    # torch.compile backbone and head. For GPUs: a CPU gains nothing from it.
+    node.COMPILE = False
     return node
 
 
@@ -70,3 +73,5 @@ def add_focal_retina_config(cfg: CfgNode) -> None:
     # Precision of SOLVER.AMP.ENABLED on CUDA: "float16" (Detectron2's, with loss scaling) or
     # "bfloat16" (without). The CPU always takes bfloat16.
     cfg.SOLVER.AMP.DTYPE = "float16"
+    # Evaluate under autocast, in SOLVER.AMP.DTYPE; decoding and NMS stay in float32.
+    cfg.TEST.AMP = CfgNode({"ENABLED": False})

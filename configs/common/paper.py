@@ -21,12 +21,14 @@ optimizer.params.weight_decay_norm = 0.0
 train = get_config("common/train.py").train
 train.init_checkpoint = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
 
-# No warm-up: the paper does not mention one.
+# No warm-up: the paper does not mention one. Another train.max_iter scales the steps with it.
 lr_multiplier = L(MultiStepParamScheduler)(
-    values=[1.0, 0.1, 0.01], milestones=[60000, 80000], num_updates="${train.max_iter}"
+    values=[1.0, 0.1, 0.01], milestones=[60000, 80000, 90000]
 )
 
 model.anchor_generator.offset = 0.5
 model.assigner.low_quality_matches = "none"
 model.loss.normalizer.kind = "image"
 model.loss.smooth_l1_beta = 0.11
+model.postprocessor.score_thresh_last_level = 0.05
+model.preprocessor.size_divisibility = 32

@@ -1,9 +1,23 @@
-"""COCO evaluation through faster-coco-eval: pycocotools' numbers, ten times sooner."""
+"""Evaluation: by faster-coco-eval, with batch norm folded, under autocast if asked for."""
 
+import contextlib
+import inspect
 import logging
+from collections.abc import Iterator
 from unittest import mock
 
-from detectron2.evaluation import COCOEvaluator, coco_evaluation
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import (
+    COCOEvaluator,
+    DatasetEvaluator,
+    LVISEvaluator,
+    PascalVOCDetectionEvaluator,
+    coco_evaluation,
+)
+from torch import nn
+
+from focal_retina.modeling.folding import folded_batch_norm
 
 try:
     from faster_coco_eval import COCO, COCOeval_faster
@@ -12,21 +26,43 @@ except ModuleNotFoundError:
 
 logger = logging.getLogger(__name__)
 
+# A cached conversion to COCO json may stem from an older state of the dataset; Detectron2 0.6
+# cannot be told to make it anew.
+FRESH_COCO = {
+    key: False for key in inspect.signature(COCOEvaluator).parameters if key == "allow_cached_coco"
+}
 
-def build_coco_evaluator(dataset_name: str, output_dir: str) -> COCOEvaluator:
-    """Return the fastest COCO evaluator that is installed.
 
-    Args:
-        dataset_name: a registered dataset.
-        output_dir: where detections are written, as by Detectron2's ``COCOEvaluator``.
-    """
-    if COCO is None:
-        logger.info(
-            "faster-coco-eval is not installed; evaluating with pycocotools, ten times slower. "
-            "Install it with: pip install focal_retina[eval]"
+def build_evaluator(dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    """Return the evaluator that suits a dataset; ValueError as :func:`evaluator_type`."""
+    kind = evaluator_type(dataset_name)
+    if kind == "coco":
+        return coco_evaluator_class()(dataset_name, output_dir=output_dir, **FRESH_COCO)
+    if kind == "lvis":
+        return LVISEvaluator(dataset_name, output_dir=output_dir)
+    return PascalVOCDetectionEvaluator(dataset_name)
+
+
+def evaluator_type(dataset_name: str) -> str:
+    """Return the dataset's ``evaluator_type``; raise a ValueError if none evaluates its boxes."""
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+    if kind not in ("coco", "lvis", "pascal_voc"):
+        raise ValueError(
+            f"dataset {dataset_name} has evaluator_type {kind!r}, which has no evaluator of "
+            "boxes; allowed are 'coco', 'lvis' and 'pascal_voc'"
         )
-        return COCOEvaluator(dataset_name, output_dir=output_dir)
-    return FasterCOCOEvaluator(dataset_name, output_dir=output_dir)
+    return kind
+
+
+def coco_evaluator_class() -> type[COCOEvaluator]:
+    """Return the fastest COCO evaluator that is installed; log a line where that is not ours."""
+    if COCO is not None:
+        return FasterCOCOEvaluator
+    logger.info(
+        "faster-coco-eval is not installed; evaluating with pycocotools, ten times slower. "
+        "Install it with: pip install 'focal_retina[eval]'"
+    )
+    return COCOEvaluator
 
 
 class FasterCOCOEvaluator(COCOEvaluator):
@@ -48,3 +84,21 @@ class FasterCOCOEvaluator(COCOEvaluator):
 
 def _printing_coco_eval(*args) -> "COCOeval_faster":
     return COCOeval_faster(*args, print_function=print)
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module, dtype: torch.dtype | None = None) -> Iterator[nn.Module]:
+    """Evaluate a model in eval mode with batch norm folded; restore it afterwards, to the bit.
+
+    Args:
+        model: on one device.
+        dtype: what autocast computes in; None for no autocast.
+    """
+    was_training = model.training
+    device_type = next(model.parameters()).device.type
+    model.eval()
+    try:
+        with folded_batch_norm(model), torch.autocast(device_type, dtype, enabled=bool(dtype)):
+            yield model
+    finally:
+        model.train(was_training)

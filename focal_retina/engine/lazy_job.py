@@ -26,7 +26,13 @@ from focal_retina.engine.checks import (
     usable_device,
     weights_errors,
 )
-from focal_retina.engine.trainer import FRESH_COCO, build_loop, check_batch_size, distribute
+from focal_retina.engine.evaluation import FRESH_COCO, coco_evaluator_class, evaluation_mode
+from focal_retina.engine.trainer import (
+    autocast_dtype,
+    build_loop,
+    check_batch_size,
+    distribute,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +40,7 @@ logger = logging.getLogger(__name__)
 _OPTIONAL = (
     "dataloader.register",
     "train.amp.dtype",
+    "train.amp.test",
     "train.cudnn_benchmark",
     "train.float32_precision",
     "train.seed",
@@ -119,6 +126,7 @@ def _complete(cfg: DictConfig, eval_only: bool) -> DictConfig:
         # As in ``build_evaluator``; a dataset without a json needs the folder.
         defaults = {"output_dir": os.path.join(cfg.train.output_dir, "inference"), **FRESH_COCO}
         cfg.dataloader.evaluator = OmegaConf.merge(defaults, evaluator)
+        cfg.dataloader.evaluator._target_ = coco_evaluator_class()
     return cfg
 
 
@@ -183,8 +191,10 @@ def _hooks(
 def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:
     if "evaluator" not in cfg.dataloader:
         return {}
-    results = inference_on_dataset(
-        model, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
-    )
+    loader, evaluator = instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+    amp = cfg.train.amp
+    dtype = amp.get("dtype", "float16") if amp.get("test") else None
+    with evaluation_mode(model, dtype and autocast_dtype(dtype, next(model.parameters()).device)):
+        results = inference_on_dataset(model, loader, evaluator)
     print_csv_format(results)
     return results

@@ -1,6 +1,5 @@
 """Detectron2's trainer, also on several CPU processes and in bfloat16."""
 
-import inspect
 import os
 import time
 import weakref
@@ -8,23 +7,13 @@ import weakref
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase
 from detectron2.engine.defaults import create_ddp_model
-from detectron2.evaluation import (
-    COCOEvaluator,
-    DatasetEvaluator,
-    LVISEvaluator,
-    PascalVOCDetectionEvaluator,
-)
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from torch import nn
 
-# A cached conversion to COCO json may stem from an older state of the dataset; Detectron2 0.6
-# cannot be told to make it anew.
-FRESH_COCO = {
-    key: False for key in inspect.signature(COCOEvaluator).parameters if key == "allow_cached_coco"
-}
+from focal_retina.engine.evaluation import build_evaluator, evaluation_mode
 
 
 class FocalTrainer(DefaultTrainer):
@@ -60,26 +49,18 @@ class FocalTrainer(DefaultTrainer):
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         return build_evaluator(dataset_name, os.path.join(cfg.OUTPUT_DIR, "inference"))
 
-
-def build_evaluator(dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    """Return the evaluator that suits a dataset; ValueError as :func:`evaluator_type`."""
-    kind = evaluator_type(dataset_name)
-    if kind == "coco":
-        return COCOEvaluator(dataset_name, output_dir=output_dir, **FRESH_COCO)
-    if kind == "lvis":
-        return LVISEvaluator(dataset_name, output_dir=output_dir)
-    return PascalVOCDetectionEvaluator(dataset_name)
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None) -> dict:
+        dtype = evaluation_dtype(cfg, next(model.parameters()).device)
+        with evaluation_mode(model, dtype):
+            return super().test(cfg, model, evaluators)
 
 
-def evaluator_type(dataset_name: str) -> str:
-    """Return the dataset's ``evaluator_type``; raise a ValueError if none evaluates its boxes."""
-    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
-    if kind not in ("coco", "lvis", "pascal_voc"):
-        raise ValueError(
-            f"dataset {dataset_name} has evaluator_type {kind!r}, which has no evaluator of "
-            "boxes; allowed are 'coco', 'lvis' and 'pascal_voc'"
-        )
-    return kind
+def evaluation_dtype(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
+    """Return what autocast computes in at test; None unless TEST.AMP.ENABLED."""
+    if not cfg.TEST.get("AMP", {}).get("ENABLED", False):
+        return None
+    return autocast_dtype(cfg.SOLVER.AMP.DTYPE, device)
 
 
 def check_batch_size(key: str, batch_size: int) -> None:
@@ -108,18 +89,22 @@ def build_loop(
 
     Args:
         dtype: what autocast computes in, "float16" (with Detectron2's loss scaling) or
-            "bfloat16"; None for no autocast. The CPU, which lacks the former, takes the latter.
-
-    Raises:
-        ValueError: another dtype.
+            "bfloat16"; None for no autocast. See :func:`autocast_dtype`.
     """
-    if dtype not in (None, "float16", "bfloat16"):
-        raise ValueError(f"mixed precision is float16 or bfloat16, not {dtype!r}")
     if dtype is None:
         return SimpleTrainer(model, data_loader, optimizer)
-    if dtype == "float16" and next(model.parameters()).is_cuda:
-        return AMPTrainer(model, data_loader, optimizer)
-    return BFloat16Trainer(model, data_loader, optimizer)
+    trainers = {torch.float16: AMPTrainer, torch.bfloat16: BFloat16Trainer}
+    trainer = trainers[autocast_dtype(dtype, next(model.parameters()).device)]
+    return trainer(model, data_loader, optimizer)
+
+
+def autocast_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype called "float16" or "bfloat16"; the CPU, which lacks the former, takes
+    the latter. ValueError for another name.
+    """
+    if name not in ("float16", "bfloat16"):
+        raise ValueError(f"mixed precision is float16 or bfloat16, not {name!r}")
+    return torch.bfloat16 if device.type == "cpu" else getattr(torch, name)
 
 
 class BFloat16Trainer(SimpleTrainer):

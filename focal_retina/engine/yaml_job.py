@@ -19,7 +19,8 @@ from focal_retina.engine.advice import (
 )
 from focal_retina.engine.checks import check_datasets, usable_device, weights_errors
 from focal_retina.engine.config import load_yaml
-from focal_retina.engine.trainer import FocalTrainer, evaluator_type
+from focal_retina.engine.evaluation import evaluator_type
+from focal_retina.engine.trainer import FocalTrainer
 
 
 def load(args: Namespace) -> CfgNode:

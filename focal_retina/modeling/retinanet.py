@@ -81,9 +81,13 @@ class FocalRetinaNet(nn.Module):
         num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
         head_in_features = cfg.MODEL.RETINANET.IN_FEATURES
         shapes = [backbone.output_shape()[f] for f in head_in_features]
+        head = FocalRetinaHead(cfg, shapes, num_classes=num_classes)
+        if focal_retina_node(cfg).COMPILE:
+            backbone.compile()
+            head.compile()
         return {
             "backbone": backbone,
-            "head": FocalRetinaHead(cfg, shapes, num_classes=num_classes),
+            "head": head,
             "anchor_generator": build_anchor_generator(cfg, shapes),
             "assigner": AnchorAssigner(cfg),
             "loss": FocalRetinaLoss(cfg, LossNormalizer(cfg)),

@@ -65,7 +65,7 @@ def test_results_are_those_of_pycocotools(tmp_path, noise):
     name = f"evaluation_test_{tmp_path.name}"
     register_coco_instances(name, {}, str(path), str(tmp_path))
     slow = evaluate(COCOEvaluator(name, output_dir=str(tmp_path)), content, noise)
-    fast = evaluate(evaluation.build_coco_evaluator(name, str(tmp_path)), content, noise)
+    fast = evaluate(evaluation.build_evaluator(name, str(tmp_path)), content, noise)
     assert list(fast) == list(slow)
     assert fast == pytest.approx(slow, rel=1e-12, nan_ok=True)
     assert 0 <= fast["AP"] < 100 or noise == 0.0
@@ -78,6 +78,6 @@ def test_without_faster_coco_eval_detectron2s_evaluator_is_used_and_that_is_logg
     register_coco_instances("evaluation_test_fallback", {}, str(path), str(tmp_path))
     monkeypatch.setattr(evaluation, "COCO", None)
     with caplog.at_level(logging.INFO):
-        evaluator = evaluation.build_coco_evaluator("evaluation_test_fallback", str(tmp_path))
+        evaluator = evaluation.build_evaluator("evaluation_test_fallback", str(tmp_path))
     assert type(evaluator) is COCOEvaluator
     assert "focal_retina[eval]" in caplog.text
