@@ -58,8 +58,8 @@ def tiny(count, image, anchors):
 
 
 def minute(count, image, anchors):
-    near_origin = torch.rand(count, 2) * image * 10 ** (torch.rand(count, 1) * 16 - 16)
-    return centred(near_origin, 10 ** (torch.rand(count, 2) * 12 - 14))
+    near_origin = torch.rand(count, 2) * image * 10 ** (torch.rand(count, 1) * 24 - 24)
+    return centred(near_origin, 10 ** (torch.rand(count, 2) * 22 - 24))
 
 
 def huge(count, image, anchors):

@@ -123,6 +123,23 @@ def test_equal_logits_are_resolved_as_by_detectron2(backend, topk):
 
 @layouts
 @backends
+def test_different_logits_of_equal_score_are_resolved_as_by_detectron2(backend, layout):
+    logits = random_map(180, 6, 6, layout).abs() + 18  # every float32 score is 1
+    assert assert_selects_as_detectron2(logits, 20, 0.05, 10, backend) == 10
+
+
+@layouts
+@backends
+@pytest.mark.parametrize("seed", range(4))
+def test_scores_have_the_bits_of_a_whole_map(backend, layout, seed):
+    logits = random_map(80, 16, 16, layout, mean=-4, seed=seed)  # a multiple of vectors' lengths
+    arguments = {"num_classes": 20, "score_thresh": 0.05, "topk": 5000}
+    scores = select_candidates(logits, backend=backend, **arguments)[0]
+    assert scores.equal(detectron2_candidates(logits, **arguments)[0])
+
+
+@layouts
+@backends
 def test_nan_is_never_selected_and_hides_nothing(backend, layout):
     logits = random_map(180, 30, 40, layout)
     logits[::20] = torch.nan

@@ -9,8 +9,8 @@ from matching_cases import (
     BOX_KINDS,
     GENERATORS,
     all_anchors,
-    any_size,
     detectron2_matches,
+    duplicate,
     grid_sizes,
 )
 
@@ -134,20 +134,22 @@ def test_reference_and_labels_of_any_order_equal_detectron2(generator, kind):
 def test_dense_result_does_not_depend_on_chunks(mode, pairs_per_chunk):
     torch.manual_seed(0)
     anchors = all_anchors(GENERATOR, SIZES)
-    gt_boxes = any_size(20, torch.tensor([64, 64]), anchors)
+    gt_boxes = duplicate(20, torch.tensor([64, 64]), anchors)
     arguments = {"thresholds": [0.4, 0.5], "labels": [0, -1, 1], "low_quality_matches": mode}
     expected = match_dense(anchors, gt_boxes, **arguments)
     chunked = match_dense(anchors, gt_boxes, pairs_per_chunk=pairs_per_chunk, **arguments)
     torch.testing.assert_close(chunked, expected, rtol=0, atol=0)
 
 
-class MovedAnchorGenerator(DefaultAnchorGenerator):
+class MovedAnchorGenerator(OctaveAnchorGenerator):
     def _grid_anchors(self, grid_sizes):
         return [anchors + 3 for anchors in super()._grid_anchors(grid_sizes)]
 
 
-def test_anchors_of_an_unknown_generator_are_matched_densely():
-    generator = MovedAnchorGenerator(sizes=[[32.0]], aspect_ratios=[[1.0]], strides=[8], offset=0.0)
+def test_anchors_of_a_generator_that_does_not_declare_a_lattice_are_matched_densely():
+    generator = MovedAnchorGenerator(
+        base_sizes=[32], scales_per_octave=1, aspect_ratios=[1.0], strides=[8]
+    )
     lattice = AnchorLattice.of(generator, SIZES)
     assert lattice is None
     anchors = all_anchors(generator, SIZES)

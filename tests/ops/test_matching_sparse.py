@@ -4,6 +4,7 @@ import time
 
 import pytest
 import torch
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from matching_cases import (
     BOX_KINDS,
     GENERATORS,
@@ -16,6 +17,7 @@ from matching_cases import (
 from focal_retina.ops import matching_sparse
 from focal_retina.ops.lattice import AnchorLattice
 from focal_retina.ops.matching import LOW_QUALITY_MATCHES, match_anchors
+from focal_retina.ops.matching_dense import match_dense
 
 RULES = [
     ([0.4, 0.5], [0, -1, 1]),
@@ -72,6 +74,41 @@ def test_labels_equal_detectron2_on_a_large_image(kind):
     torch.manual_seed(0)
     image = torch.tensor([1333, 800])
     assert_equals_detectron2(retinanet_generator(), image, 6, kind, RULES[0])
+
+
+@pytest.mark.parametrize("kind", BOX_KINDS, ids=lambda kind: kind.__name__)
+def test_labels_are_exact_for_anchors_moved_by_rounding(kind):
+    generator = retinanet_generator()
+    sizes = grid_sizes(generator, 90, 130)
+    lattice = AnchorLattice.of(generator, sizes)
+    arguments = {**PAPER_RULE, "low_quality_matches": "detectron2"}
+    for seed in range(20):
+        torch.manual_seed(seed)
+        anchors = all_anchors(generator, sizes)
+        anchors += (torch.rand_like(anchors) - 0.5) * 0.008  # as in an image of 32,768 pixels
+        gt_boxes = kind(10, torch.tensor([130, 90]), anchors)
+        match_labels = matching_sparse.match_sparse(anchors, gt_boxes, lattice, **arguments)[1]
+        assert match_labels.equal(match_dense(anchors, gt_boxes, **arguments)[1])
+
+
+def test_best_of_rounded_anchors_is_found_where_that_of_exact_anchors_is_another():
+    # A narrow and a wide row end at x = 808, the object begins just before.
+    generator = DefaultAnchorGenerator(
+        sizes=[[16.0], [160.0]], aspect_ratios=[[1.0], [0.01]], strides=[8, 8], offset=0.0
+    )
+    sizes = [(1, 101), (1, 2)]
+    anchors, lattice = all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
+    gt_boxes = torch.tensor([[807.9995, -8.0, 900.0, 8.0]])
+    assert_only_foreground(100, gt_boxes, anchors, lattice)
+    anchors[100, 2] -= 0.0004
+    anchors[102, 2] += 0.004
+    assert_only_foreground(102, gt_boxes, anchors, lattice)
+
+
+def assert_only_foreground(idx, gt_boxes, anchors, lattice):
+    arguments = {**PAPER_RULE, "low_quality_matches": "detectron2", "lattice": lattice}
+    match_labels = match_anchors(anchors, gt_boxes, backend="torch", **arguments)[1]
+    assert match_labels.nonzero().flatten().tolist() == [idx]
 
 
 def crowd(count, height=800, width=1333):

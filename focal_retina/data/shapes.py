@@ -1,0 +1,149 @@
+"""The built-in dataset: drawn shapes in COCO format, made on first use.
+
+It stands in for COCO where nothing can be downloaded: the demo, the tests, scaled-down tables.
+"""
+
+import json
+import os
+import shutil
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+from iopath.common.file_io import file_lock
+
+from focal_retina.data.drawing import CLASSES, DrawnObject, draw_scene
+
+# Part of what identifies a dataset on disk: to be raised when the drawing changes.
+_VERSION = 1
+
+
+def write_shapes(
+    folder: str | Path, split: str, num_images: int, image_size: int = 160, seed: int = 0
+) -> Path:
+    """Make sure that a split of the shapes is on disk, and return the split's own folder.
+
+    That folder has ``instances.json`` (COCO format; written last, so that an interrupted run
+    leaves none) and ``images/``. Complete images of the same parameters are reused untouched;
+    incomplete ones are all drawn again. Several processes may call this at once.
+
+    Args:
+        folder: where the split's folder is made, ``<split>-<images>x<size>-seed<seed>``.
+        split: any name; every split shows other images.
+        num_images: at least 1.
+        image_size: side of the square images, pixels, at least 64.
+        seed: 0 to 2^32 - 1. The same parameters give the same pixels and boxes everywhere.
+
+    Raises:
+        ValueError: for a parameter out of range.
+        OSError: where the folder cannot be written.
+    """
+    if num_images < 1 or image_size < 64 or not 0 <= seed < 2**32:
+        raise ValueError(
+            "The shapes dataset needs num_images >= 1, image_size >= 64 and 0 <= seed < 2^32, "
+            f"but got {num_images}, {image_size} and {seed}."
+        )
+    target = _split_folder(folder, split, num_images, image_size, seed)
+    info = {"version": _VERSION, "split": split, "seed": seed}
+    info |= {"num_images": num_images, "image_size": image_size}
+    if not _is_complete(target, info):
+        with file_lock(str(target)):
+            # another process may have written it while this one waited for the lock
+            if not _is_complete(target, info):
+                _write(target, info)
+    return target
+
+
+def register_shapes(
+    folder: str | Path,
+    train_images: int = 2000,
+    val_images: int = 300,
+    image_size: int = 160,
+    seed: int = 0,
+) -> None:
+    """Register ``shapes_train`` and ``shapes_val``, replacing what had these names.
+
+    Nothing is written before a dataset is first loaded. Arguments as in :func:`write_shapes`.
+    """
+    for split, num_images in (("train", train_images), ("val", val_images)):
+        _register(f"shapes_{split}", folder, split, num_images, image_size, seed)
+
+
+def _register(name: str, *parameters) -> None:
+    target = _split_folder(*parameters)
+    json_file, image_root = str(target / "instances.json"), str(target / "images")
+
+    def load() -> list[dict]:
+        write_shapes(*parameters)
+        return load_coco_json(json_file, image_root, name)
+
+    if name in DatasetCatalog:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    DatasetCatalog.register(name, load)
+    MetadataCatalog.get(name).set(
+        json_file=json_file,
+        image_root=image_root,
+        evaluator_type="coco",
+        thing_classes=list(CLASSES),
+    )
+
+
+def _split_folder(folder, split: str, num_images: int, image_size: int, seed: int) -> Path:
+    return Path(folder) / f"{split}-{num_images}x{image_size}-seed{seed}"
+
+
+def _is_complete(target: Path, info: dict) -> bool:
+    """Whether the json is there, has ``info``, and fits the image files."""
+    try:
+        found = json.loads((target / "instances.json").read_text())["info"]
+        return found == {**info, "image_bytes": _image_bytes(target)}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _image_bytes(target: Path) -> int:
+    return sum(entry.stat().st_size for entry in os.scandir(target / "images"))
+
+
+def _write(target: Path, info: dict) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    (target / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for image_id in range(1, info["num_images"] + 1):
+        key = [info["seed"], zlib.crc32(info["split"].encode()), image_id]
+        pixels, objects = draw_scene(np.random.RandomState(key), info["image_size"])
+        images.append(_write_image(target / "images" / f"{image_id:06d}.png", image_id, pixels))
+        for drawn in objects:
+            annotations.append(_annotation(len(annotations) + 1, image_id, drawn))
+    content = {
+        "info": {**info, "image_bytes": _image_bytes(target)},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)],
+    }
+    partial = target / "instances.json.partial"
+    partial.write_text(json.dumps(content))
+    partial.replace(target / "instances.json")
+
+
+def _write_image(path: Path, image_id: int, pixels: np.ndarray) -> dict:
+    # OpenCV reports a full disk only by its return value
+    if not cv2.imwrite(str(path), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+        raise OSError(f"Cannot write {path}; is the disk full?")
+    height, width = pixels.shape[:2]
+    return {"id": image_id, "file_name": path.name, "height": height, "width": width}
+
+
+def _annotation(annotation_id: int, image_id: int, drawn: DrawnObject) -> dict:
+    return {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": drawn.category + 1,
+        "bbox": list(drawn.bbox),
+        "area": drawn.area,
+        "iscrowd": 0,
+    }

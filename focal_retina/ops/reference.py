@@ -1,0 +1,117 @@
+"""
+The classification losses, equation by equation, in plain PyTorch: the truth in tests.
+
+Legend: ``logits`` x and ``targets`` t have one shape; t is 1 for the class of the anchor's object
+and 0 elsewhere (the paper's y is 2t - 1). float32, or float64 to test; lower precisions are
+computed in float32.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def probability(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return p_t, the probability given to what is true (paper Eq. 2)."""
+    p = torch.sigmoid(logits)
+    return p * targets + (1 - p) * (1 - targets)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return CE = -log(p_t) (paper Eq. 1)."""
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+def balance(targets: Tensor, alpha: float | Tensor) -> Tensor:
+    """Return alpha_t: alpha for foreground, 1 - alpha for background (paper Eq. 3)."""
+    return alpha * targets + (1 - alpha) * (1 - targets)
+
+
+def focal_loss(
+    logits: Tensor, targets: Tensor, *, alpha: float | Tensor | None, gamma: float
+) -> Tensor:
+    """
+    Return FL = -alpha_t (1 - p_t)^gamma log(p_t) of every element (paper Eq. 5).
+
+    gamma 0 is the alpha-balanced cross entropy, Eq. 3. ``alpha`` None leaves alpha_t out (Eq. 4);
+    a tensor is broadcast over the last dimension, the classes. The order of operations is
+    fvcore's ``sigmoid_focal_loss``, so that both are equal bit for bit.
+    """
+    loss = cross_entropy(logits, targets) * ((1 - probability(logits, targets)) ** gamma)
+    return loss if alpha is None else balance(targets, alpha) * loss
+
+
+def focal_loss_star(logits: Tensor, targets: Tensor, *, gamma: float, beta: float) -> Tensor:
+    """Return FL* = -log(sigmoid(gamma x_t + beta)) / gamma, x_t = y x (paper appendix A)."""
+    return -F.logsigmoid(gamma * (logits * (2 * targets - 1)) + beta) / gamma
+
+
+def cross_entropy_gradient(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return dCE/dx = y (p_t - 1) (paper appendix B)."""
+    y = 2 * targets - 1
+    return -y * torch.sigmoid(-y * logits)
+
+
+def focal_loss_gradient(
+    logits: Tensor, targets: Tensor, *, alpha: float | Tensor | None, gamma: float
+) -> Tensor:
+    """
+    Return dFL/dx = y (1 - p_t)^gamma (gamma p_t log(p_t) + p_t - 1), alpha-balanced (appendix B).
+
+    Finite for every finite logit. The automatic derivative of :func:`focal_loss` is NaN where
+    gamma < 1 and 1 - p_t is 0.
+    """
+    y = 2 * targets - 1
+    x_t = y * logits
+    miss = torch.sigmoid(-x_t)  # 1 - p_t without its cancellation
+    gradient = y * miss**gamma * (gamma * torch.sigmoid(x_t) * F.logsigmoid(x_t) - miss)
+    return gradient if alpha is None else balance(targets, alpha) * gradient
+
+
+def focal_loss_star_gradient(
+    logits: Tensor, targets: Tensor, *, gamma: float, beta: float
+) -> Tensor:
+    """Return dFL*/dx = y (p*_t - 1), p*_t = sigmoid(gamma x_t + beta) (paper appendix B)."""
+    y = 2 * targets - 1
+    return -y * torch.sigmoid(-(gamma * y * logits + beta))
+
+
+def flatten_logits(logits: Sequence[Tensor], num_classes: int) -> Tensor:
+    """Return the head's outputs, L tensors (N, A*K, H, W), as (N, R, K) in anchor order."""
+    levels = []
+    for x in logits:
+        n, _, h, w = x.shape
+        x = x.view(n, -1, num_classes, h, w).permute(0, 3, 4, 1, 2)  # (N, H, W, A, K)
+        levels.append(x.reshape(n, -1, num_classes))
+    return torch.cat(levels, dim=1)
+
+
+def dense_loss(
+    elementwise: Callable[[Tensor, Tensor], Tensor],
+    logits: Sequence[Tensor],
+    labels: Tensor,
+    *,
+    num_classes: int,
+    normalizer: float | Tensor,
+) -> Tensor:
+    """
+    Sum ``elementwise(logits, targets)`` over classes and anchors and divide by ``normalizer``.
+
+    One normaliser divides the sum over the whole batch, as in Detectron2's ``RetinaNet.losses``;
+    (N,) normalisers divide the sums of the images. See :func:`.focal_loss.sigmoid_focal_loss` for
+    the arguments. Keeps about six tensors of the size of the logits.
+    """
+    if isinstance(normalizer, Tensor) and normalizer.dim() == 1:
+        images = ([x[n : n + 1] for x in logits] for n in range(len(labels)))
+        losses = [
+            dense_loss(elementwise, x, y, num_classes=num_classes, normalizer=m)
+            for x, y, m in zip(images, labels.split(1), normalizer, strict=True)
+        ]
+        return torch.stack(losses).sum()
+    valid = labels >= 0
+    x = flatten_logits(logits, num_classes)[valid]
+    x = x if x.dtype == torch.float64 else x.float()
+    targets = F.one_hot(labels[valid], num_classes + 1)[:, :-1].to(x.dtype)  # background: all 0
+    return elementwise(x, targets).sum() / normalizer

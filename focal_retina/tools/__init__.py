@@ -1,0 +1,1 @@
+"""Commands: ``python -m focal_retina.tools.<name>``."""

@@ -1,0 +1,177 @@
+"""Measure against other RetinaNets, other focal losses and the limits of the machine.
+
+    python -m focal_retina.tools.benchmark                     # everything; minutes
+    python -m focal_retina.tools.benchmark --only loss labelling
+    python -m focal_retina.tools.benchmark --quick             # tiny sizes: does it run here?
+
+The others are Detectron2's RetinaNet, torchvision's, and fvcore's and torchvision's losses. All
+run in one process, in turns; nothing else should run on the machine meanwhile. The output folder
+then holds benchmark.md, benchmark.json and, of the group "scaling", scaling.png.
+
+The group "throughput", a batch in low precision, is left out on a CPU unless asked for. The authors
+had no GPU: how this runs on CUDA they have not seen.
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from focal_retina.benchmark.coco import evaluation_cases
+from focal_retina.benchmark.inputs import Setting
+from focal_retina.benchmark.labelling import labelling_cases
+from focal_retina.benchmark.losses import box_loss_cases, loss_cases
+from focal_retina.benchmark.machine import describe_machine
+from focal_retina.benchmark.markdown import markdown
+from focal_retina.benchmark.measuring import Case, CaseResult, measure
+from focal_retina.benchmark.plot import plot_sweeps
+from focal_retina.benchmark.postprocessing import postprocessing_cases
+from focal_retina.benchmark.report import Report
+from focal_retina.benchmark.scaling import Limits, run_sweep, sweeps
+from focal_retina.benchmark.shares import convolution_shares
+from focal_retina.benchmark.whole import inference_cases, throughput_cases, training_cases
+
+CASES = {
+    "loss": loss_cases,
+    "box-loss": box_loss_cases,
+    "labelling": labelling_cases,
+    "post-processing": postprocessing_cases,
+    "training": training_cases,
+    "inference": inference_cases,
+    "throughput": throughput_cases,
+    "evaluation": evaluation_cases,
+}
+GROUPS = (*CASES, "share", "scaling")
+QUICK = Setting(
+    height=160,
+    width=192,
+    depth=18,
+    num_classes=8,
+    batch_size=2,
+    num_evaluation_images=8,
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark; return 0, or 2 after one sentence on what is wrong with the arguments."""
+    args = parse_arguments(argv)
+    try:
+        setting, groups = _setting(args), _groups(args)
+    except ValueError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 2
+    report = Report(describe_machine(torch.device(args.device)), setting, args.rounds)
+    with _quiet():
+        for group in groups:
+            _run_group(group, report, args)
+            # After every group, so that a run that is cut short leaves what it has.
+            _write(report, Path(args.output))
+    print(f"Results are in {args.output}.")
+    return 0
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m focal_retina.tools.benchmark",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    add = parser.add_argument
+    add("--only", nargs="+", choices=GROUPS, metavar="GROUP", help=f"of {', '.join(GROUPS)}")
+    add("--output", default="output/benchmark", help="folder (default: %(default)s)")
+    add("--device", choices=("cpu", "cuda"), default=device, help="default here: %(default)s")
+    add("--height", type=int, help=f"of the images, in pixels (default: {Setting.height})")
+    add("--width", type=int, help=f"of the images, in pixels (default: {Setting.width})")
+    add("--rounds", type=int, help="of each case, at least (default: 5)")
+    add(
+        "--memory-limit",
+        type=float,
+        default=8.0,
+        metavar="GIB",
+        help="leave out of scaling what is expected to take more (default: %(default)s)",
+    )
+    add("--quick", action="store_true", help="one round at tiny sizes: not a measurement")
+    args = parser.parse_args(argv)
+    if args.rounds is None:
+        args.rounds = 1 if args.quick else 5
+    return args
+
+
+def _setting(args: argparse.Namespace) -> Setting:
+    if args.rounds < 1:
+        raise ValueError(f"--rounds is {args.rounds}; give at least 1")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("PyTorch finds no CUDA device here; give --device cpu")
+    given = {"height": args.height, "width": args.width}
+    given = {name: value for name, value in given.items() if value is not None}
+    return replace(QUICK if args.quick else Setting(), device=args.device, **given)
+
+
+def _groups(args: argparse.Namespace) -> list[str]:
+    groups = args.only or [g for g in GROUPS if g != "throughput" or args.device == "cuda"]
+    if "evaluation" in groups and importlib.util.find_spec("faster_coco_eval") is None:
+        raise ValueError(
+            "the group evaluation needs faster-coco-eval; "
+            "pip install 'focal_retina[eval]', or name the other groups with --only"
+        )
+    return groups
+
+
+def _run_group(group: str, report: Report, args: argparse.Namespace) -> None:
+    """Measure a group and add its results to the report."""
+    setting = report.setting
+    if group == "share":
+        print("share of a training step outside convolutions", flush=True)
+        report.shares = convolution_shares(setting)
+    elif group == "scaling":
+        limits = Limits(mib=args.memory_limit * 1024)
+        for sweep in sweeps(setting, args.quick):
+            # A sweep shows trends: three rounds do.
+            measure_case = partial(_measure, args=args, rounds=min(args.rounds, 3))
+            report.sweeps.append(run_sweep(sweep, measure_case, limits))
+    else:
+        for case in CASES[group](setting):
+            report.cases.append(_measure(case, args, args.rounds))
+
+
+def _measure(case: Case, args: argparse.Namespace, rounds: int) -> CaseResult:
+    """Measure a case and print a line about it."""
+    seconds = 0.0 if args.quick else 1.0
+    result = measure(case, torch.device(args.device), rounds=rounds, min_seconds=seconds)
+    times = [f"{name} {m.seconds * 1e3:.1f} ms" for name, m in result.measurements.items()]
+    print(f"{case.group}, {case.name}: {', '.join(times)}", flush=True)
+    return result
+
+
+def _write(report: Report, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "benchmark.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+    (folder / "benchmark.md").write_text(markdown(report))
+    if report.sweeps:
+        plot_sweeps(report.sweeps, folder / "scaling.png")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide warnings, which are about the made-up objects and others' deprecated calls."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

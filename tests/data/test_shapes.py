@@ -1,0 +1,181 @@
+"""The shapes dataset: the same everywhere, boxes that fit, COCO format, never half written."""
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+from numpy.random import RandomState
+from pycocotools.coco import COCO
+
+from focal_retina.data import drawing
+from focal_retina.data.drawing import CLASSES, draw_scene
+from focal_retina.data.shapes import register_shapes, write_shapes
+
+SIZE = 64
+
+
+def annotations_of(target):
+    return json.loads((target / "instances.json").read_text())
+
+
+def pixel_hashes(target):
+    images = [cv2.imread(str(path)) for path in sorted((target / "images").iterdir())]
+    return [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+
+
+def scenes(count, side=SIZE):
+    return [draw_scene(RandomState([7, index]), side) for index in range(count)]
+
+
+@pytest.fixture
+def black_background(monkeypatch):
+    """Leave nothing but the objects (and noise) to be seen."""
+    black = lambda random, side: np.zeros((side, side, 3), dtype=np.uint8)  # noqa: E731
+    monkeypatch.setattr(drawing, "_background", black)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return write_shapes(tmp_path_factory.mktemp("shapes"), "train", 60, SIZE)
+
+
+def test_the_same_parameters_give_the_same_pixels_and_annotations(written, tmp_path):
+    again = write_shapes(tmp_path, "train", 60, SIZE)
+    assert pixel_hashes(again) == pixel_hashes(written)
+    assert annotations_of(again) == annotations_of(written)
+
+
+def test_more_images_begin_with_the_same_ones(written, tmp_path):
+    fewer = write_shapes(tmp_path, "train", 5, SIZE)
+    assert pixel_hashes(fewer) == pixel_hashes(written)[:5]
+
+
+@pytest.mark.parametrize("other", [("val", 60, SIZE), ("train", 60, SIZE, 1)])
+def test_another_split_or_seed_shows_other_images(written, tmp_path, other):
+    assert not set(pixel_hashes(write_shapes(tmp_path, *other))) & set(pixel_hashes(written))
+
+
+def test_all_classes_empty_images_and_crowds_occur():
+    objects = [objects for _, objects in scenes(300)]
+    counts = [len(per_image) for per_image in objects]
+    assert {drawn.category for per_image in objects for drawn in per_image} == set(range(8))
+    assert min(counts) == 0
+    assert 15 <= max(counts) <= 20
+
+
+@pytest.mark.parametrize("side", [64, 101, 320])
+def test_boxes_are_inside_the_image_and_hold_the_visible_pixels(side):
+    for image, objects in scenes(40, side):
+        assert image.shape == (side, side, 3)
+        for x, y, w, h in (drawn.bbox for drawn in objects):
+            assert min(x, y) >= 0 and max(x + w, y + h) <= side
+        assert all(0 < d.area <= d.bbox[2] * d.bbox[3] for d in objects)
+        assert sum(d.area for d in objects) <= side**2
+
+
+def test_objects_are_small_to_large():
+    longest = [max(drawn.bbox[2:]) / 160 for _, objects in scenes(100, 160) for drawn in objects]
+    assert min(longest) < 0.1
+    assert max(longest) > 0.7
+
+
+def test_the_box_of_a_lone_object_is_tight(black_background):
+    lone = [(image, objects[0]) for image, objects in scenes(300) if len(objects) == 1]
+    assert len(lone) >= 5
+    for image, drawn in lone:
+        # half of the darkest rim colour; noise stays below
+        measured = cv2.boundingRect((image.max(axis=2) > 40).astype(np.uint8))
+        assert np.abs(np.subtract(measured, drawn.bbox)).max() <= 1
+
+
+def test_nothing_drawn_lacks_a_box_and_every_box_touches_what_is_drawn(black_background):
+    for image, objects in scenes(60):
+        seen = image.max(axis=2) > 40
+        boxed = np.zeros_like(seen)
+        for x, y, w, h in (drawn.bbox for drawn in objects):
+            boxed[max(y - 1, 0) : y + h + 1, max(x - 1, 0) : x + w + 1] = True
+            inside = seen[y : y + h, x : x + w]
+            assert inside[:2].any() and inside[-2:].any()
+            assert inside[:, :2].any() and inside[:, -2:].any()
+        assert not (seen & ~boxed).any()
+
+
+def test_the_json_loads_with_pycocotools_and_with_detectron2(written):
+    json_file, image_root = str(written / "instances.json"), str(written / "images")
+    coco = COCO(json_file)
+    assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(CLASSES)
+    records = load_coco_json(json_file, image_root, "shapes_format_test")
+    assert len(records) == len(coco.imgs) == 60
+    assert sum(len(record["annotations"]) for record in records) == len(coco.anns) > 200
+    assert all(cv2.imread(r["file_name"]).shape == (r["height"], r["width"], 3) for r in records)
+
+
+def test_what_is_complete_is_not_written_again(tmp_path):
+    files = sorted(write_shapes(tmp_path, "val", 3, SIZE).rglob("*.*"))
+    before = [path.stat().st_mtime_ns for path in files]
+    write_shapes(tmp_path, "val", 3, SIZE)
+    assert [path.stat().st_mtime_ns for path in files] == before
+
+
+def delete_an_image(target):
+    (target / "images/000002.png").unlink()
+
+
+def truncate_an_image(target):
+    path = target / "images/000002.png"
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def delete_the_json(target):
+    (target / "instances.json").unlink()
+
+
+def truncate_the_json(target):
+    (target / "instances.json").write_text('{"info": {"version"')
+
+
+def empty_the_json(target):
+    (target / "instances.json").write_text("[]")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [delete_an_image, truncate_an_image, delete_the_json, truncate_the_json, empty_the_json],
+)
+def test_what_is_damaged_is_drawn_again(tmp_path, damage):
+    target = write_shapes(tmp_path, "val", 3, SIZE)
+    hashes, annotations = pixel_hashes(target), annotations_of(target)
+    damage(target)
+    write_shapes(tmp_path, "val", 3, SIZE)
+    assert (pixel_hashes(target), annotations_of(target)) == (hashes, annotations)
+
+
+def test_several_at_once_write_one_dataset(written, tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        targets = set(pool.map(lambda _: write_shapes(tmp_path, "train", 60, SIZE), range(4)))
+    assert len(targets) == 1
+    assert pixel_hashes(targets.pop()) == pixel_hashes(written)
+
+
+@pytest.mark.parametrize("num_images, size, seed", [(0, 64, 0), (1, 63, 0), (1, 64, -1)])
+def test_a_parameter_out_of_range_is_refused(tmp_path, num_images, size, seed):
+    with pytest.raises(ValueError, match="shapes dataset needs"):
+        write_shapes(tmp_path, "val", num_images, size, seed)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_registered_names_are_written_when_loaded_and_can_be_registered_anew(tmp_path):
+    register_shapes(tmp_path / "a", 4, 2, SIZE)
+    assert not (tmp_path / "a").exists()
+    assert len(DatasetCatalog.get("shapes_train")) == 4
+    register_shapes(tmp_path / "b", 3, 2, SIZE)
+    assert len(DatasetCatalog.get("shapes_train")) == 3
+    assert len(DatasetCatalog.get("shapes_val")) == 2
+    metadata = MetadataCatalog.get("shapes_val")
+    assert metadata.thing_classes == list(CLASSES)
+    assert metadata.json_file.startswith(str(tmp_path / "b"))

@@ -1,0 +1,79 @@
+"""The demo from end to end, with few images and iterations."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import pytest
+
+from focal_retina.tools.demo import main
+
+ITERATIONS = 3
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The process and output folder of one run."""
+    output = tmp_path_factory.mktemp("demo")
+    few = ["--train-images", "8", "--val-images", "5"]
+    command = [sys.executable, "-m", "focal_retina.tools.demo", "--output", str(output), *few]
+    overrides = ["SOLVER.MAX_ITER", str(ITERATIONS), "SOLVER.IMS_PER_BATCH", "2"]
+    process = subprocess.run(command + overrides, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return process, output
+
+
+def test_the_pictures_are_written(finished):
+    _, output = finished
+    grid = cv2.imread(str(output / "detections.png"))
+    curve = cv2.imread(str(output / "loss_curve.png"))
+    assert min(*grid.shape[:2], *curve.shape[:2]) >= 400
+    assert grid.std() > 10 and curve.std() > 10
+
+
+def test_the_table_and_one_summarising_line_are_printed(finished):
+    process, _ = finished
+    lines = process.stdout.splitlines()
+    assert any(all(name in line for name in ("AP50", "AP75", "APs")) for line in lines)
+    assert lines[-1].startswith("box AP ")
+    assert "AP50" in lines[-1] and lines[-1].endswith("seconds")
+
+
+def test_the_progress_line_reaches_the_last_iteration_with_a_loss(finished):
+    process, _ = finished
+    assert f"{ITERATIONS}/{ITERATIONS} [" in process.stderr
+    assert "loss=" in process.stderr
+
+
+def test_detectron2s_own_output_is_kept(finished):
+    _, output = finished
+    metrics = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    assert metrics[-1]["iteration"] == ITERATIONS - 1
+    assert json.loads((output / "inference/coco_instances_results.json").read_text()) == []
+    assert (output / "model_final.pth").is_file()
+    assert "bbox" in (output / "log.txt").read_text()
+
+
+def test_the_dataset_is_kept_for_the_next_run(finished):
+    _, output = finished
+    assert sorted(p.name for p in (output / "shapes").glob("*seed0")) == [
+        "train-8x160-seed0",
+        "val-5x160-seed0",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments, named",
+    [
+        (["SOLVER.MAX_ITERS", "3"], "SOLVER.MAX_ITERS"),
+        (["--config-file", "missing.yaml"], "missing.yaml"),
+        (["--val-images", "0"], "num_images"),
+        (["--output", "/proc/demo"], "/proc/demo"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence_that_names_it(tmp_path, capsys, arguments, named):
+    assert main(["--output", str(tmp_path), "--train-images", "2", *arguments]) == 2
+    message = capsys.readouterr().err.strip()
+    assert named in message
+    assert len(message.splitlines()) == 1
