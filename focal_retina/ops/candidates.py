@@ -24,8 +24,8 @@ def select_candidates(
         topk: return at most so many.
         backend: see ``resolve_backend``. "reference" scores every logit; "torch" and "triton"
             (one path) only anchors whose best logit can be among the result. Their results differ
-            only by which of equal scores comes first, or stays, where more than ``topk`` anchors
-            have candidates.
+            only by which of equal scores comes first, or stays, where more than 8 x ``topk``
+            anchors have candidates.
 
     Returns:
         ``scores`` (n,), float32, descending; ``anchor_idxs`` (n,), int64, index into HWA (y, x, a);
@@ -61,8 +61,9 @@ def _select_sparse(logits: Tensor, score_thresh: float, topk: int) -> tuple[Tens
     best = logits.amax(1).t().flatten()  # (HWA,), nan where any class is
     floor = _logit_below(best.new_full((), score_thresh, dtype=torch.float64))
     anchor_idxs = (~(best < floor)).nonzero().squeeze(1)
+    # Not for a few more than topk: a cut can change which of equal scores topk returns.
     if len(anchor_idxs) > 8 * topk:
-        # As many candidates as anchors are at least as good as the last of the topk best anchors.
+        # Each of the topk best anchors has a logit that is at least the last one's best.
         best = best[anchor_idxs]
         last = best.masked_fill(best.isnan(), -torch.inf).topk(topk, sorted=False).values.amin()
         floor = torch.maximum(floor, _logit_below(last.double().sigmoid()))

@@ -18,9 +18,9 @@ from focal_retina.ops.matching_dense import label_ious
 _PAIRS_PER_CHUNK = 1 << 17
 
 # The closed form is in float64 on the ideal lattice, the IoUs are in float32 on rounded anchors.
-# What is enumerated must include all that rounding can lift over the value asked for: an anchor's
-# side is off by less than this for images to 32,768 pixels,
-_SIDE_SLACK = 1e-2  # pixels
+# What is enumerated must include all that rounding can lift over the value asked for. It moves an
+# overlap by less than this many pixels, in images to 32,768 pixels,
+_OVERLAP_SLACK = 1e-2
 # and an IoU by less than this part of it, or this much where float32 underflows.
 _IOU_SLACK, _IOU_UNDERFLOW = 1e-2, 1e-30
 
@@ -44,7 +44,7 @@ def match_sparse(
     match_labels = torch.full_like(matches, labels[0], dtype=torch.int8)
     best_keys = torch.zeros_like(matches)
     is_sure = torch.zeros_like(matches, dtype=torch.bool)
-    # One more than the anchors: the last takes the writes of pairs that are no object's best.
+    # One more than the anchors: the last takes what the pairs write that are no object's best.
     is_best = is_sure.new_zeros(len(anchors) + 1)
     windows = _windows(gt_boxes, lattice, thresholds[0], low_quality_matches != "none")
     for anchor_idxs, gt_idxs in _candidate_pairs(*windows, lattice):
@@ -57,7 +57,7 @@ def match_sparse(
         is_highest = (ious == highest[gt_idxs]) & (ious > 0)
         is_best.index_fill_(0, torch.where(is_highest, anchor_idxs, len(anchors)), True)
 
-    is_best = is_best[:-1]
+    is_best = is_best[:-1]  # (R,): no anchor has a higher IoU with some object
     if low_quality_matches == "none":
         return matches, match_labels
     if low_quality_matches == "detectron1":
@@ -113,7 +113,7 @@ def _windows(
         nearest = (gt_start + gt_stop - anchor_start - anchor_stop) / (2 * lattice.strides)
         shift = torch.minimum(nearest.round_().clamp_(min=0), last_cell) * lattice.strides
         overlaps = torch.minimum(gt_stop - anchor_start - shift, anchor_stop + shift - gt_start)
-        overlaps = torch.minimum(overlaps - _SIDE_SLACK, sides).clamp_(min=0)
+        overlaps = torch.minimum(overlaps - _OVERLAP_SLACK, sides).clamp_(min=0)
         intersections = overlaps.prod(0)
         highest = (intersections / (areas - intersections)).amax(1, keepdim=True)
         ious = torch.minimum(ious, highest)
@@ -123,7 +123,7 @@ def _windows(
     # the other one is full. Comparisons with nan are false: boxes that are not finite drop out.
     needed = areas * (ious / (1 + ious))
     relevant = (needed <= sides.prod(0)) & (sides.amin(0) > 0)
-    overlaps = needed / sides.flip(0) - _SIDE_SLACK
+    overlaps = needed / sides.flip(0) - _OVERLAP_SLACK
     first = (gt_start + overlaps - anchor_stop).div_(lattice.strides).ceil_().clamp_(min=0)
     last = (gt_stop - overlaps - anchor_start).div_(lattice.strides).floor_()
     cells = (torch.minimum(last, last_cell) - first + 1).clamp_(min=0).masked_fill_(~relevant, 0)

@@ -92,17 +92,17 @@ def test_labels_are_exact_for_anchors_moved_by_rounding(kind):
 
 
 def test_best_of_rounded_anchors_is_found_where_that_of_exact_anchors_is_another():
-    # A narrow and a wide row end at x = 808, the object begins just before.
+    # A narrow and a wide row end at x = 808, the narrow object begins just before.
     generator = DefaultAnchorGenerator(
-        sizes=[[16.0], [160.0]], aspect_ratios=[[1.0], [0.01]], strides=[8, 8], offset=0.0
+        sizes=[[16.0], [80.0]], aspect_ratios=[[1.0], [0.04]], strides=[8, 8], offset=0.0
     )
-    sizes = [(1, 101), (1, 2)]
+    sizes = [(1, 101), (1, 77)]
     anchors, lattice = all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
-    gt_boxes = torch.tensor([[807.9995, -8.0, 900.0, 8.0]])
+    gt_boxes = torch.tensor([[807.9995, -8.0, 808.5, 8.0]])
     assert_only_foreground(100, gt_boxes, anchors, lattice)
     anchors[100, 2] -= 0.0004
-    anchors[102, 2] += 0.004
-    assert_only_foreground(102, gt_boxes, anchors, lattice)
+    anchors[177, 2] += 0.004
+    assert_only_foreground(177, gt_boxes, anchors, lattice)
 
 
 def assert_only_foreground(idx, gt_boxes, anchors, lattice):
