@@ -12,14 +12,16 @@ import numpy as np
 from numpy.random import RandomState
 
 # Smallest and largest side of an object before stretching, as a share of the image's side.
-SIZE_RANGE = (0.09, 0.7)
+SIZE_RANGE = (0.12, 0.7)
 # Share of the images without any object.
 EMPTY_SHARE = 0.04
 MAX_OBJECTS = 20
 # A new object is left out where it would hide more than this share of an earlier one.
-MAX_HIDDEN = 0.35
+MAX_HIDDEN = 0.25
 # Largest turn of an object from upright, either way, in radians.
 MAX_TURN = 0.5
+# Standard deviation of an object's hue, in distances between the hues of two classes.
+HUE_SPREAD = 0.35
 # Sub-pixel bits of OpenCV's drawing coordinates.
 _SHIFT = 4
 
@@ -49,17 +51,6 @@ def _cross() -> np.ndarray:
     return np.concatenate([quarter @ np.linalg.matrix_power(turn, k) for k in range(4)])
 
 
-def _heart() -> np.ndarray:
-    t = np.radians(np.linspace(0, 360, 72))
-    y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return np.stack([16 * np.sin(t) ** 3, -y - 2.5], axis=1) / 16
-
-
-def _moon() -> np.ndarray:
-    inner = _arc(263, 97) * 0.87 + (0.61, 0)
-    return np.concatenate([_arc(60, 300), inner]) + (0.3, 0)
-
-
 # Contours of each class around the origin, radius about 1; a second contour is a hole.
 SHAPES = {
     "ellipse": [_arc(0, 360)],
@@ -68,8 +59,6 @@ SHAPES = {
     "star": [_star()],
     "ring": [_arc(0, 360), 0.55 * _arc(0, 360)],
     "cross": [_cross()],
-    "heart": [_heart()],
-    "moon": [_moon()],
 }
 
 CLASSES = tuple(SHAPES)
@@ -94,7 +83,7 @@ def draw_scene(random: RandomState, side: int) -> tuple[np.ndarray, list[DrawnOb
         seen[index] = areas[index]
         seen -= hidden
         categories.append(category)
-        color = _vivid_color(random)
+        color = _vivid_color(random, category)
         _blend(image[window], color, mask)
         _blend(image[window], color // 2, rim)
     noise = random.randint(-6, 7, size=(side, side, 1), dtype=np.int16).repeat(3, axis=2)
@@ -139,8 +128,10 @@ def _blend(image: np.ndarray, color: np.ndarray, mask: np.ndarray) -> None:
     image[:] = (image * (255 - alpha) + color * alpha) // 255
 
 
-def _vivid_color(random: RandomState) -> np.ndarray:
-    hsv = random.uniform((0, 0.3, 0.75), (1, 1, 1))
+def _vivid_color(random: RandomState, category: int) -> np.ndarray:
+    """Return a colour (3,) around the hue of a class, at times nearer to another's."""
+    hue = (category + random.normal(0, HUE_SPREAD)) / len(CLASSES) % 1
+    hsv = (hue, *random.uniform((0.3, 0.75), (1, 1)))
     return np.round(255 * np.array(colorsys.hsv_to_rgb(*hsv))).astype(np.uint16)
 
 

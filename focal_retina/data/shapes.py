@@ -18,7 +18,7 @@ from iopath.common.file_io import file_lock
 from focal_retina.data.drawing import CLASSES, DrawnObject, draw_scene
 
 # Part of what identifies a dataset on disk: to be raised when the drawing changes.
-_VERSION = 1
+_VERSION = 2
 
 
 def write_shapes(

@@ -63,7 +63,9 @@ def test_another_split_or_seed_shows_other_images(written, tmp_path, other):
 def test_all_classes_empty_images_and_crowds_occur():
     objects = [objects for _, objects in scenes(300)]
     counts = [len(per_image) for per_image in objects]
-    assert {drawn.category for per_image in objects for drawn in per_image} == set(range(8))
+    assert {drawn.category for per_image in objects for drawn in per_image} == set(
+        range(len(CLASSES))
+    )
     assert min(counts) == 0
     assert 15 <= max(counts) <= 20
 
@@ -80,7 +82,7 @@ def test_boxes_are_inside_the_image_and_hold_the_visible_pixels(side):
 
 def test_objects_are_small_to_large():
     longest = [max(drawn.bbox[2:]) / 160 for _, objects in scenes(100, 160) for drawn in objects]
-    assert min(longest) < 0.1
+    assert min(longest) < 0.15
     assert max(longest) > 0.7
 
 
@@ -89,8 +91,10 @@ def test_the_box_of_a_lone_object_is_tight(black_background):
     assert len(lone) >= 5
     for image, drawn in lone:
         # half of the darkest rim colour; noise stays below
-        measured = cv2.boundingRect((image.max(axis=2) > 40).astype(np.uint8))
-        assert np.abs(np.subtract(measured, drawn.bbox)).max() <= 1
+        x, y, w, h = cv2.boundingRect((image.max(axis=2) > 40).astype(np.uint8))
+        box_x, box_y, box_w, box_h = drawn.bbox
+        edges = np.array([x, y, x + w, y + h])
+        assert np.abs(edges - [box_x, box_y, box_x + box_w, box_y + box_h]).max() <= 1
 
 
 def test_nothing_drawn_lacks_a_box_and_every_box_touches_what_is_drawn(black_background):
