@@ -17,7 +17,6 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from focal_retina.ops import focal_loss_torch, reference
 from focal_retina.ops.backend import resolve_backend
@@ -215,19 +214,37 @@ class _SavedGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, labels, weights, scale, form, *logits):
-        loss, grads = focal_loss_torch.focal_loss_and_gradient(
-            logits, labels, weights, scale, form
-        )
+        loss, grads = focal_loss_torch.focal_loss_and_gradient(logits, labels, weights, scale, form)
         ctx.save_for_backward(*grads)
         return loss.to(_loss_dtype(logits))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_loss):
         grads = ctx.saved_tensors
         if grad_loss != 1:  # never in place: the saved gradient may be asked for again
             grads = [g * grad_loss for g in grads]
+        if torch.is_grad_enabled():  # somebody may want to differentiate it
+            leaf = torch.zeros((), requires_grad=True)
+            grads = [_Constant.apply(g, leaf) for g in grads]
         return None, None, None, None, *grads
+
+
+class _Constant(torch.autograd.Function):
+    """A gradient whose own gradient is not known: asking for it is an error, not 0."""
+
+    @staticmethod
+    def forward(ctx, gradient, leaf):
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx, grad):
+        _refuse(ctx, grad)
+
+
+def _refuse(ctx, *grads):
+    raise RuntimeError(
+        "the fused focal losses cannot be differentiated twice; backend 'reference' can"
+    )
 
 
 @torch.library.custom_op("focal_retina::sigmoid_focal_loss", mutates_args=())
@@ -290,6 +307,7 @@ def _backward(ctx, grad_loss):
 
 
 _loss_op.register_autograd(_backward, setup_context=_setup_context)
+_gradient_op.register_autograd(_refuse)
 
 
 def _kernels(backend: str) -> ModuleType:

@@ -130,4 +130,4 @@ def _terms(x: Tensor, weight: Tensor, form: Sequence[float]) -> tuple[Tensor, Te
     softplus = F.softplus(u, threshold=40)
     factor = weight * s**exponent
     loss = (factor * softplus).sum() / slope + x.sum() * 0  # the last: NaN for -infinity too
-    return loss, factor * (s + exponent * torch.sigmoid(-u) * softplus)
+    return loss, factor * (s + exponent * (1 - s) * softplus)

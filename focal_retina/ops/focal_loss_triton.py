@@ -171,7 +171,7 @@ def _terms(x, is_foreground, weight_ptr, k, num_classes, exponent, slope, offset
     softplus = tl.maximum(u, 0.0) + log1p
     s = tl.where(u > 0, 1.0, e) / rounded
     miss = tl.where(u > 0, e, 1.0) / rounded
-    log_s = tl.maximum(tl.minimum(u, 0.0) - log1p, -3e38)  # finite: exponent may be 0
+    log_s = tl.minimum(u, 0.0) - log1p
     in_range = k < num_classes
     foreground = tl.load(weight_ptr + k, mask=in_range, other=0.0)
     background = tl.load(weight_ptr + num_classes + k, mask=in_range, other=0.0)
