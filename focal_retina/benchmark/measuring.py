@@ -1,9 +1,7 @@
-"""Cases, and their measurement: interleaved, in one process, medians and peak memory."""
+"""Cases, and their times: in one process, in turns, medians."""
 
 import contextlib
-import ctypes
 import gc
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-
-_CLEAR_REFS = "/proc/self/clear_refs"
 
 
 def same(returned: Any) -> Any:
@@ -24,7 +20,7 @@ class Contestant:
     """One way to do the work of a case.
 
     Args:
-        run: does the work once; what it returns counts as memory in use.
+        run: does the work once; what it returns counts as its memory.
         result: turns what ``run`` returns into the result that all contestants agree on.
         note: why its result is not the baseline's; empty if it is.
         calls: so many runs are the work of the case; 1 but for limits.
@@ -93,32 +89,45 @@ class CaseResult:
 
 
 def measure(
-    case: Case, device: torch.device, *, rounds: int, min_seconds: float = 1.0
+    case: Case,
+    device: torch.device,
+    peaks: dict[str, float | None],
+    *,
+    rounds: int,
+    min_seconds: float = 1.0,
 ) -> CaseResult:
-    """Measure a case: one run of each contestant to warm up, one for its memory, then rounds.
+    """Time a case: one run of each contestant to warm up, then rounds.
 
     In a round every contestant runs once, so that drifts of the machine meet all of them. Rounds
     go on, up to ten times ``rounds``, until they have taken ``min_seconds``.
+
+    Args:
+        peaks: peak memory of the contestants in MiB, measured before.
     """
-    contestants = case.contestants
-    times = {name: [] for name in contestants}
+    times = {name: [] for name in case.contestants}
     with _without_garbage_collection():
-        for contestant in contestants.values():
+        for contestant in case.contestants.values():
             contestant.run()
-        peaks = {n: peak_memory(c.run, device) for n, c in contestants.items() if c.calls == 1}
         start = time.perf_counter()
         for done in range(10 * rounds):
             if done >= rounds and time.perf_counter() - start >= min_seconds:
                 break
-            for name, contestant in contestants.items():
-                times[name].append(run_time(contestant.run, device) * contestant.calls)
+            for name, contestant in case.contestants.items():
+                times[name].append(_run_time(contestant.run, device) * contestant.calls)
     measurements = {
-        name: Measurement(times[name], peaks.get(name), c.note) for name, c in contestants.items()
+        name: Measurement(times[name], peaks.get(name), c.note)
+        for name, c in case.contestants.items()
     }
     return CaseResult(case.group, case.name, case.baseline, measurements, case.amount, case.unit)
 
 
-def run_time(run: Callable[[], Any], device: torch.device) -> float:
+def synchronize(device: torch.device) -> None:
+    """Wait for what a CUDA device has to do; other devices have done it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _run_time(run: Callable[[], Any], device: torch.device) -> float:
     """Return the seconds of one run, without those that free its result."""
     synchronize(device)
     start = time.perf_counter()
@@ -129,52 +138,11 @@ def run_time(run: Callable[[], Any], device: torch.device) -> float:
     return seconds
 
 
-def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
-    """Return by how many MiB memory in use grows during a run, its result included.
-
-    On CUDA PyTorch's allocated memory; on a CPU the process's resident memory, which Linux alone
-    reports: None elsewhere.
-    """
-    if device.type == "cuda":
-        synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        run()
-        synchronize(device)
-        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    if not os.access(_CLEAR_REFS, os.W_OK):
-        return None
-    _return_freed_memory()
-    with open(_CLEAR_REFS, "w") as file:
-        file.write("5")  # resets the peak to what is resident now
-    before = _resident_mib("VmRSS")
-    run()
-    return _resident_mib("VmHWM") - before
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 @contextlib.contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Keep Python's collector, which sets in after so many allocations, out of what is measured."""
+    """Keep Python's collector, which sets in after so many allocations, out of the times."""
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
-
-
-def _return_freed_memory() -> None:
-    """Give memory that glibc keeps for later back to the system: it would hide new allocations."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-def _resident_mib(key: str) -> float:
-    with open("/proc/self/status") as file:
-        line = next(line for line in file if line.startswith(key))
-    return int(line.split()[1]) / 1024

@@ -39,7 +39,10 @@ def _plot(
         values = [math.nan if m is None else value(m) for m in results]
         style = {"color": COLORS[who], "linestyle": next(styles[who]), "marker": "o"}
         axes.plot(sweep.values, values, label=name, **style)
-    axes.set(xscale="log", yscale="log", xlabel=sweep.axis, ylabel=ylabel)
+    # An axis without values, as of memory that could not be measured, cannot be logarithmic.
+    has_values = any(y > 0 for line in axes.get_lines() for y in line.get_ydata())
+    axes.set(xscale="log", yscale="log" if has_values else "linear")
+    axes.set(xlabel=sweep.axis, ylabel=ylabel)
     axes.set_xticks(sweep.values, labels=[str(x) for x in sweep.values])
     axes.minorticks_off()
     axes.grid(alpha=0.3)

@@ -15,13 +15,13 @@ had no GPU: how this runs on CUDA they have not seen.
 import argparse
 import contextlib
 import importlib.util
+import itertools
 import json
 import logging
 import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -33,10 +33,11 @@ from focal_retina.benchmark.losses import box_loss_cases, loss_cases
 from focal_retina.benchmark.machine import describe_machine
 from focal_retina.benchmark.markdown import markdown
 from focal_retina.benchmark.measuring import Case, CaseResult, measure
+from focal_retina.benchmark.memory import freed_memory_given_back, peak_memories
 from focal_retina.benchmark.plot import plot_sweeps
 from focal_retina.benchmark.postprocessing import postprocessing_cases
 from focal_retina.benchmark.report import Report
-from focal_retina.benchmark.scaling import Limits, run_sweep, sweeps
+from focal_retina.benchmark.scaling import SweepResult, sweeps
 from focal_retina.benchmark.shares import convolution_shares
 from focal_retina.benchmark.whole import inference_cases, throughput_cases, training_cases
 
@@ -60,6 +61,8 @@ QUICK = Setting(
     num_evaluation_images=8,
 )
 
+Peaks = dict[tuple[str, str], dict[str, float | None]]  # MiB, by group and case, by contestant
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; return 0, or 2 after one sentence on what is wrong with the arguments."""
@@ -71,8 +74,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     report = Report(describe_machine(torch.device(args.device)), setting, args.rounds)
     with _quiet():
+        peaks = _measure_memory(groups, setting, args)
         for group in groups:
-            _run_group(group, report, args)
+            _measure_group(group, report, peaks, args)
             # After every group, so that a run that is cut short leaves what it has.
             _write(report, Path(args.output))
     print(f"Results are in {args.output}.")
@@ -93,13 +97,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--height", type=int, help=f"of the images, in pixels (default: {Setting.height})")
     add("--width", type=int, help=f"of the images, in pixels (default: {Setting.width})")
     add("--rounds", type=int, help="of each case, at least (default: 5)")
-    add(
-        "--memory-limit",
-        type=float,
-        default=8.0,
-        metavar="GIB",
-        help="leave out of scaling what is expected to take more (default: %(default)s)",
-    )
     add("--quick", action="store_true", help="one round at tiny sizes: not a measurement")
     args = parser.parse_args(argv)
     if args.rounds is None:
@@ -127,27 +124,47 @@ def _groups(args: argparse.Namespace) -> list[str]:
     return groups
 
 
-def _run_group(group: str, report: Report, args: argparse.Namespace) -> None:
-    """Measure a group and add its results to the report."""
-    setting = report.setting
+def _measure_memory(groups: list[str], setting: Setting, args: argparse.Namespace) -> Peaks:
+    """Return the peak memories of all cases, measured apart from the times: see ``memory``."""
+    peaks: Peaks = {}
+    with freed_memory_given_back():
+        for case in itertools.chain(*(_cases(group, setting, args.quick) for group in groups)):
+            print(f"memory of {case.group}, {case.name}", flush=True)
+            peaks[case.group, case.name] = peak_memories(case, torch.device(args.device))
+    return peaks
+
+
+def _cases(group: str, setting: Setting, quick: bool) -> Iterator[Case]:
+    """Yield all cases of a group, also those of sweeps."""
+    if group == "scaling":
+        return itertools.chain.from_iterable(sweep.cases for sweep in sweeps(setting, quick))
+    return CASES[group](setting) if group in CASES else iter(())
+
+
+def _measure_group(group: str, report: Report, peaks: Peaks, args: argparse.Namespace) -> None:
+    """Time a group and add its results to the report."""
     if group == "share":
         print("share of a training step outside convolutions", flush=True)
-        report.shares = convolution_shares(setting)
+        report.shares = convolution_shares(report.setting)
     elif group == "scaling":
-        limits = Limits(mib=args.memory_limit * 1024)
-        for sweep in sweeps(setting, args.quick):
-            # A sweep shows trends: three rounds do.
-            measure_case = partial(_measure, args=args, rounds=min(args.rounds, 3))
-            report.sweeps.append(run_sweep(sweep, measure_case, limits))
+        rounds = min(args.rounds, 3)  # to show a trend is less than to tell a ratio
+        for sweep in sweeps(report.setting, args.quick):
+            results = [_measure(case, peaks, args, rounds) for case in sweep.cases]
+            report.sweeps.append(SweepResult(sweep.name, sweep.axis, sweep.values, results))
     else:
-        for case in CASES[group](setting):
-            report.cases.append(_measure(case, args, args.rounds))
+        cases = _cases(group, report.setting, args.quick)
+        report.cases += [_measure(case, peaks, args, args.rounds) for case in cases]
 
 
-def _measure(case: Case, args: argparse.Namespace, rounds: int) -> CaseResult:
-    """Measure a case and print a line about it."""
-    seconds = 0.0 if args.quick else 1.0
-    result = measure(case, torch.device(args.device), rounds=rounds, min_seconds=seconds)
+def _measure(case: Case, peaks: Peaks, args: argparse.Namespace, rounds: int) -> CaseResult:
+    """Time a case and print a line about it."""
+    result = measure(
+        case,
+        torch.device(args.device),
+        peaks[case.group, case.name],
+        rounds=rounds,
+        min_seconds=0.0 if args.quick else 1.0,
+    )
     times = [f"{name} {m.seconds * 1e3:.1f} ms" for name, m in result.measurements.items()]
     print(f"{case.group}, {case.name}: {', '.join(times)}", flush=True)
     return result

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import itertools
 import logging
+import math
 import sys
 import time
 from pathlib import Path
@@ -35,23 +36,37 @@ LOSSES = ("total_loss", "loss_cls", "loss_box_reg")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the demo; return 0, or 2 after one sentence on what is wrong with the arguments."""
+    """Run the demo; return 0, or 2 after one sentence on what is wrong."""
     start = time.perf_counter()
     args = parse_arguments(argv)
     output = Path(args.output)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        # The console is for the demo's own few lines; Detectron2's many go into the file.
-        logging.basicConfig(filename=output / "log.txt", level=logging.INFO, force=True)
-        trainer = build_trainer(load_config(args))
+        cfg = load_config(args)
+        log_into(output / "log.txt")
+        trainer = build_trainer(cfg)
     except (ValueError, OSError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 2
-    with open(output / "log.txt", "a") as log, contextlib.redirect_stdout(log):
-        trainer.train()
+        return fail(error)
+    try:
+        with open(output / "log.txt", "a") as log, contextlib.redirect_stdout(log):
+            trainer.train()
+    except FloatingPointError as error:
+        return fail(f"{str(error).splitlines()[0]} Set a lower SOLVER.BASE_LR.")
     write_pictures(trainer, output)
     print_results(trainer, output, time.perf_counter() - start)
     return 0
+
+
+def fail(reason: object) -> int:
+    """Print why the demo stops, and return the exit status."""
+    print(f"demo: {reason}", file=sys.stderr)
+    return 2
+
+
+def log_into(path: Path) -> None:
+    """Send what Detectron2 logs, and warnings, to a file: the console is for a few lines."""
+    logging.basicConfig(filename=path, level=logging.INFO, force=True)
+    logging.captureWarnings(True)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -76,12 +91,16 @@ def load_config(args: argparse.Namespace) -> CfgNode:
         config_file=args.config_file, opts=opts, trust_config=False, eval_only=False
     )
     cfg = yaml_job.load(job)
+    if len(cfg.DATASETS.TEST) != 1:
+        raise ValueError(f"the demo needs one dataset in DATASETS.TEST, not {cfg.DATASETS.TEST}")
     for name in cfg.DATASETS.TRAIN + cfg.DATASETS.TEST:
-        print(f"{name}: {len(DatasetCatalog.get(name))} images", flush=True)
+        print(f"dataset {name}:", end=" ", flush=True)
+        print(len(DatasetCatalog.get(name)), "images")
     return cfg
 
 
 def build_trainer(cfg: CfgNode) -> FocalTrainer:
+    """Return the trainer, from a fixed seed and with a progress line."""
     seed_all_rng(cfg.SEED)
     trainer = FocalTrainer(cfg)
     trainer.register_hooks([ProgressLine()])
@@ -105,6 +124,7 @@ class ProgressLine(HookBase):
 
 
 def write_pictures(trainer: FocalTrainer, output: Path) -> None:
+    """Write loss_curve.png and detections.png."""
     histories = {name: trainer.storage.history(name).values() for name in LOSSES}
     curves = {name: [value for value, _ in history] for name, history in histories.items()}
     write_curves(output / "loss_curve.png", curves)
@@ -126,14 +146,19 @@ def detection_pictures(trainer: FocalTrainer, num_images: int) -> list[np.ndarra
 
 
 def print_results(trainer: FocalTrainer, output: Path, seconds: float) -> None:
+    """Print the AP table, the AP of each class, where the pictures are, and the summary."""
     scalars = trainer.storage.latest()
     results = {k.removeprefix("bbox/"): v for k, (v, _) in scalars.items() if k.startswith("bbox/")}
-    summary = {k: v for k, v in results.items() if not k.startswith("AP-")}
-    classes = {k.removeprefix("AP-"): v for k, v in results.items() if k.startswith("AP-")}
-    for row in (summary, classes):
-        print(tabulate([row.values()], row.keys(), tablefmt="pipe", floatfmt=".1f"), "\n")
+    print_table({k: v for k, v in results.items() if not k.startswith("AP-")})
+    print_table({k.removeprefix("AP-"): v for k, v in results.items() if k.startswith("AP-")})
     print(f"pictures: {output}/detections.png and {output}/loss_curve.png")
     print(f"box AP {results['AP']:.1f}, AP50 {results['AP50']:.1f} in {seconds:.0f} seconds")
+
+
+def print_table(row: dict[str, float]) -> None:
+    """Print one row; "-" is where COCO has no AP for want of objects, of a size for example."""
+    cells = ["-" if math.isnan(value) else f"{value:.1f}" for value in row.values()]
+    print(tabulate([cells], row.keys(), tablefmt="pipe", stralign="right"), "\n")
 
 
 if __name__ == "__main__":

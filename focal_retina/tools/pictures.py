@@ -7,16 +7,28 @@ import cv2
 import numpy as np
 from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
-from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-_COLORS = colormaps["tab10"].colors
+# Bright, for boxes on any picture.
+_BOX_COLORS = (
+    "#ffe119",
+    "#42d4f4",
+    "#ff7f50",
+    "#bfef45",
+    "#ffb3d1",
+    "#ffffff",
+    "#aaffc3",
+    "#dcbeff",
+)
+# Pixels that a label takes.
+_LABEL_HEIGHT = 7
 
 
 def draw_detections(
     image: np.ndarray, instances: Instances, class_names: Sequence[str], scale: float = 2.5
 ) -> np.ndarray:
-    """Return an enlarged image with a labelled box per detection, in the colour of its class.
+    """Return an enlarged image with a box and its class and score per detection.
 
     Args:
         image: (H, W, 3), uint8, RGB.
@@ -24,15 +36,18 @@ def draw_detections(
         class_names: of the class indices.
         scale: by how much to enlarge.
     """
-    classes = instances.pred_classes.tolist()
-    scores = instances.scores.tolist()
     visualizer = Visualizer(image, scale=scale)
-    drawn = visualizer.overlay_instances(
-        boxes=instances.pred_boxes.to("cpu"),
-        labels=[f"{class_names[c]} {s:.0%}" for c, s in zip(classes, scores, strict=True)],
-        assigned_colors=[_COLORS[c % len(_COLORS)] for c in classes],
-    )
-    return drawn.get_image()
+    # large boxes first, so that they do not cover the labels of small ones
+    order = instances.pred_boxes.area().argsort(descending=True).tolist()
+    for index in order:
+        category = int(instances.pred_classes[index])
+        box = instances.pred_boxes.tensor[index].tolist()
+        color = to_rgb(_BOX_COLORS[category % len(_BOX_COLORS)])
+        visualizer.draw_box(box, alpha=1.0, edge_color=color)
+        label = f"{class_names[category]} {float(instances.scores[index]):.0%}"
+        above = (box[0], max(box[1] - _LABEL_HEIGHT, 0))
+        visualizer.draw_text(label, above, font_size=4, color=color, horizontal_alignment="left")
+    return visualizer.output.get_image()
 
 
 def write_grid(path: str | Path, images: Sequence[np.ndarray], columns: int, gap: int = 8) -> None:
@@ -55,13 +70,15 @@ def write_curves(path: str | Path, curves: Mapping[str, Iterable[float]], smooth
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    for color, (name, values) in zip(_COLORS, curves.items(), strict=False):
+    for number, (name, values) in enumerate(curves.items()):
         values = np.asarray(list(values))
         window = min(smooth, len(values))
         means = np.convolve(values, np.full(window, 1 / window), mode="valid")
-        axes.plot(values, color=color, alpha=0.2, linewidth=0.8)
-        axes.plot(np.arange(window - 1, len(values)), means, color=color, label=name)
-    axes.set(xlabel="iteration", ylabel="loss", xlim=(0, None), ylim=(0, None))
-    axes.grid(alpha=0.3)
+        axes.semilogy(values, color=f"C{number}", alpha=0.2, linewidth=0.8)
+        axes.semilogy(np.arange(window - 1, len(values)), means, color=f"C{number}", label=name)
+    axes.set(xlabel="iteration", ylabel="loss", xlim=(0, None))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=120)

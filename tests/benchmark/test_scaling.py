@@ -1,37 +1,42 @@
-"""Sweeps leave out who would not fit."""
+"""Sweeps have one case for each value, with a name of its own."""
 
 import pytest
 
-from focal_retina.benchmark.measuring import Case, CaseResult, Contestant, Measurement
-from focal_retina.benchmark.scaling import Limits, Sweep, run_sweep
-
-SECONDS = {"quadratic": lambda x: x * x, "constant": lambda x: 1.0}
+from focal_retina.benchmark.scaling import sweeps
+from focal_retina.tools.benchmark import QUICK
 
 
-def sweep_over(values, power):
-    contestants = {name: Contestant(lambda: None) for name in SECONDS}
-    cases = (Case("group", str(x), "quadratic", contestants) for x in values)
-    return Sweep("sweep", "size", values, cases, power)
+@pytest.fixture(scope="module")
+def cases():
+    return {sweep.name: list(sweep.cases) for sweep in sweeps(QUICK, quick=True)}
 
 
-def measured(case):
-    """Return times and memory, both of which are the square of the case's name for one."""
-    cost = {name: SECONDS[name](int(case.name)) for name in case.contestants}
-    measurements = {name: Measurement([x], x) for name, x in cost.items()}
-    return CaseResult(case.group, case.name, case.baseline, measurements, 0, "")
+def test_each_value_has_a_case_of_its_own_name(cases):
+    names = [case.name for of_sweep in cases.values() for case in of_sweep]
+    assert names == [
+        "labelling, 1",
+        "labelling, 10",
+        "training step, 160",
+        "focal loss, forward and backward, 1",
+        "focal loss, forward and backward, 8",
+    ]
+    assert {case.group for of_sweep in cases.values() for case in of_sweep} == {"scaling"}
 
 
-@pytest.mark.parametrize("limits", [Limits(150, 1e9), Limits(1e9, 150)])
-def test_a_contestant_is_left_out_from_where_it_is_expected_to_go_over_a_limit(limits):
-    result = run_sweep(sweep_over((1, 10, 100, 101), power=2), measured, limits)
-    names = [list(case.measurements) for case in result.results]
-    assert names == [["quadratic", "constant"]] * 2 + [["constant"]] * 2
+def test_others_are_left_out_where_they_would_not_fit(cases):
+    assert [set(case.contestants) for case in cases["labelling"]] == [
+        {"Detectron2", "torchvision", "focal_retina"},
+        {"focal_retina"},
+    ]
+    last = cases["focal loss, forward and backward"][-1]
+    assert "Detectron2" not in last.contestants
+    assert {"focal_retina", "limit: copy of the logits"} <= last.contestants.keys()
 
 
-def test_the_expectation_grows_with_the_power_of_the_work():
-    sweep = sweep_over((1, 10, 11), power=1)
-    names = [set(c.measurements) for c in run_sweep(sweep, measured, Limits(115, 115)).results]
-    assert names[2] == {"quadratic", "constant"}
-    sweep = sweep_over((1, 10, 11), power=2)
-    names = [set(c.measurements) for c in run_sweep(sweep, measured, Limits(115, 115)).results]
-    assert names[2] == {"constant"}
+def test_the_values_span_what_users_have():
+    spans = {sweep.axis: (sweep.values[0], sweep.values[-1]) for sweep in sweeps(QUICK, False)}
+    assert spans == {
+        "objects of an image": (1, 5000),
+        "side of a square image (pixels)": (400, 1333),
+        "classes": (1, 1203),
+    }

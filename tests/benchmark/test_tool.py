@@ -3,8 +3,12 @@
 import json
 
 import pytest
+import torch
 
+from focal_retina.benchmark.memory import peak_memory
 from focal_retina.tools.benchmark import GROUPS, main
+
+TELLS_PEAK = peak_memory(lambda: None, torch.device("cpu")) is not None
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +26,8 @@ def test_every_group_is_in_the_json_with_times_and_memory(folder):
     for case in sum(sweeps, content["cases"]):
         for name, measurement in case["measurements"].items():
             assert all(seconds > 0 for seconds in measurement["times"]), name
+            has_memory = TELLS_PEAK and not name.startswith("limit: convolution")
+            assert (measurement["peak_mib"] is not None) == has_memory, name
     assert {"torch", "torchvision", "detectron2", "CPU"} <= content["machine"].keys()
     assert all(0 < share["outside_convolutions"] < 1 for share in content["shares"].values())
 

@@ -1,0 +1,48 @@
+"""Peak memory is what a run needs, whatever the process did before."""
+
+import pytest
+import torch
+
+from focal_retina.benchmark.measuring import Case, Contestant
+from focal_retina.benchmark.memory import freed_memory_given_back, peak_memories, peak_memory
+
+CPU = torch.device("cpu")
+needs_peak = pytest.mark.skipif(
+    peak_memory(lambda: None, CPU) is None, reason="this system does not tell the peak"
+)
+
+
+def allocate(mib):
+    return torch.ones(mib * 2**18)
+
+
+def allocate_and_free(mib):
+    allocate(mib)
+
+
+@needs_peak
+@pytest.mark.parametrize("run", [allocate, allocate_and_free])
+def test_peak_memory_counts_the_result_and_what_the_run_itself_frees(run):
+    with freed_memory_given_back():
+        assert peak_memory(lambda: run(64), CPU) == pytest.approx(64, abs=4)
+
+
+@needs_peak
+def test_memory_freed_before_does_not_hide_that_of_a_run():
+    with freed_memory_given_back():
+        blocks = [allocate(2) for _ in range(32)]
+        del blocks
+        peak = peak_memory(lambda: [allocate(1) for _ in range(64)], CPU)
+    assert peak == pytest.approx(64, abs=4)
+
+
+@needs_peak
+def test_memory_is_that_of_the_second_run_and_bounds_have_none():
+    sizes = {"a": iter([64, 16])}
+    contestants = {
+        "a": Contestant(lambda: allocate(next(sizes["a"]))),
+        "bound": Contestant(lambda: None, calls=2),
+    }
+    with freed_memory_given_back():
+        peaks = peak_memories(Case("group", "name", "a", contestants), CPU)
+    assert peaks == {"a": pytest.approx(16, abs=4)}
