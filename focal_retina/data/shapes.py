@@ -58,7 +58,7 @@ def write_shapes(
 
 
 def register_shapes(
-    folder: str | Path,
+    folder: str | Path | None = None,
     train_images: int = 2000,
     val_images: int = 300,
     image_size: int = 160,
@@ -66,8 +66,12 @@ def register_shapes(
 ) -> None:
     """Register ``shapes_train`` and ``shapes_val``, replacing what had these names.
 
-    Nothing is written before a dataset is first loaded. Arguments as in :func:`write_shapes`.
+    Nothing is written before a dataset is first loaded. Arguments as in :func:`write_shapes`;
+    without a folder, the images go to ``$DETECTRON2_DATASETS/shapes``, next to Detectron2's own
+    datasets (``datasets/shapes`` where that variable is not set).
     """
+    if folder is None:
+        folder = Path(os.environ.get("DETECTRON2_DATASETS", "datasets"), "shapes")
     for split, num_images in (("train", train_images), ("val", val_images)):
         _register(f"shapes_{split}", folder, split, num_images, image_size, seed)
 

@@ -183,3 +183,10 @@ def test_registered_names_are_written_when_loaded_and_can_be_registered_anew(tmp
     metadata = MetadataCatalog.get("shapes_val")
     assert metadata.thing_classes == list(CLASSES)
     assert metadata.json_file.startswith(str(tmp_path / "b"))
+
+
+def test_without_a_folder_the_images_go_next_to_detectron2s_datasets(tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    register_shapes(val_images=2, image_size=SIZE)
+    assert len(DatasetCatalog.get("shapes_val")) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
