@@ -3,6 +3,7 @@
 Importing this package registers its parts into Detectron2:
 
     META_ARCH_REGISTRY          FocalRetinaNet
+    PROPOSAL_GENERATOR_REGISTRY FocalProposalGenerator
     RPN_HEAD_REGISTRY           FocalRetinaHead
     ANCHOR_GENERATOR_REGISTRY   OctaveAnchorGenerator
     BACKBONE_REGISTRY           build_focal_retina_resnet_fpn_backbone
@@ -16,11 +17,13 @@ from focal_retina.config import add_focal_retina_config  # noqa: E402
 from focal_retina.modeling.anchors import OctaveAnchorGenerator  # noqa: E402
 from focal_retina.modeling.backbones import build_focal_retina_resnet_fpn_backbone  # noqa: E402
 from focal_retina.modeling.head import FocalRetinaHead  # noqa: E402
+from focal_retina.modeling.proposals import FocalProposalGenerator  # noqa: E402
 from focal_retina.modeling.retinanet import FocalRetinaNet  # noqa: E402
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "FocalProposalGenerator",
     "FocalRetinaHead",
     "FocalRetinaNet",
     "OctaveAnchorGenerator",

@@ -7,15 +7,17 @@ from batches import GN_R18, detectron2_retinanet_config
 from detectron2.config import get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, build_model
 from detectron2.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY
+from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY
 from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 from fvcore.common.registry import Registry
 
 import focal_retina
-from focal_retina.modeling import anchors, backbones, head, retinanet
+from focal_retina.modeling import anchors, backbones, head, proposals, retinanet
 from focal_retina.registry import register
 
 REGISTERED = [
     (META_ARCH_REGISTRY, "FocalRetinaNet", retinanet),
+    (PROPOSAL_GENERATOR_REGISTRY, "FocalProposalGenerator", proposals),
     (RPN_HEAD_REGISTRY, "FocalRetinaHead", head),
     (ANCHOR_GENERATOR_REGISTRY, "OctaveAnchorGenerator", anchors),
     (BACKBONE_REGISTRY, "build_focal_retina_resnet_fpn_backbone", backbones),

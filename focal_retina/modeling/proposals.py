@@ -1,0 +1,202 @@
+"""FocalProposalGenerator: the same parts as the first stage of a two-stage detector."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.anchor_generator import build_anchor_generator
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, build_rpn_head
+from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
+from detectron2.structures import Boxes, ImageList, Instances
+from torch import Tensor, nn
+
+from focal_retina.config import focal_retina_node
+from focal_retina.modeling.assignment import AnchorAssigner, Assignment
+from focal_retina.modeling.losses import FocalRetinaLoss
+from focal_retina.modeling.normalizer import LossNormalizer
+from focal_retina.ops.candidates import gather_deltas
+from focal_retina.ops.lattice import AnchorLattice
+from focal_retina.registry import register
+
+
+@register(PROPOSAL_GENERATOR_REGISTRY)
+class FocalProposalGenerator(nn.Module):
+    """Proposals from the focal-loss head, with object against background as the only class.
+
+    Takes the place of Detectron2's ``RPN`` in any two-stage config: set
+    ``MODEL.PROPOSAL_GENERATOR.NAME`` to it and ``MODEL.RPN.HEAD_NAME`` to "FocalRetinaHead".
+    ``MODEL.RPN.*`` keep their meaning, but for ``BATCH_SIZE_PER_IMAGE`` and
+    ``POSITIVE_FRACTION``, which sample anchors (the focal loss takes all of them), and
+    ``CONV_DIMS``, which belongs to Detectron2's own head. The keys of the head and of the focal
+    loss are those of ``FocalRetinaNet``: ``MODEL.RETINANET.NUM_CONVS``, ``NORM``, ``PRIOR_PROB``,
+    ``FOCAL_LOSS_ALPHA`` and ``FOCAL_LOSS_GAMMA``, and ``MODEL.FOCAL_RETINA.*``.
+
+    Args:
+        in_features: names of the features to use, fine to coarse.
+        head: from L features to (logits, deltas), for one class.
+        anchor_generator: from L features to L ``Boxes``.
+        assigner: from anchors (R, 4) and objects to an ``Assignment``, with K = 1.
+        loss: from logits, deltas, anchors and assignment to "loss_cls" and "loss_box_reg".
+        pre_nms_topk: proposals of each level before NMS, in training and at test.
+        post_nms_topk: proposals of each image after NMS, in training and at test.
+        nms_thresh: IoU above which the lower of two boxes of a level goes.
+        min_box_size: a proposal's sides are longer, pixels.
+        anchor_boundary_thresh: ignore anchors that reach further out of their image, pixels;
+            below 0 for none.
+        loss_weight: factors of "loss_rpn_cls" and "loss_rpn_loc"; None for 1.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_features: Sequence[str],
+        head: nn.Module,
+        anchor_generator: nn.Module,
+        assigner: Callable,
+        loss: FocalRetinaLoss,
+        pre_nms_topk: tuple[int, int],
+        post_nms_topk: tuple[int, int],
+        nms_thresh: float = 0.7,
+        min_box_size: float = 0.0,
+        anchor_boundary_thresh: float = -1.0,
+        loss_weight: Mapping[str, float] | None = None,
+    ):
+        super().__init__()
+        self.in_features = in_features
+        # Detectron2's name, which its checkpoints have.
+        self.rpn_head = head
+        self.anchor_generator = anchor_generator
+        self.assigner = assigner
+        self.loss = loss
+        self.pre_nms_topk = pre_nms_topk
+        self.post_nms_topk = post_nms_topk
+        self.nms_thresh = nms_thresh
+        self.min_box_size = float(min_box_size)
+        self.anchor_boundary_thresh = anchor_boundary_thresh
+        self.loss_weight = loss_weight or {"loss_rpn_cls": 1.0, "loss_rpn_loc": 1.0}
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]):
+        rpn, node = cfg.MODEL.RPN, focal_retina_node(cfg)
+        shapes = [input_shape[f] for f in rpn.IN_FEATURES]
+        return {
+            "in_features": rpn.IN_FEATURES,
+            "head": build_rpn_head(cfg, shapes),
+            "anchor_generator": build_anchor_generator(cfg, shapes),
+            "assigner": AnchorAssigner(
+                num_classes=1,
+                thresholds=rpn.IOU_THRESHOLDS,
+                labels=rpn.IOU_LABELS,
+                low_quality_matches=node.LOW_QUALITY_MATCHES,
+                backend=node.BACKEND,
+            ),
+            "loss": FocalRetinaLoss(
+                cfg,
+                LossNormalizer(cfg),
+                num_classes=1,
+                box2box_transform=Box2BoxTransform(weights=rpn.BBOX_REG_WEIGHTS),
+                box_reg_loss_type=rpn.BBOX_REG_LOSS_TYPE,
+                smooth_l1_beta=rpn.SMOOTH_L1_BETA,
+            ),
+            "pre_nms_topk": (rpn.PRE_NMS_TOPK_TRAIN, rpn.PRE_NMS_TOPK_TEST),
+            "post_nms_topk": (rpn.POST_NMS_TOPK_TRAIN, rpn.POST_NMS_TOPK_TEST),
+            "nms_thresh": rpn.NMS_THRESH,
+            "min_box_size": cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE,
+            "anchor_boundary_thresh": rpn.BOUNDARY_THRESH,
+            "loss_weight": {
+                "loss_rpn_cls": rpn.LOSS_WEIGHT,
+                "loss_rpn_loc": rpn.BBOX_REG_LOSS_WEIGHT * rpn.LOSS_WEIGHT,
+            },
+        }
+
+    def forward(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        gt_instances: list[Instances] | None = None,
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """Return the proposals of each image, and in training the losses by name.
+
+        Proposals have ``proposal_boxes`` (pixels, xyxy) and ``objectness_logits``, descending.
+
+        Args:
+            images: for their sizes before padding.
+            features: by name, each (N, C, H, W).
+            gt_instances: N ``Instances`` with ``gt_boxes``; in training only.
+        """
+        features = [features[f] for f in self.in_features]
+        logits, deltas = self.rpn_head(features)
+        anchors = self.anchor_generator(features)
+        losses = self.losses(anchors, logits, deltas, gt_instances) if self.training else {}
+        return self.propose(anchors, logits, deltas, images.image_sizes), losses
+
+    def losses(self, anchors: list[Boxes], logits, deltas, gt_instances) -> dict[str, Tensor]:
+        """Return "loss_rpn_cls" and "loss_rpn_loc", as Detectron2's RPN names them."""
+        assignment = self.assign(anchors, [x.shape[-2:] for x in logits], gt_instances)
+        losses = self.loss(logits, deltas, Boxes.cat(anchors).tensor, assignment)
+        named = {"loss_rpn_cls": losses["loss_cls"], "loss_rpn_loc": losses["loss_box_reg"]}
+        return {name: loss * self.loss_weight[name] for name, loss in named.items()}
+
+    def assign(self, anchors: list[Boxes], grid_sizes, gt_instances) -> Assignment:
+        """Label the anchors of each image: 0 object, 1 background, -1 ignore."""
+        all_anchors = Boxes.cat(anchors)
+        lattice = AnchorLattice.of(self.anchor_generator, grid_sizes)
+        objects = [_of_one_class(x) for x in gt_instances]
+        assignment = self.assigner(all_anchors.tensor, objects, lattice)
+        if self.anchor_boundary_thresh < 0:
+            return assignment
+        sizes = [x.image_size for x in gt_instances]
+        inside = [all_anchors.inside_box(s, self.anchor_boundary_thresh) for s in sizes]
+        return _ignore_outside(assignment, torch.stack(inside))
+
+    @torch.no_grad()
+    def propose(self, anchors: list[Boxes], logits, deltas, image_sizes) -> list[Instances]:
+        """Decode the best anchors of each level only, then suppress as Detectron2's RPN does."""
+        # Training comes first in the pairs.
+        phase = 0 if self.training else 1
+        levels = [
+            self._best_of_level(*level, self.pre_nms_topk[phase])
+            for level in zip(anchors, logits, deltas, strict=True)
+        ]
+        boxes, scores = zip(*levels, strict=True)
+        return find_top_rpn_proposals(
+            boxes,
+            scores,
+            image_sizes,
+            self.nms_thresh,
+            self.pre_nms_topk[phase],
+            self.post_nms_topk[phase],
+            self.min_box_size,
+            self.training,
+        )
+
+    def _best_of_level(self, anchors: Boxes, logits: Tensor, deltas: Tensor, topk: int):
+        """Return boxes (N, k, 4) and logits (N, k), float32, of a level's k best anchors."""
+        scores = logits.permute(0, 2, 3, 1).flatten(1).float()  # (N, HWA)
+        scores, idxs = scores.topk(min(topk, scores.shape[1]), dim=1)
+        transform = self.loss.box2box_transform
+        boxes = [
+            transform.apply_deltas(gather_deltas(d, i), anchors.tensor[i])
+            for d, i in zip(deltas, idxs, strict=True)
+        ]
+        return torch.stack(boxes), scores
+
+
+def _of_one_class(objects: Instances) -> Instances:
+    zeros = torch.zeros(len(objects), dtype=torch.int64, device=objects.gt_boxes.device)
+    return Instances(objects.image_size, gt_boxes=objects.gt_boxes, gt_classes=zeros)
+
+
+def _ignore_outside(assignment: Assignment, is_inside: Tensor) -> Assignment:
+    """Return the assignment without the anchors that are not inside, (N, R)."""
+    kept = is_inside[assignment.image_idxs, assignment.anchor_idxs]
+    return assignment._replace(
+        gt_labels=assignment.gt_labels.masked_fill(~is_inside, -1),
+        image_idxs=assignment.image_idxs[kept],
+        anchor_idxs=assignment.anchor_idxs[kept],
+        gt_boxes=assignment.gt_boxes[kept],
+        num_foreground=assignment.image_idxs[kept].bincount(minlength=len(is_inside)),
+    )
