@@ -42,6 +42,29 @@ def focal_retina_defaults() -> CfgNode:
     # Score threshold at test on the coarsest level; None means MODEL.RETINANET.SCORE_THRESH_TEST.
     node.SCORE_THRESH_TEST_LAST_LEVEL = None
 
+    # build_focal_retina_regnet_fpn_backbone: Detectron2's RegNet, here RegNetX-4GF. A RegNetY has
+    # SE_RATIO 0.25. Its features are s1 to s4: set MODEL.FPN.IN_FEATURES to s2, s3, s4.
+    node.REGNET = CfgNode()
+    node.REGNET.STEM_WIDTH = 32
+    node.REGNET.DEPTH = 23
+    node.REGNET.W_A = 38.65
+    node.REGNET.W_0 = 96
+    node.REGNET.W_M = 2.43
+    node.REGNET.GROUP_WIDTH = 40
+    node.REGNET.SE_RATIO = 0.0
+    node.REGNET.NORM = "FrozenBN"
+
+    # build_focal_retina_timm_fpn_backbone: any timm model with features of strides 8, 16 and 32,
+    # which are called res3, res4 and res5. MODEL.BACKBONE.FREEZE_AT does not apply.
+    node.TIMM = CfgNode()
+    node.TIMM.NAME = "resnet50"
+    # Start from timm's weights, which timm downloads; MODEL.WEIGHTS, if set, replaces them.
+    node.TIMM.PRETRAINED = False
+    # Keep batch norm's statistics and weights as they are, for batches of few images.
+    node.TIMM.FREEZE_BN = False
+    # More arguments of timm.create_model, by name.
+    node.TIMM.OPTIONS = CfgNode(new_allowed=True)
+
     # Images are padded to a multiple of this many pixels; 0 means the backbone's own (32 for FPN).
     node.SIZE_DIVISIBILITY = 0
 

@@ -185,7 +185,11 @@ def sentence_of(capsys, monkeypatch):
         ([], ["MODEL.WEIGHTS", "none.pth"], "MODEL.WEIGHTS none.pth cannot be loaded"),
         (["--eval-only"], ["MODEL.WEIGHTS", "none.pth"], "MODEL.WEIGHTS none.pth cannot be loaded"),
         ([], ["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "x"], "float16 or bfloat16, not 'x'"),
-        ([], ["TEST.AUG.ENABLED", True], "TEST.AUG.ENABLED"),
+        (
+            [],
+            ["TEST.AUG.ENABLED", True, "MODEL.META_ARCHITECTURE", "RetinaNet"],
+            "FocalRetinaNet only, not for RetinaNet",
+        ),
         ([], ["SOLVER.LR_SCHEDULER_NAME", "x"], "Unknown LR scheduler: x"),
     ],
 )

@@ -7,6 +7,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
 from focal_retina.engine.config import dotted_keys
+from focal_retina.modeling.backbones import PixelFormat, pixel_advice
 
 logger = logging.getLogger(__name__)
 
@@ -16,6 +17,27 @@ _RENAMED = {
     "PRE_NMS_TOPK_TEST": "TOPK_CANDIDATES_TEST",
     "SMOOTH_L1_BETA": "SMOOTH_L1_LOSS_BETA",
 }
+
+
+_MEAN = (103.530, 116.280, 123.675)  # BGR
+_STD = (57.375, 57.120, 58.395)
+_CAFFE = PixelFormat(_MEAN, (1.0, 1.0, 1.0), "BGR")
+_FACEBOOK = PixelFormat(_MEAN, _STD, "BGR")
+# Part of a path of pretrained weights -> the pixels they saw: Detectron2's model zoo and the
+# comments of its configs.
+_PIXELS_OF_WEIGHTS = {
+    "ImageNetPretrained/MSRA/": _CAFFE,
+    "ImageNetPretrained/FAIR/R-": _CAFFE,  # trained with group normalisation
+    "ImageNetPretrained/FAIR/X-": _FACEBOOK,
+    "ImageNetPretrained/torchvision/": PixelFormat(_MEAN[::-1], _STD[::-1], "RGB"),
+    "pycls/dds_baselines/": _FACEBOOK,  # RegNet
+}
+
+
+def weights_pixel_advice(weights: str, found: PixelFormat) -> str | None:
+    """Compare pixel mean, deviation and channel order with those of known ImageNet weights."""
+    known = [pixels for part, pixels in _PIXELS_OF_WEIGHTS.items() if part in weights]
+    return pixel_advice(weights, known[0], found) if known else None
 
 
 def learning_rate_advice(lr_key: str, lr: float, batch_key: str, batch_size: int) -> str | None:

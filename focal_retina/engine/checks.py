@@ -16,7 +16,11 @@ logger = logging.getLogger(__name__)
 def check_name(key: str, name: str, known: Sequence[str]) -> None:
     """Raise a ValueError that suggests the closest known name, unless ``name`` is known."""
     if name not in known:
-        raise ValueError(f"{key}: nothing is registered as {name!r}{did_you_mean(name, known)}")
+        remedy = did_you_mean(name, known) or (
+            "; if it is a part of yours, import the module that registers it first, for instance "
+            "in a copy of train_net.py"
+        )
+        raise ValueError(f"{key}: nothing is registered as {name!r}{remedy}")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

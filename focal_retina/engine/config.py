@@ -8,6 +8,8 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 from detectron2.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY
+from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY
+from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 from detectron2.utils.file_io import PathManager
 
 from focal_retina.config import add_focal_retina_config
@@ -45,8 +47,13 @@ def load_yaml(config_file: str, opts: Sequence[str] = (), trust_config: bool = F
         ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
         ("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY),
         ("MODEL.ANCHOR_GENERATOR.NAME", cfg.MODEL.ANCHOR_GENERATOR.NAME, ANCHOR_GENERATOR_REGISTRY),
+        ("MODEL.RPN.HEAD_NAME", cfg.MODEL.RPN.HEAD_NAME, RPN_HEAD_REGISTRY),
     ):
         check_name(key, name, [known for known, _ in registry])
+    name = cfg.MODEL.PROPOSAL_GENERATOR.NAME
+    # "PrecomputedProposals" is a name without an entry in the registry.
+    generators = [known for known, _ in PROPOSAL_GENERATOR_REGISTRY] + ["PrecomputedProposals"]
+    check_name("MODEL.PROPOSAL_GENERATOR.NAME", name, generators)
     return cfg
 
 

@@ -19,7 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from focal_retina.data.register import agree_on_classes, register_datasets
-from focal_retina.engine.advice import frozen_norm_advice, learning_rate_advice, log_advice
+from focal_retina.engine.advice import (
+    frozen_norm_advice,
+    learning_rate_advice,
+    log_advice,
+    weights_pixel_advice,
+)
 from focal_retina.engine.checks import (
     check_datasets,
     did_you_mean,
@@ -33,6 +38,7 @@ from focal_retina.engine.trainer import (
     check_batch_size,
     distribute,
 )
+from focal_retina.modeling.backbones import PixelFormat
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +74,10 @@ def prepare(args: Namespace) -> Callable[[], object]:
     default_setup(cfg, args)
     model = instantiate(cfg.model).to(cfg.train.device)
     logger.info(f"Model:\n{model}")
+    if "preprocessor" in cfg.model:
+        pixels = cfg.model.preprocessor
+        found = PixelFormat(pixels.pixel_mean, pixels.pixel_std, pixels.input_format)
+        log_advice(weights_pixel_advice(cfg.train.init_checkpoint, found))
     if not args.eval_only:
         return _training(cfg, model, args.resume)
     _load_weights(cfg, DetectionCheckpointer(model, cfg.train.output_dir), args.resume)

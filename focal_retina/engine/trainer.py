@@ -7,20 +7,23 @@ import weakref
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase
+from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.modeling import DatasetMapperTTA
 from detectron2.utils import comm
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from focal_retina.engine.evaluation import build_evaluator, evaluation_mode
+from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
 
 
 class FocalTrainer(DefaultTrainer):
     """Detectron2's ``DefaultTrainer``, built from the same config.
 
-    It differs in that the processes need no GPU, in SOLVER.AMP on the CPU and in bfloat16, and in
-    that it evaluates.
+    It differs in that the processes need no GPU, in SOLVER.AMP on the CPU and in bfloat16, in
+    that it evaluates, and in that TEST.AUG is for ``FocalRetinaNet``.
     """
 
     def __init__(self, cfg: CfgNode):
@@ -45,6 +48,15 @@ class FocalTrainer(DefaultTrainer):
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
 
+    def build_hooks(self) -> list[hooks.HookBase]:
+        built = super().build_hooks()
+        if self.cfg.TEST.AUG.ENABLED:
+            # After training only, as in Detectron2's train_net.py: it costs many evaluations.
+            # Before the writers, which come last, to be written by them.
+            evaluation = hooks.EvalHook(0, lambda: self.test_with_tta(self.cfg, self.model))
+            built.insert(-1 if comm.is_main_process() else len(built), evaluation)
+        return built
+
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         return build_evaluator(dataset_name, os.path.join(cfg.OUTPUT_DIR, "inference"))
@@ -54,6 +66,17 @@ class FocalTrainer(DefaultTrainer):
         dtype = evaluation_dtype(cfg, next(model.parameters()).device)
         with evaluation_mode(model, dtype):
             return super().test(cfg, model, evaluators)
+
+    @classmethod
+    def test_with_tta(cls, cfg: CfgNode, model: nn.Module) -> dict:
+        """Evaluate a ``FocalRetinaNet`` with TEST.AUG; the results' names end in "_TTA"."""
+        folder = os.path.join(cfg.OUTPUT_DIR, "inference_TTA")
+        evaluators = [build_evaluator(name, folder) for name in cfg.DATASETS.TEST]
+        plain = model.module if isinstance(model, DistributedDataParallel) else model
+        with evaluation_mode(plain, evaluation_dtype(cfg, next(model.parameters()).device)):
+            augmented = FocalRetinaNetWithTTA(plain, DatasetMapperTTA(cfg))
+            results = super().test(cfg, augmented, evaluators)
+        return {f"{name}_TTA": value for name, value in results.items()}
 
 
 def evaluation_dtype(cfg: CfgNode, device: torch.device) -> torch.dtype | None:

@@ -16,11 +16,13 @@ from focal_retina.engine.advice import (
     ignored_keys_advice,
     learning_rate_advice,
     log_advice,
+    weights_pixel_advice,
 )
 from focal_retina.engine.checks import check_datasets, usable_device, weights_errors
 from focal_retina.engine.config import load_yaml
 from focal_retina.engine.evaluation import evaluator_type
 from focal_retina.engine.trainer import FocalTrainer
+from focal_retina.modeling.backbones import PixelFormat
 
 
 def load(args: Namespace) -> CfgNode:
@@ -43,13 +45,18 @@ def prepare(args: Namespace) -> Callable[[], object]:
     _complete(cfg, args.eval_only)
     default_setup(cfg, args)
     log_advice(ignored_keys_advice(cfg))
+    pixels = PixelFormat(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.INPUT.FORMAT)
+    log_advice(weights_pixel_advice(cfg.MODEL.WEIGHTS, pixels))
     return _evaluation(cfg, args.resume) if args.eval_only else _training(cfg, args.resume)
 
 
 def _complete(cfg: CfgNode, eval_only: bool) -> CfgNode:
     """Fill in what the machine and the datasets decide."""
-    if cfg.TEST.AUG.ENABLED:
-        raise ValueError("TEST.AUG.ENABLED: Detectron2 has test-time augmentation for R-CNN only")
+    if cfg.TEST.AUG.ENABLED and cfg.MODEL.META_ARCHITECTURE != "FocalRetinaNet":
+        raise ValueError(
+            "TEST.AUG.ENABLED: there is test-time augmentation for MODEL.META_ARCHITECTURE "
+            f"FocalRetinaNet only, not for {cfg.MODEL.META_ARCHITECTURE}"
+        )
     cfg.MODEL.DEVICE = usable_device("MODEL.DEVICE", cfg.MODEL.DEVICE)
     register_datasets(cfg.DATASETS.REGISTER)
     needed = "TEST" if eval_only else "TRAIN"
@@ -74,6 +81,8 @@ def _evaluation(cfg: CfgNode, resume: bool) -> Callable[[], object]:
 
     def evaluate():
         results = FocalTrainer.test(cfg, model)
+        if cfg.TEST.AUG.ENABLED:
+            results.update(FocalTrainer.test_with_tta(cfg, model))
         if comm.is_main_process():
             verify_results(cfg, results)
         return results

@@ -1,9 +1,14 @@
 """FPN backbones with levels P3 to P7 (paper Sec. 4, footnote 2)."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
+from detectron2.modeling.backbone.regnet import RegNet, ResBottleneckBlock, SimpleStem
 from detectron2.modeling.backbone.resnet import build_resnet_backbone
+from torch import Tensor
 
 from focal_retina.config import focal_retina_node
 from focal_retina.registry import register
@@ -13,6 +18,58 @@ from focal_retina.registry import register
 def build_focal_retina_resnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backbone:
     """Build ResNet-18 to -152 or ResNeXt with an FPN whose P6 comes from C5 or P5."""
     return add_fpn(cfg, build_resnet_backbone(cfg, input_shape))
+
+
+@register(BACKBONE_REGISTRY)
+def build_focal_retina_regnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backbone:
+    """Build the RegNet of ``MODEL.FOCAL_RETINA.REGNET`` with an FPN."""
+    node = focal_retina_node(cfg).REGNET
+    regnet = RegNet(
+        stem_class=SimpleStem,
+        stem_width=node.STEM_WIDTH,
+        block_class=ResBottleneckBlock,
+        depth=node.DEPTH,
+        w_a=node.W_A,
+        w_0=node.W_0,
+        w_m=node.W_M,
+        group_width=node.GROUP_WIDTH,
+        se_ratio=node.SE_RATIO,
+        norm=node.NORM,
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+        out_features=_known_features(cfg, ["s1", "s2", "s3", "s4"]),
+    )
+    return add_fpn(cfg, regnet)
+
+
+@register(BACKBONE_REGISTRY)
+def build_focal_retina_timm_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backbone:
+    """Build the timm model of ``MODEL.FOCAL_RETINA.TIMM`` with an FPN.
+
+    Raises:
+        ValueError: no such model, no such features, or pretrained weights for other pixels.
+        ModuleNotFoundError: timm is not installed.
+    """
+    node = focal_retina_node(cfg).TIMM
+    timm_model = TimmBackbone(
+        node.NAME, pretrained=node.PRETRAINED, freeze_bn=node.FREEZE_BN, **node.OPTIONS
+    )
+    _known_features(cfg, list(timm_model.output_shape()))
+    found = PixelFormat(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.INPUT.FORMAT)
+    advice = pixel_advice(f"timm's {node.NAME}", timm_model.pixel_format, found)
+    if node.PRETRAINED and advice:
+        raise ValueError(advice)
+    return add_fpn(cfg, timm_model)
+
+
+def _known_features(cfg, known: list[str]) -> list[str]:
+    """Return ``MODEL.FPN.IN_FEATURES``, or raise a ValueError that names what there is."""
+    in_features = list(cfg.MODEL.FPN.IN_FEATURES)
+    if not set(in_features) <= set(known):
+        raise ValueError(
+            f"MODEL.FPN.IN_FEATURES is {in_features}, but this backbone has {known}; "
+            "the FPN takes features of strides 8, 16 and 32"
+        )
+    return in_features
 
 
 def add_fpn(cfg, bottom_up: Backbone) -> FPN:
@@ -41,3 +98,88 @@ def add_fpn(cfg, bottom_up: Backbone) -> FPN:
         top_block=LastLevelP6P7(p6_channels, out_channels, p6_feature),
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )
+
+
+class PixelFormat(NamedTuple):
+    """What weights expect of the pixels, 0 to 255, in the words of a config."""
+
+    mean: Sequence[float]  # MODEL.PIXEL_MEAN, in the channel order of ``order``
+    std: Sequence[float]  # MODEL.PIXEL_STD
+    order: str  # INPUT.FORMAT, "BGR" or "RGB"
+
+
+def pixel_advice(weights: str, wanted: PixelFormat, found: PixelFormat) -> str | None:
+    """Return a sentence that names the right values, or None where they are set.
+
+    Means may differ by 1 and deviations by 0.5: published roundings, but no swapped channels.
+    """
+    pairs = [(wanted.mean, found.mean, 1.0), (wanted.std, found.std, 0.5)]
+    is_close = all(
+        abs(w - f) <= tolerance
+        for wanted_values, found_values, tolerance in pairs
+        for w, f in zip(wanted_values, found_values, strict=True)
+    )
+    if is_close and wanted.order == found.order:
+        return None
+    mean, std = ([round(float(v), 3) for v in values] for values in wanted[:2])
+    return (
+        f"{weights} was trained on other pixels: set the pixel mean (MODEL.PIXEL_MEAN) to {mean}, "
+        f"the deviation (MODEL.PIXEL_STD) to {std} and the channel order (INPUT.FORMAT) to "
+        f"{wanted.order}; now they are {list(found.mean)}, {list(found.std)} and {found.order}"
+    )
+
+
+class TimmBackbone(Backbone):
+    """A model of timm; its features have the names that Detectron2's ResNet gives their strides.
+
+    "res2" has stride 4, "res5" stride 32. Where several features have one stride, the last counts.
+
+    Args:
+        name: as ``timm.create_model`` takes it.
+        pretrained: start from timm's weights.
+        freeze_bn: never change batch norm.
+        options: more arguments of ``timm.create_model``.
+
+    Raises:
+        ValueError: timm has no such model.
+        ModuleNotFoundError: timm is not installed.
+    """
+
+    def __init__(self, name: str, *, pretrained: bool = False, freeze_bn: bool = False, **options):
+        super().__init__()
+        try:
+            import timm
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "a timm backbone needs timm: pip install 'focal_retina[timm]'"
+            ) from error
+        if not timm.is_model(name):
+            raise ValueError(f"timm {timm.__version__} has no model {name!r}: see timm.list_models")
+        model = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
+        self.model = timm.layers.freeze_batch_norm_2d(model) if freeze_bn else model
+        config = model.pretrained_cfg
+        # timm's images are RGB, 0 to 1.
+        mean, std = ([255 * v for v in config[key]] for key in ("mean", "std"))
+        self.pixel_format = PixelFormat(mean, std, "RGB")
+        strides, channels = model.feature_info.reduction(), model.feature_info.channels()
+        self._names = [f"res{stride.bit_length() - 1}" for stride in strides]
+        self._shapes = {
+            name: ShapeSpec(channels=c, stride=s)
+            for name, c, s in zip(self._names, channels, strides, strict=True)
+            if s.bit_count() == 1  # a power of 2
+        }
+        self._is_nhwc = str(getattr(model, "output_fmt", "")).endswith("NHWC")
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the features by name, each (N, C, H, W).
+
+        Args:
+            images: (N, 3, H, W), normalised as ``pixel_format`` says.
+        """
+        features = self.model(images)
+        if self._is_nhwc:
+            features = [x.permute(0, 3, 1, 2) for x in features]
+        return {k: x for k, x in zip(self._names, features, strict=True) if k in self._shapes}
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return self._shapes

@@ -9,7 +9,9 @@ from focal_retina.engine.advice import (
     frozen_norm_advice,
     ignored_keys_advice,
     learning_rate_advice,
+    weights_pixel_advice,
 )
+from focal_retina.modeling.backbones import PixelFormat
 
 
 def advice_on(lr, batch_size):
@@ -56,3 +58,36 @@ def test_keys_of_two_stage_models_come_with_their_counterparts():
 def test_a_two_stage_model_may_change_its_keys():
     cfg = retinanet_config(ROI_HEADS__NUM_CLASSES=3, META_ARCHITECTURE="GeneralizedRCNN")
     assert ignored_keys_advice(cfg) is None
+
+
+BGR, RGB = [103.530, 116.280, 123.675], [123.675, 116.280, 103.530]
+ONE, STD, STD_RGB = [1.0] * 3, [57.375, 57.120, 58.395], [58.395, 57.120, 57.375]
+
+
+@pytest.mark.parametrize(
+    "weights, right",
+    [
+        ("detectron2://ImageNetPretrained/MSRA/R-50.pkl", (BGR, ONE, "BGR")),
+        ("catalog://ImageNetPretrained/FAIR/R-50-GN", (BGR, ONE, "BGR")),
+        ("detectron2://ImageNetPretrained/FAIR/X-101-32x8d.pkl", (BGR, STD, "BGR")),
+        ("detectron2://ImageNetPretrained/torchvision/R-50.pkl", (RGB, STD_RGB, "RGB")),
+    ],
+)
+def test_the_advice_on_pixels_names_what_known_weights_were_trained_on(weights, right):
+    assert weights_pixel_advice(weights, PixelFormat(*right)) is None
+    formats = [(m, s, o) for m in (BGR, RGB) for s in (ONE, STD, STD_RGB) for o in ("BGR", "RGB")]
+    wrong = [PixelFormat(*x) for x in formats if x != right]
+    assert len(wrong) == 11
+    for found in wrong:
+        advice = weights_pixel_advice(weights, found)
+        assert weights in advice
+        for key, value in zip(("PIXEL_MEAN", "PIXEL_STD", "FORMAT"), right, strict=True):
+            assert f"{key}) to {value}" in advice
+
+
+def test_there_is_no_advice_on_pixels_of_unknown_or_no_weights():
+    for weights in ("", "my_model.pth"):
+        assert weights_pixel_advice(weights, PixelFormat(RGB, ONE, "BGR")) is None
+    # Caffe's mean, as the authors' code rounds it.
+    caffe = PixelFormat([102.9801, 115.9465, 122.7717], ONE, "BGR")
+    assert weights_pixel_advice("ImageNetPretrained/MSRA/R-50.pkl", caffe) is None

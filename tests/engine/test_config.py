@@ -65,6 +65,11 @@ def test_an_unknown_key_comes_with_the_closest_one(tmp_path, key, suggestion):
         ("VERSION: 2\nMODEL: {META_ARCHITECTURE: FocalRetinaNt}", "mean FocalRetinaNet"),
         ("VERSION: 2\nMODEL: {BACKBONE: {NAME: resnet}}", "MODEL.BACKBONE.NAME: .*'resnet'"),
         ("VERSION: 2\nMODEL: {ANCHOR_GENERATOR: {NAME: x}}", "MODEL.ANCHOR_GENERATOR.NAME: .*'x'"),
+        ("VERSION: 2\nMODEL: {RPN: {HEAD_NAME: FocalRetinaHaed}}", "mean FocalRetinaHead"),
+        (
+            "VERSION: 2\nMODEL: {PROPOSAL_GENERATOR: {NAME: Mine}}",
+            "MODEL.PROPOSAL_GENERATOR.NAME: .*'Mine'; if it is a part of yours, import the module",
+        ),
         ("_BASE_: none.yaml", "a.yaml: its _BASE_ .*none.yaml does not exist"),
         ("SOLVER: [", "a.yaml is not valid YAML"),
         ("SOLVER: !mine 1", "a.yaml is not valid YAML: .*!mine"),

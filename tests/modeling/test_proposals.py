@@ -63,15 +63,14 @@ def batch(num_objects=(3, 2)):
         ("MODEL.RPN.BBOX_REG_WEIGHTS", (10.0, 10.0, 5.0, 5.0)),
     ],
 )
-def test_proposals_are_those_of_detectron2s_rpn_with_our_head(
-    overrides, training, event_storage
-):
+def test_proposals_are_those_of_detectron2s_rpn_with_our_head(overrides, training, event_storage):
     ours = build("FocalProposalGenerator", overrides)
     theirs = build("RPN", overrides)
     assert type(theirs) is RPN and type(theirs.rpn_head) is FocalRetinaHead
     images, features, objects = batch()
     expected = theirs.train(training)(images, features, objects)[0]
-    for found, wanted in zip(ours.train(training)(images, features, objects)[0], expected):
+    proposals = ours.train(training)(images, features, objects)[0]
+    for found, wanted in zip(proposals, expected, strict=True):
         assert len(wanted) > 0
         torch.testing.assert_close(found.objectness_logits, wanted.objectness_logits)
         torch.testing.assert_close(found.proposal_boxes.tensor, wanted.proposal_boxes.tensor)

@@ -1,0 +1,72 @@
+"""Test-time augmentation: detections of several sizes and of mirrored images, merged."""
+
+from collections.abc import Callable
+from itertools import groupby
+
+import torch
+from detectron2.layers import batched_nms
+from detectron2.structures import Boxes, Instances
+from torch import Tensor, nn
+
+
+class FocalRetinaNetWithTTA(nn.Module):
+    """A ``FocalRetinaNet`` that sees each image several times.
+
+    The rule: the detections of all augmented images, mapped back to the image asked for, are put
+    together; of each class, the lower of two boxes that overlap goes; the best stay. The threshold
+    of overlap and the number are those of the model's postprocessor. Detectron2's own
+    ``GeneralizedRCNNWithTTA`` merges by this rule too.
+
+    Args:
+        model: has the ``postprocessor`` of ``FocalRetinaNet``; not a DistributedDataParallel.
+        tta_mapper: from a dict of the data loader to the same for each augmentation, with
+            "transforms" that lead to it; Detectron2's ``DatasetMapperTTA(cfg)``.
+    """
+
+    def __init__(self, model: nn.Module, tta_mapper: Callable):
+        super().__init__()
+        self.model = model
+        self.tta_mapper = tta_mapper
+
+    @torch.no_grad()
+    def forward(self, batched_inputs: list[dict]) -> list[dict]:
+        """Return one ``{"instances": Instances}`` per image, as ``FocalRetinaNet`` at test.
+
+        Args:
+            batched_inputs: dicts with "image", (C, H, W), and optionally the output's "height" and
+                "width" in pixels.
+        """
+        return [{"instances": self._detect(inputs)} for inputs in batched_inputs]
+
+    def _detect(self, inputs: dict) -> Instances:
+        height, width = inputs["image"].shape[-2:]
+        size = (inputs.get("height", height), inputs.get("width", width))
+        augmented = self.tta_mapper({**inputs, "height": size[0], "width": size[1]})
+        # Together only where they are of one size, so that none is padded to another's.
+        groups = [list(group) for _, group in groupby(augmented, lambda x: x["image"].shape)]
+        detections = [found for group in groups for found in self._detect_augmented(group)]
+        boxes, scores, classes = (torch.cat(x) for x in zip(*detections, strict=True))
+        return self._merge(size, Boxes(boxes), scores, classes)
+
+    def _detect_augmented(self, augmented: list[dict]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Return boxes, mapped back, scores and classes of each of the augmented images."""
+        height, width = augmented[0]["image"].shape[-2:]
+        outputs = self.model([{**x, "height": height, "width": width} for x in augmented])
+        found = [x["instances"] for x in outputs]
+        return [
+            (_map_back(d.pred_boxes.tensor, x["transforms"]), d.scores, d.pred_classes)
+            for x, d in zip(augmented, found, strict=True)
+        ]
+
+    def _merge(self, size: tuple[int, int], boxes: Boxes, scores: Tensor, classes: Tensor):
+        boxes.clip(size)
+        rule = self.model.postprocessor
+        keep = batched_nms(boxes.tensor, scores, classes, rule.nms_thresh)[: rule.max_detections]
+        return Instances(
+            size, pred_boxes=boxes[keep], scores=scores[keep], pred_classes=classes[keep]
+        )
+
+
+def _map_back(boxes: Tensor, transforms) -> Tensor:
+    mapped = transforms.inverse().apply_box(boxes.cpu().numpy())
+    return torch.as_tensor(mapped, dtype=boxes.dtype, device=boxes.device)
