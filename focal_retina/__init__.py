@@ -6,7 +6,9 @@ Importing this package registers its parts into Detectron2:
     PROPOSAL_GENERATOR_REGISTRY FocalProposalGenerator
     RPN_HEAD_REGISTRY           FocalRetinaHead
     ANCHOR_GENERATOR_REGISTRY   OctaveAnchorGenerator
-    BACKBONE_REGISTRY           build_focal_retina_resnet_fpn_backbone
+    BACKBONE_REGISTRY           build_focal_retina_resnet_fpn_backbone,
+                                build_focal_retina_regnet_fpn_backbone,
+                                build_focal_retina_timm_fpn_backbone
 """
 
 from focal_retina._detectron2 import require_detectron2

@@ -11,6 +11,8 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from focal_retina import add_focal_retina_config
+from focal_retina.engine.advice import weights_pixel_advice
+from focal_retina.modeling.backbones import PixelFormat
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 YAMLS = sorted(p.name for p in CONFIGS.glob("*.yaml"))
@@ -98,10 +100,18 @@ def test_the_paper_profile_has_the_papers_numbers():
 def test_every_yaml_builds_and_gives_finite_losses(name):
     cfg = load(name)
     cfg.MODEL.RESNETS.NORM = "GN"  # without its weights a FrozenBN backbone overflows
+    cfg.MODEL.FOCAL_RETINA.REGNET.NORM = "BN"
     batch = random_batch([(64, 64)], [2], num_classes=cfg.MODEL.RETINANET.NUM_CLASSES)
     with EventStorage(0), torch.no_grad():
         losses = build_model(cfg).train()(batch)
     assert all(torch.isfinite(x) for x in losses.values())
+
+
+@pytest.mark.parametrize("name", YAMLS)
+def test_every_yaml_gives_its_weights_the_pixels_they_were_trained_on(name):
+    cfg = load(name)
+    pixels = PixelFormat(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.INPUT.FORMAT)
+    assert weights_pixel_advice(cfg.MODEL.WEIGHTS, pixels) is None
 
 
 @pytest.mark.parametrize("name", LAZY)

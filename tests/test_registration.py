@@ -1,6 +1,8 @@
 """Importing the package registers its parts; importing it again does no harm."""
 
 import importlib
+import subprocess
+import sys
 
 import pytest
 from batches import GN_R18, detectron2_retinanet_config
@@ -10,6 +12,7 @@ from detectron2.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY
 from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 from fvcore.common.registry import Registry
+from tiny_jobs import ROOT
 
 import focal_retina
 from focal_retina.modeling import anchors, backbones, head, proposals, retinanet
@@ -21,6 +24,8 @@ REGISTERED = [
     (RPN_HEAD_REGISTRY, "FocalRetinaHead", head),
     (ANCHOR_GENERATOR_REGISTRY, "OctaveAnchorGenerator", anchors),
     (BACKBONE_REGISTRY, "build_focal_retina_resnet_fpn_backbone", backbones),
+    (BACKBONE_REGISTRY, "build_focal_retina_regnet_fpn_backbone", backbones),
+    (BACKBONE_REGISTRY, "build_focal_retina_timm_fpn_backbone", backbones),
 ]
 
 
@@ -55,3 +60,16 @@ def test_a_config_made_without_our_keys_builds_with_their_defaults():
     del cfg.MODEL["FOCAL_RETINA"]
     assert "FOCAL_RETINA" not in get_cfg().MODEL
     assert build_model(cfg).loss.normalizer.kind == "ema"
+
+
+def test_a_forgotten_import_gives_the_error_that_the_readme_answers():
+    script = (
+        "from detectron2.modeling import META_ARCH_REGISTRY as registry\n"
+        "try: registry.get('FocalRetinaNet')\n"
+        "except KeyError as error: print(error.args[0])\n"
+        "import focal_retina; print(registry.get('FocalRetinaNet').__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    error, name = done.stdout.splitlines()
+    assert f'### "{error}"' in (ROOT / "README.md").read_text()
+    assert name == "FocalRetinaNet"

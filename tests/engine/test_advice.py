@@ -70,6 +70,7 @@ ONE, STD, STD_RGB = [1.0] * 3, [57.375, 57.120, 58.395], [58.395, 57.120, 57.375
         ("detectron2://ImageNetPretrained/MSRA/R-50.pkl", (BGR, ONE, "BGR")),
         ("catalog://ImageNetPretrained/FAIR/R-50-GN", (BGR, ONE, "BGR")),
         ("detectron2://ImageNetPretrained/FAIR/X-101-32x8d.pkl", (BGR, STD, "BGR")),
+        ("https://x.org/pycls/dds_baselines/1/RegNetX-4.0GF_dds_8gpu.pyth", (BGR, STD, "BGR")),
         ("detectron2://ImageNetPretrained/torchvision/R-50.pkl", (RGB, STD_RGB, "RGB")),
     ],
 )
