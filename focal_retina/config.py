@@ -18,6 +18,8 @@ def focal_retina_defaults() -> CfgNode:
 
     # The feature that P6 is computed from: "c5" (the paper) or "p5" (torchvision, mmdetection).
     node.P6_FROM = "c5"
+    # A ReLU between P6 and P7, as in the paper; mmdetection's RetinaNet has none.
+    node.P7_RELU = True
 
     # OctaveAnchorGenerator: scales 2^(k/n), k < n, of each size in MODEL.ANCHOR_GENERATOR.SIZES.
     node.SCALES_PER_OCTAVE = 3
@@ -64,6 +66,10 @@ def focal_retina_defaults() -> CfgNode:
     node.TIMM.FREEZE_BN = False
     # More arguments of timm.create_model, by name.
     node.TIMM.OPTIONS = CfgNode(new_allowed=True)
+
+    # Clip boxes to the image before NMS, not only after it, as torchvision, mmdetection and the
+    # authors' code do.
+    node.CLIP_BEFORE_NMS = False
 
     # Images are padded to a multiple of this many pixels; 0 means the backbone's own (32 for FPN).
     node.SIZE_DIVISIBILITY = 0

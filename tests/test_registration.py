@@ -23,6 +23,7 @@ REGISTERED = [
     (PROPOSAL_GENERATOR_REGISTRY, "FocalProposalGenerator", proposals),
     (RPN_HEAD_REGISTRY, "FocalRetinaHead", head),
     (ANCHOR_GENERATOR_REGISTRY, "OctaveAnchorGenerator", anchors),
+    (ANCHOR_GENERATOR_REGISTRY, "TorchvisionAnchorGenerator", anchors),
     (BACKBONE_REGISTRY, "build_focal_retina_resnet_fpn_backbone", backbones),
     (BACKBONE_REGISTRY, "build_focal_retina_regnet_fpn_backbone", backbones),
     (BACKBONE_REGISTRY, "build_focal_retina_timm_fpn_backbone", backbones),

@@ -75,6 +75,12 @@ def agree_on_classes(key: str, num_classes: int, names: Sequence[str]) -> int:
     return len(classes)
 
 
+def class_names(names: Sequence[str]) -> list[str] | None:
+    """Return the class names of the first of these registered datasets that states them."""
+    stated = (MetadataCatalog.get(name).get("thing_classes") for name in names)
+    return next((list(classes) for classes in stated if classes is not None), None)
+
+
 def _summary(name: str, classes: list[str]) -> str:
     source = MetadataCatalog.get(name).get("json_file")
     shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import LazyConfig, instantiate
 from detectron2.engine import default_setup, default_writers, hooks
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
@@ -18,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from focal_retina.data.register import agree_on_classes, register_datasets
+from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.data.register import agree_on_classes, class_names, register_datasets
 from focal_retina.engine.advice import (
     frozen_norm_advice,
     learning_rate_advice,
@@ -80,7 +80,9 @@ def prepare(args: Namespace) -> Callable[[], object]:
         log_advice(weights_pixel_advice(cfg.train.init_checkpoint, found))
     if not args.eval_only:
         return _training(cfg, model, args.resume)
-    _load_weights(cfg, DetectionCheckpointer(model, cfg.train.output_dir), args.resume)
+    names = class_names(_dataset_names(cfg, "test"))
+    checkpointer = FocalCheckpointer(model, cfg.train.output_dir, class_names=names)
+    _load_weights(cfg, checkpointer, args.resume)
     return partial(_evaluate, cfg, model)
 
 
@@ -158,7 +160,12 @@ def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], o
     trainer = build_loop(
         model, data_loader, optimizer, amp.get("dtype", "float16") if amp.enabled else None
     )
-    checkpointer = DetectionCheckpointer(model, cfg.train.output_dir, trainer=trainer)
+    checkpointer = FocalCheckpointer(
+        model,
+        cfg.train.output_dir,
+        class_names=class_names(_dataset_names(cfg, "train")),
+        trainer=trainer,
+    )
     trainer.register_hooks(_hooks(cfg, model, checkpointer))
 
     if batch_size and isinstance(optimizer, torch.optim.SGD):
@@ -171,13 +178,13 @@ def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], o
     return partial(trainer.train, trainer.iter + 1 if resumes else 0, cfg.train.max_iter)
 
 
-def _load_weights(cfg: DictConfig, checkpointer: DetectionCheckpointer, resume: bool) -> None:
+def _load_weights(cfg: DictConfig, checkpointer: FocalCheckpointer, resume: bool) -> None:
     with weights_errors("train.init_checkpoint", cfg.train.init_checkpoint):
         checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
 
 
 def _hooks(
-    cfg: DictConfig, model: nn.Module, checkpointer: DetectionCheckpointer
+    cfg: DictConfig, model: nn.Module, checkpointer: FocalCheckpointer
 ) -> list[hooks.HookBase]:
     """Return Detectron2's usual hooks; the writers come last, to see the others' results."""
     train = cfg.train

@@ -5,7 +5,6 @@ import time
 import weakref
 
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
 from detectron2.engine.defaults import create_ddp_model
@@ -15,6 +14,8 @@ from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.data.register import class_names
 from focal_retina.engine.evaluation import build_evaluator, evaluation_mode
 from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
 
@@ -40,8 +41,11 @@ class FocalTrainer(DefaultTrainer):
             model, data_loader, optimizer, amp.get("DTYPE", "float16") if amp.ENABLED else None
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = DetectionCheckpointer(
-            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        self.checkpointer = FocalCheckpointer(
+            model,
+            cfg.OUTPUT_DIR,
+            class_names=class_names(cfg.DATASETS.TRAIN),
+            trainer=weakref.proxy(self),
         )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER

@@ -3,14 +3,14 @@
 from argparse import Namespace
 from collections.abc import Callable
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from focal_retina.data.register import agree_on_classes, register_datasets
+from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.data.register import agree_on_classes, class_names, register_datasets
 from focal_retina.engine.advice import (
     frozen_norm_advice,
     ignored_keys_advice,
@@ -75,7 +75,8 @@ def _complete(cfg: CfgNode, eval_only: bool) -> CfgNode:
 
 def _evaluation(cfg: CfgNode, resume: bool) -> Callable[[], object]:
     model = FocalTrainer.build_model(cfg)
-    checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+    names = class_names(cfg.DATASETS.TEST)
+    checkpointer = FocalCheckpointer(model, cfg.OUTPUT_DIR, class_names=names)
     with weights_errors("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS):
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
 

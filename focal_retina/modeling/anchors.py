@@ -80,6 +80,55 @@ class OctaveAnchorGenerator(DefaultAnchorGenerator):
         }
 
 
+@register(ANCHOR_GENERATOR_REGISTRY)
+class TorchvisionAnchorGenerator(OctaveAnchorGenerator):
+    """The anchors of torchvision's RetinaNet, in the order of ``OctaveAnchorGenerator``.
+
+    Sizes are truncated and corners rounded to whole pixels, centres start at the image's corner,
+    and the stride of a level is the padded image's side divided by the level's, in whole pixels:
+    less than 64 and 128 for P6 and P7 where the padded side is not a multiple of those.
+
+    Args: see ``OctaveAnchorGenerator``.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        base_sizes: Sequence,
+        scales_per_octave: int = 3,
+        aspect_ratios: Sequence = (0.5, 1.0, 2.0),
+        strides: Sequence[int],
+    ):
+        sizes = _per_level(base_sizes, strides, "base_sizes (MODEL.ANCHOR_GENERATOR.SIZES)")
+        steps = [2 ** (k / scales_per_octave) for k in range(scales_per_octave)]
+        super().__init__(
+            base_sizes=[[int(size * step) for size in level for step in steps] for level in sizes],
+            scales_per_octave=1,
+            aspect_ratios=aspect_ratios,
+            strides=strides,
+        )
+        self.cell_anchors = BufferList([cell.round() for cell in self.cell_anchors])
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: list[ShapeSpec]):
+        arguments = OctaveAnchorGenerator.from_config(cfg, input_shape)
+        return {k: v for k, v in arguments.items() if k not in ("offset", "round_sides")}
+
+    def _grid_anchors(self, grid_sizes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        image_size = [cells * self.strides[0] for cells in grid_sizes[0]]
+        anchors = []
+        for cells, cell_anchors in zip(grid_sizes, self.cell_anchors, strict=True):
+            y, x = (
+                torch.arange(count, device=cell_anchors.device) * (side // count)
+                for count, side in zip(cells, image_size, strict=True)
+            )
+            y, x = torch.meshgrid(y, x, indexing="ij")
+            shifts = torch.stack([x, y, x, y], dim=-1).view(-1, 1, 4)
+            anchors.append((shifts + cell_anchors).view(-1, 4))
+        return anchors
+
+
 def _per_level(values: Sequence, strides: Sequence[int], name: str) -> list[list[float]]:
     """Broadcast one list to every level and check that all its numbers are above zero."""
     lists = [v if isinstance(v, Sequence) else [v] for v in values]

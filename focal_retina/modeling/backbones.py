@@ -72,11 +72,20 @@ def _known_features(cfg, known: list[str]) -> list[str]:
     return in_features
 
 
+class LinearP6P7(LastLevelP6P7):
+    """P6 and P7 without the ReLU between them, as mmdetection's RetinaNet has them."""
+
+    def forward(self, features: Tensor) -> list[Tensor]:
+        p6 = self.p6(features)
+        return [p6, self.p7(p6)]
+
+
 def add_fpn(cfg, bottom_up: Backbone) -> FPN:
     """Put an FPN with P6 and P7 on a backbone.
 
     ``MODEL.FOCAL_RETINA.P6_FROM`` chooses the input of P6, a 3x3 convolution of stride 2: "c5",
-    the backbone's coarsest feature (the paper), or "p5". The FPN's convolutions keep FPN's own
+    the backbone's coarsest feature (the paper), or "p5"; ``P7_RELU`` whether P7 comes from P6 after
+    a ReLU (the paper). The FPN's convolutions keep FPN's own
     Xavier initialisation, as in the authors' code.
 
     Raises:
@@ -90,12 +99,13 @@ def add_fpn(cfg, bottom_up: Backbone) -> FPN:
     if p6_from not in p6_inputs:
         raise ValueError(f"MODEL.FOCAL_RETINA.P6_FROM is {p6_from!r}; set it to 'c5' or 'p5'")
     p6_channels, p6_feature = p6_inputs[p6_from]
+    top_block = LastLevelP6P7 if focal_retina_node(cfg).P7_RELU else LinearP6P7
     return FPN(
         bottom_up=bottom_up,
         in_features=in_features,
         out_channels=out_channels,
         norm=cfg.MODEL.FPN.NORM,
-        top_block=LastLevelP6P7(p6_channels, out_channels, p6_feature),
+        top_block=top_block(p6_channels, out_channels, p6_feature),
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )
 

@@ -6,6 +6,7 @@ from detectron2.layers import batched_nms
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
 
 from focal_retina.config import focal_retina_node
 from focal_retina.ops.candidates import gather_deltas, select_candidates
@@ -23,6 +24,7 @@ class DetectionPostprocessor:
         topk_candidates: at most so many of each level before decoding.
         nms_thresh: IoU above which the lower of two boxes of a class goes.
         max_detections: at most so many of each image.
+        clip_before_nms: clip boxes to the image before NMS.
         backend: see ``ops.backend.resolve_backend``.
     """
 
@@ -37,6 +39,7 @@ class DetectionPostprocessor:
         topk_candidates: int = 1000,
         nms_thresh: float = 0.5,
         max_detections: int = 100,
+        clip_before_nms: bool = False,
         backend: str = "auto",
     ):
         self.num_classes = num_classes
@@ -46,6 +49,7 @@ class DetectionPostprocessor:
         self.topk_candidates = topk_candidates
         self.nms_thresh = nms_thresh
         self.max_detections = max_detections
+        self.clip_before_nms = clip_before_nms
         self.backend = backend
 
     @classmethod
@@ -59,6 +63,7 @@ class DetectionPostprocessor:
             "topk_candidates": retinanet.TOPK_CANDIDATES_TEST,
             "nms_thresh": retinanet.NMS_THRESH_TEST,
             "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "clip_before_nms": node.CLIP_BEFORE_NMS,
             "backend": node.BACKEND,
         }
 
@@ -72,8 +77,8 @@ class DetectionPostprocessor:
     ) -> list[Instances]:
         """Return one ``Instances`` per image, by descending score, in fp32.
 
-        Each has ``pred_boxes`` (pixels of the network's input, xyxy, not clipped), ``scores`` and
-        ``pred_classes``.
+        Each has ``pred_boxes`` (pixels of the network's input, xyxy, not clipped unless
+        ``clip_before_nms``), ``scores`` and ``pred_classes``.
 
         Args:
             anchors: L x ``Boxes`` of length H*W*A.
@@ -91,6 +96,8 @@ class DetectionPostprocessor:
         levels = zip(anchors, logits, deltas, self._score_thresholds(len(logits)), strict=True)
         candidates = [self._decode_level(*level) for level in levels]
         boxes, scores, classes = (torch.cat(x) for x in zip(*candidates, strict=True))
+        if self.clip_before_nms:
+            boxes = clip_boxes_to_image(boxes, image_size)
         keep = batched_nms(boxes, scores, classes, self.nms_thresh)[: self.max_detections]
         return Instances(
             image_size,

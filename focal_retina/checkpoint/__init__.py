@@ -1,0 +1,1 @@
+"""Weights of other projects -> ours, and back; a table of names for each source."""

@@ -1,0 +1,75 @@
+"""Class logits for other classes than a checkpoint was trained on."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from focal_retina.checkpoint.conversion import CLASS_LOGITS, HEAD_OUTPUTS
+
+
+def fit_class_logits(
+    weights: dict[str, Tensor],
+    fresh: dict[str, Tensor],
+    num_classes: int,
+    found: Sequence[str] | None,
+    wanted: Sequence[str] | None,
+) -> str | None:
+    """Replace the class logits by those for the model's classes, where they differ, in place.
+
+    Classes of the same name keep their logits; the others have those of the model as it was built,
+    that is random weights and the bias of the prior.
+
+    Args:
+        weights: the checkpoint's.
+        fresh: the model's own, just built.
+        num_classes: K of the model.
+        found, wanted: class names of the checkpoint and of the model, in the order of the logits;
+            None where they are unknown.
+
+    Returns:
+        what was done, in one sentence; None where nothing was to do.
+    """
+    if not _comparable(weights, fresh):
+        return None
+    anchors = len(fresh[CLASS_LOGITS[1]]) // num_classes
+    num_found = len(weights[CLASS_LOGITS[1]]) // anchors
+    are_named = bool(found and wanted) and (len(found), len(wanted)) == (num_found, num_classes)
+    if num_found == num_classes and (not are_named or list(found) == list(wanted)):
+        return None
+    shared = [name for name in wanted if name in found] if are_named else []
+    rows = {
+        name: weights[name].view(anchors, num_found, *weights[name].shape[1:])
+        for name in CLASS_LOGITS
+    }
+    for name in CLASS_LOGITS:
+        fitted = (
+            fresh[name].detach().cpu().clone().view(anchors, num_classes, *rows[name].shape[2:])
+        )
+        for class_name in shared:
+            fitted[:, wanted.index(class_name)] = rows[name][:, found.index(class_name)]
+        weights[name] = fitted.flatten(0, 1)
+    return _report(num_found, num_classes, shared, are_named)
+
+
+def _comparable(weights: dict[str, Tensor], fresh: dict[str, Tensor]) -> bool:
+    """Whether both have a RetinaNet's head of the same anchors and channels."""
+    return all(
+        name in weights
+        and name in fresh
+        and weights[name].shape[1:] == fresh[name].shape[1:]
+        and (name in CLASS_LOGITS or weights[name].shape == fresh[name].shape)
+        for name in HEAD_OUTPUTS
+    )
+
+
+def _report(num_found: int, num_classes: int, shared: list[str], are_named: bool) -> str:
+    kept = f"{len(shared)} of the same name ({', '.join(shared[:5])}"
+    kept += ", ...)" if len(shared) > 5 else ")"
+    if not are_named:
+        kept = "none, since the names of either are unknown"
+    elif not shared:
+        kept = "none, since no name is in both"
+    return (
+        f"the checkpoint has {num_found} classes, the model {num_classes}: class logits kept are "
+        f"{kept}; the other {num_classes - len(shared)} start anew with the prior"
+    )

@@ -1,0 +1,104 @@
+"""Reading weights from files of anybody's: arrays and plain containers, never code."""
+
+import json
+import pickle
+import re
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def read_checkpoint(path: str) -> dict:
+    """Return the content of a ``.pkl``, a ``.safetensors`` or any other file, by ``torch.save``.
+
+    Raises:
+        ValueError: the file wants something other than arrays and plain containers, which is
+            named and not run; or it is none of the three.
+        OSError: there is no such file.
+    """
+    readers = {"pkl": _read_pickle, "safetensors": _read_safetensors}
+    try:
+        content = readers.get(path.rpartition(".")[2], _read_torch)(path)
+    except pickle.UnpicklingError as error:
+        # The wording of torch.load.
+        if wanted := re.search(r"GLOBAL (\S+)", str(error)):
+            raise ValueError(
+                f"{path} is refused: it tried to use {wanted[1]}, and a checkpoint may hold arrays "
+                "and plain containers only"
+            ) from error
+        raise ValueError(f"{path} is not a checkpoint: {error}") from error
+    except (EOFError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} is not a checkpoint: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
+    return content
+
+
+def _read_torch(path: str) -> object:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _read_pickle(path: str) -> object:
+    with open(path, "rb") as file:
+        # Detectron's files are of Python 2.
+        return ArrayUnpickler(file, encoding="latin1").load()
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    """Stand in for ``codecs.encode``, which pickles of bytes call, without its other codecs."""
+    return text.encode("latin1")
+
+
+_ARRAY = np.zeros(0).__reduce__()[0]
+_SCALAR = np.float32(0).__reduce__()[0]
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Unpickle NumPy arrays, numbers, strings, lists, tuples, sets and dicts; refuse all else."""
+
+    ALLOWED = {
+        "__builtin__.set": set,
+        "builtins.set": set,
+        "_codecs.encode": _encode,
+        "collections.OrderedDict": OrderedDict,
+        "numpy.dtype": np.dtype,
+        "numpy.ndarray": np.ndarray,
+        "numpy.core.multiarray._reconstruct": _ARRAY,
+        "numpy._core.multiarray._reconstruct": _ARRAY,
+        "numpy.core.multiarray.scalar": _SCALAR,
+        "numpy._core.multiarray.scalar": _SCALAR,
+    }
+
+    def find_class(self, module: str, name: str):
+        if f"{module}.{name}" not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"GLOBAL {module}.{name} is not allowed")
+        return self.ALLOWED[f"{module}.{name}"]
+
+
+_SAFETENSORS_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+}
+
+
+def _read_safetensors(path: str) -> dict:
+    """Read timm's format: the length of a json header, the header, the numbers."""
+    content = Path(path).read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header, numbers = json.loads(content[8:start]), bytearray(content[start:])
+    header.pop("__metadata__", None)
+    weights = {}
+    for name, entry in header.items():
+        start, end = entry["data_offsets"]
+        dtype = _SAFETENSORS_DTYPES[entry["dtype"]]
+        if start == end:
+            weights[name] = torch.zeros(entry["shape"], dtype=dtype)
+        else:
+            flat = torch.frombuffer(numbers[start:end], dtype=dtype)
+            weights[name] = flat.view(entry["shape"])
+    return weights

@@ -1,0 +1,113 @@
+"""Convert a checkpoint of another project, and write the config that goes with it.
+
+    python -m focal_retina.tools.convert_checkpoint retinanet_resnet50_fpn_coco-eeacb38b.pth \\
+        output/retinanet.pth
+    python train_net.py --config-file output/retinanet.yaml --eval-only
+    python -m focal_retina.tools.convert_checkpoint output/retinanet.pth back.pth --to torchvision
+
+From Detectron2, Detectron (.pkl), torchvision's and mmdetection's RetinaNet, and the ImageNet
+ResNets of torchvision and timm (as a backbone). Nothing in the file is run.
+"""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+import torch
+import yaml
+
+from focal_retina.checkpoint.conversion import NORM_EPS, Conversion
+from focal_retina.checkpoint.reading import read_checkpoint
+from focal_retina.checkpoint.sources import SOURCES, convert
+from focal_retina.checkpoint.to_torchvision import to_torchvision
+from focal_retina.engine.config import load_yaml
+
+# SHA-256 of torchvision's COCO_V1, which it evaluates with batch norms of epsilon 0.
+_COCO_V1 = "eeacb38b"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Convert; return 0, or 2 after one sentence on what is wrong."""
+    args = parse_arguments(argv)
+    try:
+        if not args.target.endswith(".pth"):
+            raise ValueError(f"the target {args.target} must end in .pth")
+        checkpoint = read_checkpoint(args.source)
+        eps = norm_eps(args.source) if args.norm_eps is None else args.norm_eps
+        conversion = convert(checkpoint, args.kind, eps)
+        Path(args.target).parent.mkdir(parents=True, exist_ok=True)
+        if args.to == "torchvision":
+            write_torchvision(conversion, args)
+        else:
+            write(conversion, args.target)
+    except (ValueError, OSError) as error:
+        print(f"convert_checkpoint: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m focal_retina.tools.convert_checkpoint",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", help=".pth, .pkl or .safetensors")
+    parser.add_argument("target", help="a .pth; the config is written beside it, as .yaml")
+    parser.add_argument(
+        "--from", dest="kind", choices=SOURCES, help="what the names of its weights tell otherwise"
+    )
+    parser.add_argument("--to", choices=("focal_retina", "torchvision"), default="focal_retina")
+    parser.add_argument(
+        "--config-file", help="the source's config, with --to torchvision (its name with .yaml)"
+    )
+    parser.add_argument(
+        "--norm-eps",
+        type=float,
+        help="epsilon of torchvision's batch norms: 0 for a model fine-tuned from COCO_V1, which "
+        f"itself is recognised ({NORM_EPS})",
+    )
+    return parser.parse_args(argv)
+
+
+def norm_eps(source: str) -> float:
+    with open(source, "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    return 0.0 if digest.startswith(_COCO_V1) else NORM_EPS
+
+
+def write(conversion: Conversion, target: str) -> None:
+    """Write the weights, with the names of their classes, and the config beside them."""
+    torch.save({"model": conversion.weights, "class_names": conversion.class_names}, target)
+    config_file = Path(target).with_suffix(".yaml")
+    config = nested({**conversion.config, "MODEL.WEIGHTS": target})
+    notes = "".join(f"# Note: {note}.\n" for note in conversion.notes)
+    config_file.write_text(notes + yaml.safe_dump(config, sort_keys=False))
+    for note in conversion.notes:
+        print(f"note: {note}")
+    print(f"{len(conversion.weights)} weights: {target}\nconfig: {config_file}")
+
+
+def nested(dotted: dict[str, object]) -> dict:
+    """Return ``{"A": {"B": 1}}`` for ``{"A.B": 1}``."""
+    tree: dict = {}
+    for key, value in dotted.items():
+        *parents, leaf = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def write_torchvision(conversion: Conversion, args: argparse.Namespace) -> None:
+    config_file = args.config_file or str(Path(args.source).with_suffix(".yaml"))
+    cfg = load_yaml(config_file)
+    weights, call = to_torchvision(conversion.weights, cfg, conversion.class_names)
+    torch.save(weights, args.target)
+    print(f"{len(weights)} weights: {args.target}\nfor torchvision.models.detection.{call}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
