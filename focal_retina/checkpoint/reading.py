@@ -29,7 +29,7 @@ def read_checkpoint(path: str) -> dict:
                 "and plain containers only"
             ) from error
         raise ValueError(f"{path} is not a checkpoint: {error}") from error
-    except (EOFError, RuntimeError, ValueError) as error:
+    except (EOFError, KeyError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path} is not a checkpoint: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")

@@ -7,7 +7,9 @@ from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 
 from focal_retina.checkpoint.conversion import COCO_THINGS
+from focal_retina.checkpoint.to_torchvision import to_torchvision
 from focal_retina.checkpoint.torchvision import convert
+from focal_retina.engine.config import load_yaml
 from focal_retina.modeling.anchors import TorchvisionAnchorGenerator
 from focal_retina.tools.convert_checkpoint import main
 
@@ -146,6 +148,37 @@ def test_the_norm_epsilon_of_coco_v1_is_moved_into_the_variance():
         "backbone.bottom_up.stem.conv1.norm.running_var"
     ]
     torch.testing.assert_close(variance + 1e-5, state["backbone.body.bn1.running_var"])
+
+
+def test_channel_order_and_box_weights_are_settled_on_the_way_back(pair):
+    _, _, folder = pair
+    weights = torch.load(folder / "target.pth", weights_only=True)["model"]
+    cfg = load_yaml(str(folder / "target.yaml"))
+    expected, call = to_torchvision(weights, cfg, None)
+    stem = "backbone.bottom_up.stem.conv1.weight"
+    changed = {**weights, stem: weights[stem].flip(1)}
+    for name in ("head.bbox_pred.weight", "head.bbox_pred.bias"):
+        changed[name] = 4 * weights[name]
+    cfg.INPUT.FORMAT = "BGR"
+    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = (
+        cfg.MODEL.PIXEL_MEAN[::-1],
+        cfg.MODEL.PIXEL_STD[::-1],
+    )
+    cfg.MODEL.RETINANET.BBOX_REG_WEIGHTS = (4.0, 4.0, 4.0, 4.0)
+    found, found_call = to_torchvision(changed, cfg, None)
+    assert found_call == call
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("pair", BUILDERS[1:], indirect=True)
+def test_a_trained_bias_before_a_normalisation_has_no_place_in_torchvision(pair):
+    _, _, folder = pair
+    weights = torch.load(folder / "target.pth", weights_only=True)["model"]
+    cfg = load_yaml(str(folder / "target.yaml"))
+    weights["head.cls_subnet.9.bias"] = torch.ones(256)
+    with pytest.raises(ValueError, match="no place for head.cls_subnet.9.bias"):
+        to_torchvision(weights, cfg, None)
 
 
 def test_what_torchvision_cannot_do_is_refused_by_its_key(pair, capsys):
