@@ -41,6 +41,35 @@ def focal_retina_defaults() -> CfgNode:
     node.NORMALIZER_START = 100.0
     node.NORMALIZER_MOMENTUM = 0.9
 
+    # Classification loss: "focal" (gamma MODEL.RETINANET.FOCAL_LOSS_GAMMA; 0 is cross entropy),
+    # "focal_star" (appendix A, the same gamma), "hinge" (on p_t), or "softmax_focal" (over the K
+    # classes and background, of which the head then has a logit too; the authors' code).
+    node.CLS_LOSS = "focal"
+    # alpha of each of the K classes, for imbalanced ones; empty: MODEL.RETINANET.FOCAL_LOSS_ALPHA.
+    # "focal_star" has no alpha.
+    node.CLASS_ALPHA = []
+    # "focal_star" only: shift; the paper's Table 3 has 1 (with gamma 2) and 0 (with gamma 4).
+    node.FOCAL_STAR_BETA = 1.0
+    # "hinge" only: p_t from which the loss is 0; the paper gives none.
+    node.HINGE_THRESHOLD = 0.5
+
+    # Anchors that the classification loss sees: "all" (the paper), "ohem" (those of highest loss
+    # after NMS) or "ohem_1_3" (so that there are three background anchors to one foreground).
+    node.EXAMPLE_SELECTION = "all"
+    # Anchors kept per image, and IoU above which NMS drops the one of lower loss; the best of
+    # Table 1d.
+    node.OHEM_BATCH_SIZE = 128
+    node.OHEM_NMS_THRESH = 0.5
+    # NMS between "anchors", as OHEM had it between proposals, or between decoded "boxes". Open in
+    # the paper.
+    node.OHEM_NMS_OVER = "anchors"
+    # Keep so many of each "image", whatever else is in the batch, or on average over the GPU's
+    # "batch". Open in the paper.
+    node.OHEM_SCOPE = "image"
+    # Divide the classification loss by the kept "examples", as a mini-batch's mean, or as
+    # NORMALIZER says, by "foreground". Open in the paper.
+    node.OHEM_NORMALIZER = "examples"
+
     # Score threshold at test on the coarsest level; None means MODEL.RETINANET.SCORE_THRESH_TEST.
     node.SCORE_THRESH_TEST_LAST_LEVEL = None
 
@@ -89,6 +118,11 @@ def focal_retina_node(cfg: CfgNode) -> CfgNode:
     Thus a config and a script of Detectron2's own need no more than ``import focal_retina``.
     """
     return cfg.MODEL.get("FOCAL_RETINA") or focal_retina_defaults()
+
+
+def has_background_logit(cfg: CfgNode) -> bool:
+    """Return whether the head has K + 1 logits for each anchor, the last for background."""
+    return focal_retina_node(cfg).CLS_LOSS == "softmax_focal"
 
 
 def add_focal_retina_config(cfg: CfgNode) -> None:

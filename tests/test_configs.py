@@ -125,7 +125,9 @@ def test_every_lazy_config_is_the_model_of_its_yaml(name):
     for part in ("loss", "postprocessor"):
         settings = [settings_of(getattr(m, part)) for m in (lazy, built)]
         assert settings[0] == settings[1]
-    assert settings_of(lazy.loss.normalizer) == settings_of(built.loss.normalizer)
+    for part in ("normalizer", "cls_loss"):
+        settings = [settings_of(getattr(m.loss, part)) for m in (lazy, built)]
+        assert settings[0] == settings[1]
     cells = [list(m.anchor_generator.cell_anchors) for m in (lazy, built)]
     assert all(torch.equal(a, b) for a, b in zip(*cells, strict=True))
     assert lazy.anchor_generator.offset == built.anchor_generator.offset

@@ -29,6 +29,9 @@ class FocalRetinaHead(nn.Module):
         norm: normalisation between convolution and ReLU: "" (the paper) or any of Detectron2's.
             "BN" and "SyncBN" keep separate statistics for each level.
         prior_prob: pi, the foreground probability that every anchor starts with, in (0, 1).
+        background_logit: have K + 1 logits for each anchor, the last for background, for a
+            softmax: ``SoftmaxFocalLoss``. Then pi is that of all classes together, as in the
+            authors' code.
     """
 
     @configurable
@@ -41,6 +44,7 @@ class FocalRetinaHead(nn.Module):
         conv_dims: Sequence[int] = (256, 256, 256, 256),
         norm: str = "",
         prior_prob: float = 0.01,
+        background_logit: bool = False,
     ):
         super().__init__()
         num_anchors = _single_count(num_anchors)
@@ -52,13 +56,19 @@ class FocalRetinaHead(nn.Module):
         make_norm = _norm_factory(norm, num_levels=len(input_shape))
         self.cls_subnet = _subnet(channels, make_norm)
         self.bbox_subnet = _subnet(channels, make_norm)
-        self.cls_score = nn.Conv2d(channels[-1], num_anchors * num_classes, 3, padding=1)
+        num_logits = num_classes + background_logit
+        self.cls_score = nn.Conv2d(channels[-1], num_anchors * num_logits, 3, padding=1)
         self.bbox_pred = nn.Conv2d(channels[-1], num_anchors * 4, 3, padding=1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
                 nn.init.zeros_(module.bias)
-        nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
+        background_log_odds = math.log((1 - prior_prob) / prior_prob)
+        if background_logit:
+            biases = self.cls_score.bias.detach().view(num_anchors, num_logits)
+            nn.init.constant_(biases[:, -1], background_log_odds + math.log(num_classes))
+        else:
+            nn.init.constant_(self.cls_score.bias, -background_log_odds)
 
     @classmethod
     def from_config(cls, cfg, input_shape: list[ShapeSpec]):
@@ -72,7 +82,7 @@ class FocalRetinaHead(nn.Module):
         }
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return logits, L x (N, A*K, H, W), and deltas, L x (N, A*4, H, W).
+        """Return logits, L x (N, A*K, H, W), A*(K+1) with background, and deltas, L x (N, A*4, H, W).
 
         Args:
             features: L x (N, C, H, W), float, fine to coarse.

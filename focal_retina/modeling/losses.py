@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from focal_retina.config import focal_retina_node
 from focal_retina.ops.backend import resolve_backend
 from focal_retina.ops.candidates import gather_anchor_deltas
-from focal_retina.ops.focal_loss import sigmoid_focal_loss
 from focal_retina.ops.reference import flatten_logits
 
 IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
@@ -20,14 +19,13 @@ BOX_REG_LOSSES = ("smooth_l1", *IOU_LOSSES)
 
 
 class FocalRetinaLoss(nn.Module):
-    """Focal loss over all anchors plus box loss over foreground anchors.
+    """Classification loss over all or selected anchors plus box loss over foreground anchors.
 
     Args:
-        num_classes: K.
+        cls_loss: one of the losses in ``modeling.classification``.
         box2box_transform: deltas to boxes and back.
         normalizer: from foreground counts (N,) to the divisor of both losses, 0-dim or (N,).
-        focal_loss_alpha: weight of the foreground class, in [0, 1]; None for no weighting.
-        focal_loss_gamma: focusing parameter, >= 0; 0 is cross entropy.
+        example_selection: which anchors ``cls_loss`` sees, see ``modeling.selection``; None: all.
         box_reg_loss_type: "smooth_l1" on deltas (the paper), or "giou", "diou", "ciou" on boxes.
         smooth_l1_beta: where smooth L1 turns from square to linear, in deltas; 0 is L1.
         backend: see ``ops.backend.resolve_backend``.
@@ -37,11 +35,10 @@ class FocalRetinaLoss(nn.Module):
     def __init__(
         self,
         *,
-        num_classes: int,
+        cls_loss: nn.Module,
         box2box_transform: Box2BoxTransform,
         normalizer: Callable[[Tensor], Tensor],
-        focal_loss_alpha: float | None = 0.25,
-        focal_loss_gamma: float = 2.0,
+        example_selection: Callable | None = None,
         box_reg_loss_type: str = "smooth_l1",
         smooth_l1_beta: float = 0.0,
         backend: str = "auto",
@@ -52,28 +49,22 @@ class FocalRetinaLoss(nn.Module):
                 f"box_reg_loss_type (MODEL.RETINANET.BBOX_REG_LOSS_TYPE) is {box_reg_loss_type!r}; "
                 f"choose one of {', '.join(BOX_REG_LOSSES)}"
             )
-        if focal_loss_gamma < 0:
-            raise ValueError(f"focal_loss_gamma is {focal_loss_gamma}; it must be at least 0")
-        self.num_classes = num_classes
+        self.cls_loss = cls_loss
         self.box2box_transform = box2box_transform
         self.normalizer = normalizer
-        self.focal_loss_alpha = focal_loss_alpha
-        self.focal_loss_gamma = focal_loss_gamma
+        self.example_selection = example_selection
         self.box_reg_loss_type = box_reg_loss_type
         self.smooth_l1_beta = smooth_l1_beta
         self.backend = backend
 
     @classmethod
-    def from_config(cls, cfg, normalizer):
+    def from_config(cls, cfg, cls_loss, normalizer, example_selection=None):
         retinanet, node = cfg.MODEL.RETINANET, focal_retina_node(cfg)
-        alpha = retinanet.FOCAL_LOSS_ALPHA
         return {
-            "num_classes": retinanet.NUM_CLASSES,
+            "cls_loss": cls_loss,
             "normalizer": normalizer,
+            "example_selection": example_selection,
             "box2box_transform": Box2BoxTransform(weights=retinanet.BBOX_REG_WEIGHTS),
-            # A negative alpha turns weighting off in Detectron2.
-            "focal_loss_alpha": alpha if alpha >= 0 else None,
-            "focal_loss_gamma": retinanet.FOCAL_LOSS_GAMMA,
             "box_reg_loss_type": retinanet.BBOX_REG_LOSS_TYPE,
             "smooth_l1_beta": retinanet.SMOOTH_L1_LOSS_BETA,
             "backend": node.BACKEND,
@@ -90,17 +81,29 @@ class FocalRetinaLoss(nn.Module):
         """
         with torch.autocast(anchors.device.type, enabled=False):
             normalizer = self.normalizer(assignment.num_foreground)
-            loss_cls = sigmoid_focal_loss(
-                logits,
-                assignment.gt_labels,
-                num_classes=self.num_classes,
-                alpha=self.focal_loss_alpha,
-                gamma=self.focal_loss_gamma,
-                normalizer=normalizer,
-                backend=self.backend,
-            )
+            gt_labels, cls_normalizer = assignment.gt_labels, normalizer
+            if self.example_selection is not None:
+                gt_labels = self._selected(logits, deltas, anchors, assignment)
+                if self.example_selection.normalizer == "examples":
+                    cls_normalizer = (gt_labels >= 0).sum().clamp(min=1)
+            loss_cls = self.cls_loss(logits, gt_labels, cls_normalizer)
             loss_box_reg = self.box_loss(deltas, anchors, assignment, normalizer)
         return {"loss_cls": loss_cls, "loss_box_reg": loss_box_reg}
+
+    @torch.no_grad()
+    def _selected(self, logits: list[Tensor], deltas: list[Tensor], anchors: Tensor, assignment):
+        """Return the labels (N, R) with all anchors ignored but the selected."""
+        gt_labels = assignment.gt_labels
+        is_foreground = torch.zeros_like(gt_labels, dtype=torch.bool)
+        is_foreground[assignment.image_idxs, assignment.anchor_idxs] = True
+        boxes = anchors.expand(len(gt_labels), -1, -1)
+        if self.example_selection.nms_over == "boxes":
+            pred_deltas = flatten_logits(deltas, 4).float()
+            boxes = torch.stack(
+                [self.box2box_transform.apply_deltas(d, anchors) for d in pred_deltas]
+            )
+        losses = self.cls_loss.anchor_losses(logits, gt_labels)
+        return self.example_selection(losses, boxes, gt_labels, is_foreground)
 
     def box_loss(self, deltas: list[Tensor], anchors: Tensor, assignment, normalizer: Tensor):
         """Return the normalised box loss of the foreground anchors, 0-dim float32."""

@@ -8,8 +8,8 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
-from focal_retina.config import focal_retina_node
-from focal_retina.ops.candidates import gather_deltas, select_candidates
+from focal_retina.config import focal_retina_node, has_background_logit
+from focal_retina.ops.candidates import gather_deltas, select_candidates, softmax_log_odds
 
 
 class DetectionPostprocessor:
@@ -26,6 +26,7 @@ class DetectionPostprocessor:
         max_detections: at most so many of each image.
         clip_before_nms: clip boxes to the image before NMS.
         backend: see ``ops.backend.resolve_backend``.
+        background_logit: logits are L x (N, A*(K+1), H, W), and scores their softmax.
     """
 
     @configurable
@@ -41,6 +42,7 @@ class DetectionPostprocessor:
         max_detections: int = 100,
         clip_before_nms: bool = False,
         backend: str = "auto",
+        background_logit: bool = False,
     ):
         self.num_classes = num_classes
         self.box2box_transform = box2box_transform
@@ -51,6 +53,7 @@ class DetectionPostprocessor:
         self.max_detections = max_detections
         self.clip_before_nms = clip_before_nms
         self.backend = backend
+        self.background_logit = background_logit
 
     @classmethod
     def from_config(cls, cfg):
@@ -65,6 +68,7 @@ class DetectionPostprocessor:
             "max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
             "clip_before_nms": node.CLIP_BEFORE_NMS,
             "backend": node.BACKEND,
+            "background_logit": has_background_logit(cfg),
         }
 
     @torch.no_grad()
@@ -87,6 +91,8 @@ class DetectionPostprocessor:
             image_sizes: N x (height, width), pixels, without padding.
         """
         with torch.autocast(logits[0].device.type, enabled=False):
+            if self.background_logit:
+                logits = [softmax_log_odds(x, self.num_classes) for x in logits]
             return [
                 self._detect(anchors, [x[i] for x in logits], [d[i] for d in deltas], size)
                 for i, size in enumerate(image_sizes)

@@ -9,14 +9,16 @@ from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.structures import Boxes
 from torch import Tensor, nn
 
-from focal_retina.config import focal_retina_node
+from focal_retina.config import focal_retina_node, has_background_logit
 from focal_retina.modeling.assignment import AnchorAssigner
+from focal_retina.modeling.classification import build_classification_loss
 from focal_retina.modeling.head import FocalRetinaHead
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.monitor import TrainingMonitor
 from focal_retina.modeling.normalizer import LossNormalizer
 from focal_retina.modeling.postprocess import DetectionPostprocessor
 from focal_retina.modeling.preprocess import ImagePreprocessor
+from focal_retina.modeling.selection import build_example_selection
 from focal_retina.ops.backend import resolve_backend
 from focal_retina.ops.lattice import AnchorLattice
 from focal_retina.registry import register
@@ -81,7 +83,9 @@ class FocalRetinaNet(nn.Module):
         num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
         head_in_features = cfg.MODEL.RETINANET.IN_FEATURES
         shapes = [backbone.output_shape()[f] for f in head_in_features]
-        head = FocalRetinaHead(cfg, shapes, num_classes=num_classes)
+        head = FocalRetinaHead(
+            cfg, shapes, num_classes=num_classes, background_logit=has_background_logit(cfg)
+        )
         if focal_retina_node(cfg).COMPILE:
             backbone.compile()
             head.compile()
@@ -90,7 +94,12 @@ class FocalRetinaNet(nn.Module):
             "head": head,
             "anchor_generator": build_anchor_generator(cfg, shapes),
             "assigner": AnchorAssigner(cfg),
-            "loss": FocalRetinaLoss(cfg, LossNormalizer(cfg)),
+            "loss": FocalRetinaLoss(
+                cfg,
+                build_classification_loss(cfg),
+                LossNormalizer(cfg),
+                build_example_selection(cfg),
+            ),
             "postprocessor": DetectionPostprocessor(cfg),
             "preprocessor": ImagePreprocessor(cfg),
             "num_classes": num_classes,

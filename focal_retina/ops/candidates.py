@@ -91,6 +91,18 @@ def _sigmoid(logits: Tensor) -> Tensor:
     return F.pad(logits.float(), (0, -len(logits) % 64)).sigmoid()[: len(logits)]
 
 
+def softmax_log_odds(logits: Tensor, num_classes: int) -> Tensor:
+    """
+    Return logits whose sigmoid is the softmax probability of each class, (N, A*K, H, W), float32.
+
+    Args:
+        logits: (N, A*(K+1), H, W), background last.
+        num_classes: K.
+    """
+    log_p = logits.unflatten(1, (-1, num_classes + 1)).float().log_softmax(2)[:, :, :-1]
+    return (log_p - torch.log(-torch.expm1(log_p))).flatten(1, 2)
+
+
 def gather_deltas(deltas: Tensor, anchor_idxs: Tensor, box_dim: int = 4) -> Tensor:
     """
     Return the deltas of some anchors of one image and level, (n, box_dim), float32.

@@ -48,6 +48,40 @@ def focal_loss_star(logits: Tensor, targets: Tensor, *, gamma: float, beta: floa
     return -F.logsigmoid(gamma * (logits * (2 * targets - 1)) + beta) / gamma
 
 
+def hinge_loss(
+    logits: Tensor, targets: Tensor, *, alpha: float | Tensor | None, threshold: float
+) -> Tensor:
+    """Return alpha_t max(0, threshold - p_t), which is 0 for p_t above it (paper Sec. 5.1)."""
+    loss = (threshold - probability(logits, targets)).clamp(min=0)
+    return loss if alpha is None else balance(targets, alpha) * loss
+
+
+def softmax_focal_loss(
+    logits: Tensor, labels: Tensor, *, alpha: float | Tensor | None, gamma: float
+) -> Tensor:
+    """
+    Return -alpha_t (1 - p_t)^gamma log(p_t), p_t the softmax probability of the anchor's label.
+
+    Args:
+        logits: (..., K + 1), background last.
+        labels: (...), int64, 0..K.
+        alpha: of foreground, one number or one per class, (K,); background has 1 minus their
+            mean. None: all weights are 1.
+        gamma: at least 0.
+
+    Source: the authors' code, where background comes first.
+    """
+    log_p_t = logits.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    # With gamma < 1 the power has no derivative at 0.
+    miss = (-torch.expm1(log_p_t)).clamp(min=torch.finfo(logits.dtype).tiny)
+    loss = -(miss**gamma) * log_p_t
+    if alpha is None:
+        return loss
+    num_classes = logits.shape[-1] - 1
+    alpha = torch.as_tensor(alpha, dtype=loss.dtype, device=loss.device).expand(num_classes)
+    return torch.cat([alpha, 1 - alpha.mean()[None]])[labels] * loss
+
+
 def cross_entropy_gradient(logits: Tensor, targets: Tensor) -> Tensor:
     """Return dCE/dx = y (p_t - 1) (paper appendix B)."""
     y = 2 * targets - 1
@@ -76,6 +110,15 @@ def focal_loss_star_gradient(
     """Return dFL*/dx = y (p*_t - 1), p*_t = sigmoid(gamma x_t + beta) (paper appendix B)."""
     y = 2 * targets - 1
     return -y * torch.sigmoid(-(gamma * y * logits + beta))
+
+
+def hinge_loss_gradient(
+    logits: Tensor, targets: Tensor, *, alpha: float | Tensor | None, threshold: float
+) -> Tensor:
+    """Return dHinge/dx = -y p_t (1 - p_t) below the threshold, else 0, alpha-balanced."""
+    p_t = probability(logits, targets)
+    gradient = (1 - 2 * targets) * p_t * (1 - p_t) * (p_t < threshold)
+    return gradient if alpha is None else balance(targets, alpha) * gradient
 
 
 def flatten_logits(logits: Sequence[Tensor], num_classes: int) -> Tensor:
@@ -115,3 +158,53 @@ def dense_loss(
     x = x if x.dtype == torch.float64 else x.float()
     targets = F.one_hot(labels[valid], num_classes + 1)[:, :-1].to(x.dtype)  # background: all 0
     return elementwise(x, targets).sum() / normalizer
+
+
+def anchor_losses(
+    elementwise: Callable[[Tensor, Tensor], Tensor],
+    logits: Sequence[Tensor],
+    labels: Tensor,
+    *,
+    num_classes: int,
+) -> Tensor:
+    """Return the sum of ``elementwise(logits, targets)`` over classes, (N, R); 0 if ignored."""
+
+    def of_anchors(x: Tensor, labels: Tensor) -> Tensor:
+        targets = F.one_hot(labels, num_classes + 1)[..., :-1].to(x.dtype)
+        return elementwise(x, targets).sum(-1)
+
+    return _losses_by_image(of_anchors, logits, labels, num_classes)
+
+
+def softmax_anchor_losses(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    logits: Sequence[Tensor],
+    labels: Tensor,
+    *,
+    num_classes: int,
+) -> Tensor:
+    """Return ``loss(logits, labels)`` of K + 1 logits for each anchor, (N, R); 0 if ignored."""
+    return _losses_by_image(loss, logits, labels, num_classes + 1)
+
+
+def _losses_by_image(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    logits: Sequence[Tensor],
+    labels: Tensor,
+    num_logits: int,
+) -> Tensor:
+    """Return the loss of each anchor, (N, R), from its logits (R, num_logits) and label (R,)."""
+    losses = []
+    for n, image_labels in enumerate(labels):
+        x = flatten_logits([x[n : n + 1] for x in logits], num_logits)[0]
+        x = x if x.dtype == torch.float64 else x.float()
+        image_losses = loss(x, image_labels.clamp(min=0))
+        losses.append(image_losses.masked_fill(image_labels < 0, 0))
+    return torch.stack(losses)
+
+
+def normalized_sum(losses: Tensor, normalizer: float | Tensor) -> Tensor:
+    """Return the sum of (N, R) losses over one normaliser, or each image's over its own, (N,)."""
+    if isinstance(normalizer, Tensor):
+        normalizer = normalizer.to(losses.dtype)
+    return (losses.sum(1) / normalizer).sum()

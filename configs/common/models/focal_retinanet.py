@@ -8,6 +8,7 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 
 from focal_retina import FocalRetinaHead, FocalRetinaNet, OctaveAnchorGenerator
 from focal_retina.modeling.assignment import AnchorAssigner
+from focal_retina.modeling.classification import SigmoidFocalLoss
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.monitor import TrainingMonitor
 from focal_retina.modeling.normalizer import LossNormalizer
@@ -47,11 +48,10 @@ model = L(FocalRetinaNet)(
         low_quality_matches="detectron2",
     ),
     loss=L(FocalRetinaLoss)(
-        num_classes="${..num_classes}",
+        cls_loss=L(SigmoidFocalLoss)(num_classes="${...num_classes}", alpha=0.25, gamma=2.0),
         box2box_transform=L(Box2BoxTransform)(weights=[1.0, 1.0, 1.0, 1.0]),
         normalizer=L(LossNormalizer)(kind="ema"),
-        focal_loss_alpha=0.25,
-        focal_loss_gamma=2.0,
+        example_selection=None,
         smooth_l1_beta=0.0,
     ),
     postprocessor=L(DetectionPostprocessor)(

@@ -1,0 +1,124 @@
+"""Example selection: which anchors the classification loss sees (paper Sec. 5.1, Table 1d)."""
+
+import torch
+from detectron2.config import configurable
+from torch import Tensor
+
+from focal_retina.config import focal_retina_node
+from focal_retina.ops.hard_examples import hard_examples
+
+SELECTIONS = ("all", "ohem", "ohem_1_3")
+
+
+def build_example_selection(cfg) -> "HardExampleSelection | None":
+    """Build what ``MODEL.FOCAL_RETINA.EXAMPLE_SELECTION`` names; None for "all" anchors."""
+    kind = focal_retina_node(cfg).EXAMPLE_SELECTION
+    if kind not in SELECTIONS:
+        raise ValueError(
+            f"MODEL.FOCAL_RETINA.EXAMPLE_SELECTION is {kind!r}; choose one of "
+            f"{', '.join(SELECTIONS)}"
+        )
+    return None if kind == "all" else HardExampleSelection(cfg)
+
+
+class HardExampleSelection:
+    """OHEM: ignore all anchors but those of highest loss after NMS.
+
+    The paper leaves open what is an option here. The box loss still sees every foreground anchor.
+
+    Args:
+        batch_size: anchors kept per image, >= 1.
+        nms_thresh: IoU above which the anchor of lower loss falls, in [0, 1].
+        one_to_three: keep three background anchors to one foreground.
+        nms_over: "anchors", as OHEM had it between proposals, or "boxes", decoded.
+        scope: "image": ``batch_size`` of each image, whatever the others; "batch": that times N of
+            the N images together.
+        normalizer: divide the classification loss by the kept "examples", as the mean of a
+            mini-batch is, or by "foreground", as without selection.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        batch_size: int = 128,
+        nms_thresh: float = 0.5,
+        one_to_three: bool = False,
+        nms_over: str = "anchors",
+        scope: str = "image",
+        normalizer: str = "examples",
+    ):
+        if batch_size < 1 or not 0 <= nms_thresh <= 1:
+            raise ValueError(
+                f"OHEM_BATCH_SIZE is {batch_size} and OHEM_NMS_THRESH {nms_thresh}; they must be "
+                "at least 1 and in [0, 1]"
+            )
+        _check_choice("OHEM_NMS_OVER", nms_over, ("anchors", "boxes"))
+        _check_choice("OHEM_SCOPE", scope, ("image", "batch"))
+        _check_choice("OHEM_NORMALIZER", normalizer, ("examples", "foreground"))
+        self.batch_size = batch_size
+        self.nms_thresh = nms_thresh
+        self.one_to_three = one_to_three
+        self.nms_over = nms_over
+        self.scope = scope
+        self.normalizer = normalizer
+
+    @classmethod
+    def from_config(cls, cfg):
+        node = focal_retina_node(cfg)
+        return {
+            "batch_size": node.OHEM_BATCH_SIZE,
+            "nms_thresh": node.OHEM_NMS_THRESH,
+            "one_to_three": node.EXAMPLE_SELECTION == "ohem_1_3",
+            "nms_over": node.OHEM_NMS_OVER,
+            "scope": node.OHEM_SCOPE,
+            "normalizer": node.OHEM_NORMALIZER,
+        }
+
+    @torch.no_grad()
+    def __call__(
+        self, losses: Tensor, boxes: Tensor, gt_labels: Tensor, is_foreground: Tensor
+    ) -> Tensor:
+        """Return ``gt_labels`` with -1, ignored, for all anchors that are not kept.
+
+        Args:
+            losses: (N, R) float.
+            boxes: (N, R, 4) float, pixels, xyxy, what NMS compares.
+            gt_labels: (N, R) int64; -1 are never kept.
+            is_foreground: (N, R) bool.
+        """
+        groups = torch.arange(gt_labels.numel(), device=losses.device).view(gt_labels.shape)
+        if self.scope == "batch":
+            groups, boxes = groups.view(1, -1), _set_apart(boxes)
+        losses, boxes, is_foreground = (
+            losses.flatten(),
+            boxes.flatten(0, 1),
+            is_foreground.flatten(),
+        )
+        selected = torch.full_like(gt_labels, -1)
+        for group in groups:
+            idxs = group[gt_labels.flatten()[group] >= 0]
+            hard = hard_examples(
+                losses[idxs],
+                boxes[idxs],
+                is_foreground[idxs],
+                batch_size=self.batch_size * len(gt_labels) // len(groups),
+                nms_thresh=self.nms_thresh,
+                one_to_three=self.one_to_three,
+            )
+            selected.view(-1)[idxs[hard]] = gt_labels.flatten()[idxs[hard]]
+        return selected
+
+
+def _set_apart(boxes: Tensor) -> Tensor:
+    """Shift the boxes (N, R, 4) of each image so that they overlap no other image's."""
+    boxes = boxes.double()  # the shift would cost float32 its fractions
+    step = boxes.max() - boxes.min() + 1
+    return boxes + step * torch.arange(len(boxes), device=boxes.device).view(-1, 1, 1)
+
+
+def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(
+            f"MODEL.FOCAL_RETINA.{key} is {value!r}; choose one of {', '.join(choices)}"
+        )

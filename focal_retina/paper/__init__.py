@@ -1,0 +1,1 @@
+"""The paper's tables and figures: rows as data, the runs of them, the report."""
