@@ -82,7 +82,7 @@ class FocalRetinaHead(nn.Module):
         }
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return logits, L x (N, A*K, H, W), A*(K+1) with background, and deltas, L x (N, A*4, H, W).
+        """Return logits, L x (N, A*K, H, W), and deltas, L x (N, A*4, H, W).
 
         Args:
             features: L x (N, C, H, W), float, fine to coarse.

@@ -1,0 +1,136 @@
+"""Figure 4: which share of the loss the hardest examples carry (paper Sec. 5.1)."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.structures import Boxes
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from focal_retina.ops import reference
+from focal_retina.ops.reference import flatten_logits
+
+GAMMAS = (0.0, 0.5, 1.0, 2.0)
+# What the paper draws.
+NUM_FOREGROUND, NUM_BACKGROUND = 10**5, 10**7
+
+
+class Reservoir:
+    """A uniform sample, without replacement, of a stream of numbers, in bounded memory.
+
+    Args:
+        capacity: keep at most so many; all, as long as there are fewer.
+        seed: of the choice.
+    """
+
+    def __init__(self, capacity: int, seed: int = 0):
+        self.capacity = capacity
+        self._generator = torch.Generator().manual_seed(seed)
+        self._keys = torch.zeros(0)
+        self._values = torch.zeros(0)
+
+    def add(self, values: Tensor) -> None:
+        """Take in (M,) values."""
+        # Those with the smallest keys, drawn at random, are the sample.
+        keys = torch.rand(len(values), generator=self._generator)
+        is_candidate = torch.ones_like(keys, dtype=torch.bool)
+        if len(self._keys) == self.capacity:
+            is_candidate = keys < self._keys.max()
+        keys = torch.cat([self._keys, keys[is_candidate]])
+        values = torch.cat([self._values, values.detach().cpu().float()[is_candidate]])
+        if len(keys) > self.capacity:
+            keys, kept = keys.topk(self.capacity, largest=False)
+            values = values[kept]
+        self._keys, self._values = keys, values
+
+    @property
+    def values(self) -> Tensor:
+        return self._values
+
+
+@torch.no_grad()
+def sample_logits(
+    model: nn.Module,
+    inputs: Iterable[dict],
+    num_foreground: int = NUM_FOREGROUND,
+    num_background: int = NUM_BACKGROUND,
+) -> tuple[Tensor, Tensor]:
+    """
+    Return x_t = y x, whose sigmoid is p_t, of foreground and of background examples.
+
+    An example is an anchor and a class: of a foreground anchor its object's class, of a background
+    anchor each of the K classes.
+
+    Args:
+        model: a ``FocalRetinaNet`` with sigmoid logits.
+        inputs: "image" and "instances", as Detectron2's ``DatasetMapper`` makes them for training.
+    """
+    model.eval()
+    foreground, background = Reservoir(num_foreground), Reservoir(num_background)
+    for x in inputs:
+        logits, labels = _logits_and_labels(model, x)
+        is_foreground = (labels >= 0) & (labels < model.num_classes)
+        foreground.add(logits[is_foreground, labels[is_foreground]])
+        background.add(-logits[labels == model.num_classes].flatten())
+    return foreground.values, background.values
+
+
+def _logits_and_labels(model: nn.Module, inputs: dict) -> tuple[Tensor, Tensor]:
+    """Return the logits (R, K) and labels (R,) of an image."""
+    images = model.preprocessor([inputs], model.backbone)
+    features = model.backbone(images.tensor)
+    features = [features[f] for f in model.head_in_features]
+    logits, _ = model.head(features)
+    anchors = Boxes.cat(model.anchor_generator(features)).tensor
+    assignment = model.assigner(anchors, [inputs["instances"].to(model.device)])
+    return flatten_logits(logits, model.num_classes)[0], assignment.gt_labels[0]
+
+
+def cumulative_loss(x_t: Tensor, gamma: float) -> np.ndarray:
+    """Return the share of the focal loss that the easiest 1, 2, ... examples carry, (M,)."""
+    x_t = x_t.double()
+    losses = reference.focal_loss(x_t, torch.ones_like(x_t), alpha=None, gamma=gamma)
+    losses = losses.sort().values
+    return (losses.cumsum(0) / losses.sum()).numpy()
+
+
+def share_of_hardest(cumulative: np.ndarray, fraction: float) -> float:
+    """Return the share of the loss that the hardest ``fraction`` of the examples carry."""
+    count = len(cumulative) - round(len(cumulative) * fraction)
+    return float(1 - (cumulative[count - 1] if count else 0))
+
+
+def fraction_that_carries(cumulative: np.ndarray, share: float) -> float:
+    """Return the smallest fraction of the examples, hardest first, with ``share`` of the loss."""
+    easiest = np.searchsorted(cumulative, 1 - share, side="right")
+    return float(1 - easiest / len(cumulative))
+
+
+def facts(foreground: Tensor, background: Tensor) -> Iterator[str]:
+    """Yield the two facts that the paper reads from the figure, as numbers for each gamma."""
+    yield f"{len(foreground)} foreground and {len(background)} background examples"
+    for gamma in GAMMAS:
+        share = share_of_hardest(cumulative_loss(foreground, gamma), 0.2)
+        fraction = fraction_that_carries(cumulative_loss(background, gamma), 0.95)
+        yield (
+            f"gamma {gamma:g}: the hardest 20% of foreground carry {share:.0%} of its loss; "
+            f"{fraction:.2%} of background carry 95% of its loss"
+        )
+
+
+def draw_loss_shares(foreground: Tensor, background: Tensor, path: Path) -> None:
+    """Draw the cumulative normalised loss of both groups, a line for each gamma."""
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    groups = {"foreground": foreground, "background": background}
+    for axes, (name, x_t) in zip(figure.subplots(1, 2), groups.items(), strict=True):
+        fractions = np.linspace(0, 1, 1001)
+        for gamma in GAMMAS:
+            cumulative = np.concatenate([[0], cumulative_loss(x_t, gamma)])
+            places = np.linspace(0, 1, len(cumulative))
+            axes.plot(fractions, np.interp(fractions, places, cumulative), label=f"{gamma:g}")
+        axes.set(xlabel=f"fraction of {name}", ylabel="cumulative normalized loss")
+        axes.grid(alpha=0.3)
+        axes.legend(title="gamma", frameon=False)
+    figure.savefig(path, dpi=120)
