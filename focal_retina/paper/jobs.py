@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import zipfile
@@ -100,11 +101,13 @@ def run_job(job: Job, log) -> None:
     Raises:
         RuntimeError: it failed; the message is its last line.
     """
-    process = subprocess.Popen(job.command, stdout=log, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        job.command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
     try:
         status = process.wait()
     except BaseException:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)  # with the processes of its GPUs
         process.wait()
         raise
     if status:

@@ -12,6 +12,7 @@ change, such as DATASETS and SOLVER; see focal_retina/paper/presets/.
 
 import argparse
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -82,6 +83,8 @@ def run_rows(args: argparse.Namespace, argv: list[str]) -> int:
         for seed in range(1, args.seeds + 1)
     ]
     _remember(output, argv)
+    # Ends the row's process too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     failed = run_sweep(jobs, say=lambda line: print(line, flush=True))
     return 1 if failed else 0
 
