@@ -15,6 +15,7 @@ LAYERS = {
     "checkpoint": {"modeling"},
     "data": set(),
     "engine": {"modeling", "data", "ops", "checkpoint"},
+    "paper": {"engine", "modeling", "data", "ops", "benchmark"},
 }
 
 

@@ -22,7 +22,7 @@ class Preset:
         backbones: keys of the config for each backbone of the tables.
         size_factor: of the rows' image sizes.
         ohem_factor: of the rows' OHEM batch sizes.
-        shapes: arguments of ``register_shapes`` for the built-in dataset; None without it.
+        shapes: images and their side of the built-in dataset, see ``write_shapes``; None without.
         overrides: keys of the config that win over those of the row.
     """
 
@@ -62,7 +62,8 @@ def load_preset(name: str) -> Preset:
             f"preset {path} has the unknown key {sorted(unknown)[0]}; its own keys are "
             f"{', '.join(sorted(known))} and preset, and those of a config are in upper case"
         )
-    return Preset(**base | settings, overrides=overrides)
+    backbones = base.get("backbones", {}) | settings.get("backbones", {})
+    return Preset(**base | settings | {"backbones": backbones}, overrides=overrides)
 
 
 def flat(node: Mapping, prefix: str = "") -> dict[str, object]:
