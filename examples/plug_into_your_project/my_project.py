@@ -6,16 +6,16 @@ from detectron2.config import instantiate
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Boxes, Instances
-from torch import nn
 
 from focal_retina import FocalRetinaHead, OctaveAnchorGenerator
 from focal_retina.modeling.assignment import AnchorAssigner
+from focal_retina.modeling.classification import SigmoidFocalLoss
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.normalizer import LossNormalizer
 from focal_retina.modeling.postprocess import DetectionPostprocessor
 
 
-class MyDetector(nn.Module):
+class MyDetector(torch.nn.Module):
     def __init__(self, backbone, head, anchor_generator, assigner, loss, postprocessor):
         super().__init__()
         self.backbone, self.head, self.anchor_generator = backbone, head, anchor_generator
@@ -33,23 +33,23 @@ class MyDetector(nn.Module):
 
 transform = L(Box2BoxTransform)(weights=[1.0, 1.0, 1.0, 1.0])
 model = L(MyDetector)(
-    backbone=L(nn.Conv2d)(in_channels=3, out_channels=16, kernel_size=8, stride=8),
+    backbone=L(torch.nn.Conv2d)(in_channels=3, out_channels=16, kernel_size=8, stride=8),
     head=L(FocalRetinaHead)(
         input_shape=[ShapeSpec(channels=16)], num_classes=2, num_anchors=9, conv_dims=[16]
     ),
     anchor_generator=L(OctaveAnchorGenerator)(base_sizes=[[16]], strides=[8]),
     assigner=L(AnchorAssigner)(num_classes=2),
     loss=L(FocalRetinaLoss)(
-        num_classes=2, box2box_transform=transform, normalizer=L(LossNormalizer)(kind="image")
+        cls_loss=L(SigmoidFocalLoss)(num_classes=2),
+        box2box_transform=transform,
+        normalizer=L(LossNormalizer)(kind="image"),
     ),
     postprocessor=L(DetectionPostprocessor)(num_classes=2, box2box_transform=transform),
 )
-
 if __name__ == "__main__":
     torch.manual_seed(0)
     detector = instantiate(model)
-    image = torch.zeros(1, 3, 64, 64)  # one bright square of class 1 in the dark
-    image[:, :, 16:40, 24:48] = 1
+    image = torch.nn.functional.pad(torch.ones(1, 3, 24, 24), (24, 16, 16, 24))  # a bright square
     square = Boxes(torch.tensor([[24.0, 16, 48, 40]]))
     objects = [Instances((64, 64), gt_boxes=square, gt_classes=torch.tensor([1]))]
     optimizer = torch.optim.Adam(detector.parameters(), 0.01)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from focal_retina.config import focal_retina_node
 from focal_retina.modeling.assignment import AnchorAssigner, Assignment
+from focal_retina.modeling.classification import SigmoidFocalLoss
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.normalizer import LossNormalizer
 from focal_retina.ops.candidates import gather_deltas
@@ -80,7 +81,8 @@ class FocalProposalGenerator(nn.Module):
 
     @classmethod
     def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]):
-        rpn, node = cfg.MODEL.RPN, focal_retina_node(cfg)
+        rpn, retinanet = cfg.MODEL.RPN, cfg.MODEL.RETINANET
+        node = focal_retina_node(cfg)
         shapes = [input_shape[f] for f in rpn.IN_FEATURES]
         return {
             "in_features": rpn.IN_FEATURES,
@@ -94,9 +96,15 @@ class FocalProposalGenerator(nn.Module):
                 backend=node.BACKEND,
             ),
             "loss": FocalRetinaLoss(
-                cfg,
-                LossNormalizer(cfg),
-                num_classes=1,
+                cls_loss=SigmoidFocalLoss(
+                    num_classes=1,
+                    # A negative alpha turns weighting off in Detectron2.
+                    alpha=retinanet.FOCAL_LOSS_ALPHA if retinanet.FOCAL_LOSS_ALPHA >= 0 else None,
+                    gamma=retinanet.FOCAL_LOSS_GAMMA,
+                    backend=node.BACKEND,
+                ),
+                normalizer=LossNormalizer(cfg),
+                backend=node.BACKEND,
                 box2box_transform=Box2BoxTransform(weights=rpn.BBOX_REG_WEIGHTS),
                 box_reg_loss_type=rpn.BBOX_REG_LOSS_TYPE,
                 smooth_l1_beta=rpn.SMOOTH_L1_BETA,

@@ -214,9 +214,7 @@ class _SavedGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, labels, weights, scale, form, *logits):
-        loss, grads = focal_loss_torch.focal_loss_and_gradient(
-            logits, labels, weights, scale, form
-        )
+        loss, grads = focal_loss_torch.focal_loss_and_gradient(logits, labels, weights, scale, form)
         ctx.save_for_backward(*grads)
         return loss.to(_loss_dtype(logits))
 
