@@ -247,7 +247,15 @@ def _refuse(ctx, *grads):
     )
 
 
-@torch.library.custom_op("focal_retina::sigmoid_focal_loss", mutates_args=())
+# Written out because torch 2.6 cannot read it off the annotations.
+_ARGUMENTS = (
+    "(Tensor[] logits, Tensor labels, Tensor weights, Tensor scale, float[] form, str backend)"
+)
+
+
+@torch.library.custom_op(
+    "focal_retina::sigmoid_focal_loss", mutates_args=(), schema=f"{_ARGUMENTS} -> Tensor"
+)
 def _loss_op(
     logits: Sequence[Tensor],
     labels: Tensor,
@@ -271,7 +279,11 @@ def _loss_op(
     return loss.to(_loss_dtype(logits))
 
 
-@torch.library.custom_op("focal_retina::sigmoid_focal_loss_backward", mutates_args=())
+@torch.library.custom_op(
+    "focal_retina::sigmoid_focal_loss_backward",
+    mutates_args=(),
+    schema=f"{_ARGUMENTS} -> Tensor[]",
+)
 def _gradient_op(
     logits: Sequence[Tensor],
     labels: Tensor,
