@@ -116,7 +116,7 @@ def test_test_time_augmentation_is_evaluated_after_training_and_on_its_own(tmp_p
 
 
 def test_evaluating_with_augmentation_leaves_the_training_mode(tmp_path):
-    cfg = load_yaml(str(write_jobs(tmp_path) / "tiny.yaml"), ["MODEL.RETINANET.NUM_CLASSES", 8])
+    cfg = load_yaml(str(write_jobs(tmp_path) / "tiny.yaml"), ["MODEL.RETINANET.NUM_CLASSES", 6])
     cfg.MODEL.DEVICE = "cpu"
     cfg.TEST.AUG.MIN_SIZES, cfg.OUTPUT_DIR = [64], str(tmp_path)
     with catalogs_restored():

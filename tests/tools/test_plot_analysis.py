@@ -19,7 +19,7 @@ def test_the_figures_of_the_losses_need_no_model(tmp_path, capsys):
 
 def test_figure_4_of_a_checkpoint_prints_its_facts(tmp_path, capsys):
     config_file = str(write_jobs(tmp_path) / "tiny.yaml")
-    opts = ["MODEL.DEVICE", "cpu", "MODEL.RETINANET.NUM_CLASSES", "8"]
+    opts = ["MODEL.DEVICE", "cpu", "MODEL.RETINANET.NUM_CLASSES", "6"]
     model = build_model(load_yaml(config_file, opts))
     torch.save({"model": model.state_dict()}, tmp_path / "model.pth")
     weights = ["MODEL.WEIGHTS", str(tmp_path / "model.pth")]
