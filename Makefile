@@ -26,7 +26,7 @@ install: $(installed) ## everything into .venv, once; the targets below do it by
 $(installed): $(wildcard requirements/*.txt) setup.py pyproject.toml Makefile \
 		focal_retina/install_detectron2.py | check-python
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
-	$(python) -m pip install -e '.[eval,dev]'
+	$(python) -m pip install -e '.[eval,export,timm,dev]'
 	$(python) focal_retina/install_detectron2.py
 	@touch $@
 

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.events import EventStorage
 
 
@@ -10,6 +11,16 @@ from detectron2.utils.events import EventStorage
 def event_storage():
     with EventStorage(0) as storage:
         yield storage
+
+
+@pytest.fixture(autouse=True)
+def forget_drawn_shapes():
+    """Let every test register the drawn shapes in its own folder."""
+    yield
+    for name in ("shapes_train", "shapes_val"):
+        if name in DatasetCatalog:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ TINY = """
 preset: mini
 shapes: {train_images: 4, val_images: 2, image_size: 64}
 MODEL:
-  FPN: {OUT_CHANNELS: 16}
+  FPN: {OUT_CHANNELS: 32}
   RETINANET: {NUM_CONVS: 1, SCORE_THRESH_TEST: 0.0, PRIOR_PROB: 0.3}
 SOLVER: {MAX_ITER: 2, IMS_PER_BATCH: 2, BASE_LR: 0.00125}
 """
