@@ -21,12 +21,14 @@ _BOX_COLORS = (
     "#aaffc3",
     "#dcbeff",
 )
-# Pixels that a label takes.
-_LABEL_HEIGHT = 7
 
 
 def draw_detections(
-    image: np.ndarray, instances: Instances, class_names: Sequence[str], scale: float = 2.5
+    image: np.ndarray,
+    instances: Instances,
+    class_names: Sequence[str],
+    scale: float = 2.5,
+    font_size: float = 4,
 ) -> np.ndarray:
     """Return an enlarged image with a box and its class and score per detection.
 
@@ -35,8 +37,10 @@ def draw_detections(
         instances: ``pred_boxes`` in the image's pixels, ``scores`` and ``pred_classes``.
         class_names: of the class indices.
         scale: by how much to enlarge.
+        font_size: of the labels, points before enlarging.
     """
     visualizer = Visualizer(image, scale=scale)
+    label_height = 1.75 * font_size  # pixels
     # large boxes first, so that they do not cover the labels of small ones
     order = instances.pred_boxes.area().argsort(descending=True).tolist()
     for index in order:
@@ -45,8 +49,10 @@ def draw_detections(
         color = to_rgb(_BOX_COLORS[category % len(_BOX_COLORS)])
         visualizer.draw_box(box, alpha=1.0, edge_color=color)
         label = f"{class_names[category]} {float(instances.scores[index]):.0%}"
-        above = (box[0], max(box[1] - _LABEL_HEIGHT, 0))
-        visualizer.draw_text(label, above, font_size=4, color=color, horizontal_alignment="left")
+        above = (box[0], max(box[1] - label_height, 0))
+        visualizer.draw_text(
+            label, above, font_size=font_size, color=color, horizontal_alignment="left"
+        )
     return visualizer.output.get_image()
 
 

@@ -1,0 +1,97 @@
+"""Writing an exported model, and running what was written."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from focal_retina.export.modules import RawOutputs, size_divisibility
+
+ONNX_OPSET = 17
+
+
+def export_onnx(module: RawOutputs, path: str | Path) -> None:
+    """Write an ONNX file of opset ``ONNX_OPSET``; ImportError without the export extra."""
+    _require("onnx")
+    names = module.output_names
+    batch = {0: "batch"}
+    # What has a detection or an anchor per row; raw outputs have the batch first.
+    rows = {0: "anchors" if "anchors" in names else "detections"}
+    of_batch = {0: "batch", 1: "anchors"}
+    axes = {name: of_batch if name in ("logits", "deltas") else rows for name in names}
+    # The dynamo exporter has no symbolic sizes for what NMS leaves.
+    torch.onnx.export(
+        module,
+        (_example(module),),
+        str(path),
+        dynamo=False,
+        opset_version=ONNX_OPSET,
+        input_names=["images"],
+        output_names=list(names),
+        dynamic_axes={"images": batch | {2: "height", 3: "width"}} | axes,
+    )
+
+
+def export_torchscript(module: RawOutputs, path: str | Path) -> None:
+    """Write a trace, for ``torch.jit.load``; the boxes' operator is torchvision's."""
+    torch.jit.trace(module, _example(module), check_trace=False).save(str(path))
+
+
+def export_torch_export(module: RawOutputs, path: str | Path) -> None:
+    """Write a ``torch.export.ExportedProgram``, for ``torch.export.load``."""
+    divisibility = size_divisibility(module.model)
+    height, width = (divisibility * torch.export.Dim(f"{side}_units") for side in ("h", "w"))
+    sizes = {0: torch.export.Dim("batch"), 2: height, 3: width}
+    program = torch.export.export(
+        module, (_example(module),), dynamic_shapes=(sizes,), strict=False
+    )
+    torch.export.save(program, str(path))
+
+
+EXPORTERS = {
+    "onnx": export_onnx,
+    "torchscript": export_torchscript,
+    "torch_export": export_torch_export,
+}
+
+
+def load_exported(kind: str, path: str | Path) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """Return the function from images to outputs that a file holds.
+
+    Args:
+        kind: a key of ``EXPORTERS``.
+    """
+    if kind == "onnx":
+        return _onnx_session(path)
+    if kind == "torchscript":
+        return torch.jit.load(str(path))
+    return torch.export.load(str(path)).module()
+
+
+def _onnx_session(path: str | Path) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    runtime = _require("onnxruntime")
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor) -> tuple[Tensor, ...]:
+        outputs = session.run(None, {"images": images.cpu().numpy()})
+        return tuple(torch.from_numpy(x) for x in outputs)
+
+    return run
+
+
+def _require(name: str):
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"export to ONNX needs {name}; install it with: pip install 'focal_retina[export]'"
+        ) from error
+
+
+def _example(module: RawOutputs) -> Tensor:
+    # Sides and batch that are all different, and not 1, which tracers take for constants.
+    unit = size_divisibility(module.model)
+    sides = [unit * max(k, k * 64 // unit) for k in (2, 3)]
+    return torch.zeros(2, 3, *sides, device=module.model.device)

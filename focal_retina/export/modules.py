@@ -1,0 +1,133 @@
+"""FocalRetinaNet with one tensor in and tensors out, for any image size and batch.
+
+N, K, R: images, classes, anchors of all levels. n: detections of all images.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image, nms
+
+from focal_retina.modeling.retinanet import FocalRetinaNet
+from focal_retina.ops.candidates import softmax_log_odds
+
+
+class RawOutputs(nn.Module):
+    """What the head says of every anchor.
+
+    Args:
+        model: on one device, in eval mode.
+    """
+
+    output_names = ("logits", "deltas", "anchors")
+
+    def __init__(self, model: FocalRetinaNet):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return ``logits`` (N, R, K), ``deltas`` (N, R, 4) and ``anchors`` (R, 4), xyxy, pixels.
+
+        The sigmoid of a logit is the class's score, of models with a background logit too.
+
+        Args:
+            images: (N, 3, H, W), float32, 0 to 255, channels in the config's ``INPUT.FORMAT``; H
+                and W are multiples of ``size_divisibility(model)``.
+        """
+        anchors, logits, deltas = self._levels(images)
+        num_images, num_classes = images.shape[0], self.model.num_classes
+        logits = [_by_anchor(x).reshape(num_images, -1, num_classes) for x in logits]
+        deltas = [_by_anchor(x).reshape(num_images, -1, 4) for x in deltas]
+        return torch.cat(logits, 1), torch.cat(deltas, 1), torch.cat(anchors)
+
+    def _levels(self, images: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        model = self.model
+        images = (images - model.preprocessor.pixel_mean) / model.preprocessor.pixel_std
+        features = model.backbone(images)
+        features = [features[name] for name in model.head_in_features]
+        logits, deltas = model.head(features)
+        if model.postprocessor.background_logit:
+            logits = [softmax_log_odds(x, model.num_classes) for x in logits]
+        return [x.tensor for x in model.anchor_generator(features)], logits, deltas
+
+
+class Detections(RawOutputs):
+    """What ``FocalRetinaNet`` detects, clipped to the image, its postprocessing in the graph.
+
+    Nothing branches on a value or turns a size into a Python number, so a trace holds for every
+    size, batch and number of detections.
+    """
+
+    output_names = ("boxes", "scores", "classes", "image_idxs")
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """
+        Return ``boxes`` (n, 4), xyxy, pixels of ``images``; ``scores`` (n,); ``classes`` (n,),
+        int64; ``image_idxs`` (n,), int64, which image of the batch. By image, then by descending
+        score.
+
+        Args:
+            images: see ``RawOutputs``.
+        """
+        settings = self.model.postprocessor
+        anchors, logits, deltas = self._levels(images)
+        score_threshs = settings._score_thresholds(len(logits))
+        levels = zip(anchors, logits, deltas, score_threshs, strict=True)
+        candidates = zip(*(self._candidates(*level) for level in levels), strict=True)
+        boxes, scores, classes, image_idxs = (torch.cat(x) for x in candidates)
+        size = images.shape[-2:]
+        if settings.clip_before_nms:
+            boxes = clip_boxes_to_image(boxes, size)
+        apart = boxes + self._offsets(boxes, classes, image_idxs)
+        keep = nms(apart, scores, settings.nms_thresh)
+        keep = keep[_best_of_each_image(image_idxs[keep], images, settings.max_detections)]
+        boxes = clip_boxes_to_image(boxes[keep], size)
+        is_nonempty = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        keep = keep[is_nonempty]
+        return boxes[is_nonempty], scores[keep], classes[keep], image_idxs[keep]
+
+    def _candidates(self, anchors: Tensor, logits: Tensor, deltas: Tensor, score_thresh: float):
+        """Return boxes, scores, classes and image_idxs of one level's best."""
+        settings, num_classes = self.model.postprocessor, self.model.num_classes
+        # Padded, for a map that has fewer logits than topk.
+        logits = F.pad(_by_anchor(logits), (0, settings.topk_candidates), value=-torch.inf)
+        logits, idxs = logits.topk(settings.topk_candidates)
+        scores = logits.sigmoid()
+        is_candidate = (scores > score_thresh) & (logits > -torch.inf)
+        image_idxs, ranks = is_candidate.nonzero().unbind(1)
+        scores, idxs = scores[image_idxs, ranks], idxs[image_idxs, ranks]
+        anchor_idxs = torch.div(idxs, num_classes, rounding_mode="floor")
+        deltas = _by_anchor(deltas).reshape(deltas.shape[0], -1, 4)[image_idxs, anchor_idxs]
+        boxes = settings.box2box_transform.apply_deltas(deltas, anchors[anchor_idxs])
+        return boxes, scores, idxs % num_classes, image_idxs
+
+    def _offsets(self, boxes: Tensor, classes: Tensor, image_idxs: Tensor) -> Tensor:
+        """Return (n, 4) that move boxes of different classes or images out of each other's reach.
+
+        One NMS does for all then, as in torchvision's ``batched_nms``. It lays the classes out
+        in a row; a grid keeps coordinates small, and with them what float32 rounds off.
+        """
+        columns = math.ceil(math.sqrt(self.model.num_classes))
+        rows = torch.div(classes, columns, rounding_mode="floor") + image_idxs * columns
+        cells = torch.stack([classes % columns, rows], dim=1)
+        padded = F.pad(boxes, (0, 0, 0, 1))  # no boxes have no maximum
+        return (cells * (padded.max() - padded.min() + 1)).repeat(1, 2)
+
+
+def size_divisibility(model: FocalRetinaNet) -> int:
+    """Return what the sides of an exported model's images must be multiples of, in pixels."""
+    return model.preprocessor.size_divisibility or model.backbone.size_divisibility or 1
+
+
+def _by_anchor(per_level: Tensor) -> Tensor:
+    """Return (N, H*W*A*D), float32, of a map (N, A*D, H, W)."""
+    return per_level.permute(0, 2, 3, 1).flatten(1).float()
+
+
+def _best_of_each_image(image_idxs: Tensor, images: Tensor, count: int) -> Tensor:
+    """Return the indices of each image's first ``count``, by image."""
+    is_of_image = image_idxs[:, None] == torch.arange(images.shape[0], device=images.device)
+    is_kept = is_of_image & (is_of_image.long().cumsum(0) <= count)  # (n, N)
+    return is_kept.t().nonzero()[:, 1]

@@ -1,0 +1,92 @@
+"""Export a model, run what was written, and print how far it is from PyTorch.
+
+    python -m focal_retina.tools.export --config-file output/config.yaml \\
+        --weights output/model_final.pth --format onnx --output output/model.onnx
+
+The file takes float32 images (N, 3, H, W), 0 to 255, of any N and any H and W that are multiples of
+the network's stride (32), and normalises them itself. It gives boxes, scores, classes and
+image_idxs, or with --raw the logits, deltas and anchors before NMS.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from focal_retina.engine.evaluation import evaluation_mode
+from focal_retina.engine.predictor import Predictor, read_picture
+from focal_retina.export.comparison import largest_difference
+from focal_retina.export.formats import EXPORTERS, ONNX_OPSET, load_exported
+from focal_retina.export.modules import Detections, RawOutputs, size_divisibility
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Export and compare; return 0, or 2 after one sentence on what is wrong."""
+    args = parse_arguments(argv)
+    try:
+        opts = [*args.opts, "MODEL.DEVICE", "cpu", "MODEL.FOCAL_RETINA.COMPILE", "False"]
+        predictor = Predictor(args.config_file, args.weights, opts)
+        module = RawOutputs(predictor.model) if args.raw else Detections(predictor.model)
+        with torch.no_grad(), evaluation_mode(predictor.model):
+            EXPORTERS[args.format](module.eval(), args.output)
+            opset = f", opset {ONNX_OPSET}" if args.format == "onnx" else ""
+            print(
+                f"{args.output}: {args.format}{opset}; images -> {', '.join(module.output_names)}"
+            )
+            compare(module, load_exported(args.format, args.output), predictor, args.images)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m focal_retina.tools.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--weights", help="MODEL.WEIGHTS of the config otherwise")
+    parser.add_argument("--format", choices=EXPORTERS, default="onnx")
+    parser.add_argument("--output", required=True, help="the file to write")
+    parser.add_argument("--raw", action="store_true", help="what the head says, without NMS")
+    parser.add_argument(
+        "--images", nargs="+", default=[], help="to compare on (noise of three sizes)"
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
+    return parser.parse_args(argv)
+
+
+def compare(module: RawOutputs, exported, predictor: Predictor, paths: Sequence[str]) -> None:
+    """Print the largest difference of each image, and of all."""
+    worst = 0.0
+    for name, images in inputs(predictor, paths):
+        expected, found = module(images), exported(images)
+        difference = largest_difference(expected, found)
+        counts = f"{len(expected[0])} and {len(found[0])} detections, "
+        counts = counts if isinstance(module, Detections) else ""
+        print(f"{name} {tuple(images.shape)}: {counts}largest difference {difference:.2g}")
+        worst = max(worst, difference)
+    print(f"largest difference to PyTorch: {worst:.2g}")
+
+
+def inputs(predictor: Predictor, paths: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the named pictures as batches of one, padded, or else batches of noise."""
+    unit = size_divisibility(predictor.model)
+    for path in paths:
+        image = predictor.network_input(read_picture(path))["image"].float()
+        height, width = image.shape[1:]
+        yield path, F.pad(image, (0, -width % unit, 0, -height % unit))[None]
+    generator = torch.Generator().manual_seed(0)
+    sizes = () if paths else ((1, 4, 6), (2, 5, 3), (3, 7, 8))
+    for count, *sides in sizes:
+        shape = (count, 3, *(unit * side for side in sides))
+        yield "noise", torch.rand(shape, generator=generator) * 255
+
+
+if __name__ == "__main__":
+    sys.exit(main())

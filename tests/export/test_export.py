@@ -1,0 +1,150 @@
+"""Exported files say what FocalRetinaNet says, at any size and batch."""
+
+import warnings
+
+import pytest
+import torch
+from batches import GN_R18, detectron2_retinanet_config
+from detectron2.modeling import build_model
+from tiny_jobs import catalogs_restored, write_jobs
+
+from focal_retina.export.comparison import largest_difference
+from focal_retina.export.formats import EXPORTERS, load_exported
+from focal_retina.export.modules import Detections, RawOutputs
+from focal_retina.tools.export import main
+
+SIZES = [(1, 64, 96), (3, 128, 64), (2, 32, 160)]
+OVERRIDES = GN_R18 | {
+    "MODEL.META_ARCHITECTURE": "FocalRetinaNet",
+    "MODEL.FPN.OUT_CHANNELS": 32,
+    "MODEL.RETINANET.NUM_CLASSES": 3,
+    "MODEL.RETINANET.TOPK_CANDIDATES_TEST": 50,
+    "MODEL.RETINANET.SCORE_THRESH_TEST": 0.1,
+    "TEST.DETECTIONS_PER_IMAGE": 20,
+}
+
+
+def confident_model(overrides=None):
+    """Return a model of random weights whose scores and boxes differ between anchors."""
+    torch.manual_seed(0)
+    model = build_model(detectron2_retinanet_config(OVERRIDES | (overrides or {}))).eval()
+    torch.nn.init.normal_(model.head.cls_score.weight, std=0.3)
+    torch.nn.init.normal_(model.head.bbox_pred.weight, std=0.1)
+    return model
+
+
+def noise(count, height, width, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 3, height, width, generator=generator) * 255
+
+
+@torch.no_grad()
+def models_detections(model, images):
+    """Return the model's own detections in the form of ``Detections``."""
+    instances = [x["instances"] for x in model([{"image": image} for image in images])]
+    image_idxs = torch.repeat_interleave(torch.tensor([len(x) for x in instances]))
+    columns = (
+        [x.pred_boxes.tensor for x in instances],
+        [x.scores for x in instances],
+        [x.pred_classes for x in instances],
+    )
+    return *(torch.cat(x) for x in columns), image_idxs
+
+
+def exported(model, kind, path, module_class=Detections):
+    if kind == "onnx":
+        pytest.importorskip("onnx", reason="focal_retina[export] is not installed")
+        pytest.importorskip("onnxruntime", reason="focal_retina[export] is not installed")
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracers warn of Detectron2's checks of shapes
+        EXPORTERS[kind](module_class(model).eval(), path)
+    return load_exported(kind, path)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"MODEL.FOCAL_RETINA.CLIP_BEFORE_NMS": True},
+        {"MODEL.FOCAL_RETINA.SCORE_THRESH_TEST_LAST_LEVEL": 0.0},
+        {"MODEL.RETINANET.NUM_CLASSES": 1},
+        {"MODEL.FOCAL_RETINA.CLASSIFICATION_LOSS": "SoftmaxFocalLoss"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("size", SIZES)
+def test_the_module_detects_what_the_model_detects(size, overrides):
+    model, images = confident_model(overrides), noise(*size)
+    expected = models_detections(model, images)
+    with torch.no_grad():
+        found = Detections(model)(images)
+    assert len(expected[0]) > 5
+    assert [len(x) for x in found] == [len(x) for x in expected]
+    assert largest_difference(expected, found) < 1e-3
+    assert torch.equal(found[3], expected[3])
+    assert torch.allclose(found[1], expected[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", EXPORTERS)
+def test_an_exported_file_detects_what_the_model_detects_at_three_sizes_and_batches(kind, tmp_path):
+    model = confident_model()
+    run = exported(model, kind, tmp_path / "model")
+    for size in SIZES:
+        images = noise(*size)
+        expected = models_detections(model, images)
+        assert len(expected[0]) > 5
+        assert largest_difference(expected, run(images)) < 1e-2
+
+
+@pytest.mark.parametrize("kind", EXPORTERS)
+def test_an_exported_file_of_nothing_to_detect_gives_empty_outputs(kind, tmp_path):
+    model = confident_model()
+    torch.nn.init.constant_(model.head.cls_score.bias, -1000.0)
+    run = exported(model, kind, tmp_path / "model")
+    for size in SIZES:
+        assert [tuple(x.shape) for x in run(noise(*size))] == [(0, 4), (0,), (0,), (0,)]
+
+
+@pytest.mark.parametrize("kind", EXPORTERS)
+def test_raw_outputs_are_the_head_s_for_every_anchor(kind, tmp_path):
+    model = confident_model()
+    run = exported(model, kind, tmp_path / "model", RawOutputs)
+    for size in SIZES:
+        images = noise(*size)
+        with torch.no_grad():
+            expected = RawOutputs(model)(images)
+        assert largest_difference(expected, run(images)) < 1e-3
+
+
+def test_the_largest_difference_is_that_of_boxes_scores_or_a_missing_detection():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [5, 5, 20, 20]])
+    scores, classes, image_idxs = torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), torch.zeros(2)
+    expected = (boxes, scores, classes, image_idxs)
+    reversed_ = tuple(x.flip(0) for x in expected)
+    assert largest_difference(expected, reversed_) == 0
+    assert largest_difference(expected, (boxes + 0.5, *expected[1:])) == pytest.approx(0.5)
+    assert largest_difference(expected, (boxes, scores, classes.flip(0), image_idxs)) >= 1e6
+    empty = tuple(x[:0] for x in expected)
+    assert largest_difference(expected, empty) == float("inf")
+    assert largest_difference(empty, empty) == 0
+
+
+def test_onnx_without_its_packages_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"focal_retina\[export\]"):
+        EXPORTERS["onnx"](Detections(confident_model()), tmp_path / "model.onnx")
+
+
+def test_the_tool_ends_with_the_largest_difference(tmp_path, capsys):
+    job = write_jobs(tmp_path)
+    torch.save({"model": {}}, job / "weights.pth")
+    picture = next((job).rglob("*.png"), None) or next(job.rglob("*.jpg"))
+    command = ["--config-file", job / "tiny.yaml", "--weights", job / "weights.pth"]
+    command += ["--format", "torchscript", "--output", job / "model.ts", "--images", picture]
+    with catalogs_restored(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert main([str(x) for x in command]) == 0
+    assert torch.jit.load(str(job / "model.ts"))
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("largest difference to PyTorch: ")
+    assert float(last.split()[-1]) < 1e-2
