@@ -40,7 +40,13 @@ def export_torchscript(module: RawOutputs, path: str | Path) -> None:
 
 
 def export_torch_export(module: RawOutputs, path: str | Path) -> None:
-    """Write a ``torch.export.ExportedProgram``, for ``torch.export.load``."""
+    """Write a ``torch.export.ExportedProgram``, for ``torch.export.load``.
+
+    Raises:
+        ValueError: the path does not end in .pt2, as PyTorch wants it.
+    """
+    if not str(path).endswith(".pt2"):
+        raise ValueError(f"the file of torch_export must end in .pt2; {path} does not")
     divisibility = size_divisibility(module.model)
     height, width = (divisibility * torch.export.Dim(f"{side}_units") for side in ("h", "w"))
     sizes = {0: torch.export.Dim("batch"), 2: height, 3: width}

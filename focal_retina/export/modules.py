@@ -73,7 +73,7 @@ class Detections(RawOutputs):
         """
         settings = self.model.postprocessor
         anchors, logits, deltas = self._levels(images)
-        score_threshs = settings._score_thresholds(len(logits))
+        score_threshs = settings.score_thresholds(len(logits))
         levels = zip(anchors, logits, deltas, score_threshs, strict=True)
         candidates = zip(*(self._candidates(*level) for level in levels), strict=True)
         boxes, scores, classes, image_idxs = (torch.cat(x) for x in candidates)

@@ -99,7 +99,7 @@ class DetectionPostprocessor:
             ]
 
     def _detect(self, anchors, logits, deltas, image_size) -> Instances:
-        levels = zip(anchors, logits, deltas, self._score_thresholds(len(logits)), strict=True)
+        levels = zip(anchors, logits, deltas, self.score_thresholds(len(logits)), strict=True)
         candidates = [self._decode_level(*level) for level in levels]
         boxes, scores, classes = (torch.cat(x) for x in zip(*candidates, strict=True))
         if self.clip_before_nms:
@@ -112,7 +112,8 @@ class DetectionPostprocessor:
             pred_classes=classes[keep],
         )
 
-    def _score_thresholds(self, num_levels: int) -> list[float]:
+    def score_thresholds(self, num_levels: int) -> list[float]:
+        """Return what scores must be above, for each level, fine to coarse."""
         last = self.score_thresh_last_level
         last = self.score_thresh if last is None else last
         return [self.score_thresh] * (num_levels - 1) + [last]

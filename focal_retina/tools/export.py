@@ -57,7 +57,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--images", nargs="+", default=[], help="to compare on (noise of three sizes)"
     )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="config keys")
     return parser.parse_args(argv)
 
 

@@ -99,7 +99,8 @@ class Run:
         """Predict on a video file or camera; return a sentence if it failed."""
         try:
             with Video(source, self.args.max_frames) as video:
-                target = self.output / f"{video.name}.mp4"
+                first_id = len(self.predictions.images) + 1
+                target = self.output / f"{first_id:06d}_{Path(video.name).stem}.mp4"
                 with VideoWriter(target, video.frames_per_second) as writer:
                     frames = tqdm(video, total=video.num_frames, desc=video.name, unit="frame")
                     for _, _, drawn in self.detect(frames):

@@ -57,7 +57,7 @@ def test_pycocotools_loads_the_predictions(job, tmp_path):
 def test_pictures_and_videos_keep_their_size_and_frames(job, tmp_path):
     assert predict(job, tmp_path, job / "pictures/*.png", job / "video.avi") == 0
     assert cv2.imread(str(tmp_path / "000001_a.jpg")).shape == (48, 64, 3)
-    video = cv2.VideoCapture(str(tmp_path / "video.avi.mp4"))
+    video = cv2.VideoCapture(str(tmp_path / "000002_video.mp4"))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 4
     assert video.read()[1].shape == (48, 64, 3)
 
