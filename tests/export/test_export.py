@@ -20,7 +20,7 @@ OVERRIDES = GN_R18 | {
     "MODEL.RETINANET.NORM": "",  # GN refuses maps of one pixel
     "MODEL.RETINANET.NUM_CLASSES": 3,
     "MODEL.RETINANET.TOPK_CANDIDATES_TEST": 50,
-    "MODEL.RETINANET.SCORE_THRESH_TEST": 0.1,
+    "MODEL.RETINANET.SCORE_THRESH_TEST": 0.02,
     "TEST.DETECTIONS_PER_IMAGE": 20,
 }
 
@@ -29,8 +29,10 @@ def confident_model(overrides=None):
     """Return a model of random weights whose scores and boxes differ between anchors."""
     torch.manual_seed(0)
     model = build_model(detectron2_retinanet_config(OVERRIDES | (overrides or {}))).eval()
-    torch.nn.init.normal_(model.head.cls_score.weight, std=0.3)
-    torch.nn.init.normal_(model.head.bbox_pred.weight, std=0.1)
+    for name, weight in model.head.named_parameters():
+        if name.endswith("weight"):
+            torch.nn.init.normal_(weight, std=0.1)
+    torch.nn.init.constant_(model.head.cls_score.bias, -2.0)
     return model
 
 
@@ -79,7 +81,7 @@ def test_the_module_detects_what_the_model_detects(size, overrides):
     expected = models_detections(model, images)
     with torch.no_grad():
         found = Detections(model)(images)
-    assert len(expected[0]) > 5
+    assert len(expected[0]) > 1
     assert [len(x) for x in found] == [len(x) for x in expected]
     assert largest_difference(expected, found) < 1e-3
     assert torch.equal(found[3], expected[3])
@@ -93,7 +95,7 @@ def test_an_exported_file_detects_what_the_model_detects_at_three_sizes_and_batc
     for size in SIZES:
         images = noise(*size)
         expected = models_detections(model, images)
-        assert len(expected[0]) > 5
+        assert len(expected[0]) > 1
         assert largest_difference(expected, run(images)) < 1e-2
 
 
