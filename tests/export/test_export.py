@@ -71,7 +71,7 @@ def exported(model, kind, path, module_class=Detections):
         {"MODEL.FOCAL_RETINA.CLIP_BEFORE_NMS": True},
         {"MODEL.FOCAL_RETINA.SCORE_THRESH_TEST_LAST_LEVEL": 0.0},
         {"MODEL.RETINANET.NUM_CLASSES": 1},
-        {"MODEL.FOCAL_RETINA.CLASSIFICATION_LOSS": "SoftmaxFocalLoss"},
+        {"MODEL.FOCAL_RETINA.CLS_LOSS": "softmax_focal"},
     ],
     ids=str,
 )
