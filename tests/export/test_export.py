@@ -13,7 +13,8 @@ from focal_retina.export.formats import EXPORTERS, load_exported
 from focal_retina.export.modules import Detections, RawOutputs
 from focal_retina.tools.export import main
 
-SIZES = [(1, 64, 96), (3, 128, 64), (2, 96, 160)]
+# torch.export holds for maps of two pixels or more a side, P7 included.
+SIZES = [(1, 160, 192), (3, 256, 160), (2, 192, 288)]
 OVERRIDES = GN_R18 | {
     "MODEL.META_ARCHITECTURE": "FocalRetinaNet",
     "MODEL.FPN.OUT_CHANNELS": 32,
@@ -126,7 +127,7 @@ def test_the_largest_difference_is_that_of_boxes_scores_or_a_missing_detection()
     reversed_ = tuple(x.flip(0) for x in expected)
     assert largest_difference(expected, reversed_) == 0
     assert largest_difference(expected, (boxes + 0.5, *expected[1:])) == pytest.approx(0.5)
-    assert largest_difference(expected, (boxes, scores, classes.flip(0), image_idxs)) >= 1e6
+    assert largest_difference(expected, (boxes, scores, classes + 2, image_idxs)) >= 1e6
     empty = tuple(x[:0] for x in expected)
     assert largest_difference(expected, empty) == float("inf")
     assert largest_difference(empty, empty) == 0
