@@ -39,27 +39,9 @@ def export_torchscript(module: RawOutputs, path: str | Path) -> None:
     torch.jit.trace(module, _example(module), check_trace=False).save(str(path))
 
 
-def export_torch_export(module: RawOutputs, path: str | Path) -> None:
-    """Write a ``torch.export.ExportedProgram``, for ``torch.export.load``.
-
-    Raises:
-        ValueError: the path does not end in .pt2, as PyTorch wants it.
-    """
-    if not str(path).endswith(".pt2"):
-        raise ValueError(f"the file of torch_export must end in .pt2; {path} does not")
-    divisibility = size_divisibility(module.model)
-    height, width = (divisibility * torch.export.Dim(f"{side}_units") for side in ("h", "w"))
-    sizes = {0: torch.export.Dim("batch"), 2: height, 3: width}
-    program = torch.export.export(
-        module, (_example(module),), dynamic_shapes=(sizes,), strict=False
-    )
-    torch.export.save(program, str(path))
-
-
 EXPORTERS = {
     "onnx": export_onnx,
     "torchscript": export_torchscript,
-    "torch_export": export_torch_export,
 }
 
 
@@ -69,11 +51,7 @@ def load_exported(kind: str, path: str | Path) -> Callable[[Tensor], tuple[Tenso
     Args:
         kind: a key of ``EXPORTERS``.
     """
-    if kind == "onnx":
-        return _onnx_session(path)
-    if kind == "torchscript":
-        return torch.jit.load(str(path))
-    return torch.export.load(str(path)).module()
+    return _onnx_session(path) if kind == "onnx" else torch.jit.load(str(path))
 
 
 def _onnx_session(path: str | Path) -> Callable[[Tensor], tuple[Tensor, ...]]:

@@ -13,7 +13,6 @@ from focal_retina.export.formats import EXPORTERS, load_exported
 from focal_retina.export.modules import Detections, RawOutputs
 from focal_retina.tools.export import main
 
-# torch.export holds for maps of two pixels or more a side, P7 included.
 SIZES = [(1, 160, 192), (3, 256, 160), (2, 192, 288)]
 OVERRIDES = GN_R18 | {
     "MODEL.META_ARCHITECTURE": "FocalRetinaNet",
