@@ -156,7 +156,7 @@ def _differentiated(
 
 
 def _copy_limit(logits: list[Tensor]) -> Contestant:
-    return Contestant(lambda: [x.clone() for x in logits], note="a bound: reads and writes as much")
+    return Contestant(lambda: [x.clone() for x in logits], note="reads and writes as much, no more")
 
 
 def _traffic(logits: list[Tensor]) -> tuple[float, str]:

@@ -47,6 +47,7 @@ def _blocks(report: Report) -> Iterator[str]:
         yield from (_share_table(*item) for item in report.shares.items())
     if report.sweeps:
         yield "## Scaling"
+        yield "Medians of three rounds, at most."
         yield "![time and memory over objects, image side and classes](scaling.png)"
     for sweep in report.sweeps:
         yield f"### Scaling of {sweep.name}"

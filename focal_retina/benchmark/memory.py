@@ -17,7 +17,7 @@ _M_MMAP_THRESHOLD = -3
 
 
 def peak_memories(case: Case, device: torch.device) -> dict[str, float | None]:
-    """Return each contestant's :func:`peak_memory` in its second run; bounds have none."""
+    """Return each contestant's :func:`peak_memory` in its second run; not of scaled limits."""
     contestants = {name: c for name, c in case.contestants.items() if c.calls == 1}
     for contestant in contestants.values():
         contestant.run()

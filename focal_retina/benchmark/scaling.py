@@ -42,8 +42,8 @@ class SweepResult:
 def sweeps(setting: Setting, quick: bool) -> Iterator[Sweep]:
     """Yield the sweeps over objects, image sides and classes; tiny ones if quick.
 
-    At the last value of objects and of classes only ours is left, and the bound: of 800 x 1216
-    pixels the others would need 20 and 11 GiB there.
+    The last values of objects and of classes are for ours and the limit alone: the others would
+    need 20 and 11 GiB for them, with images of 800 x 1216 pixels.
     """
     counts = (1, 10) if quick else (1, 10, 100, 1000, 5000)
     cases = labelling_cases(replace(setting, num_objects=counts))

@@ -120,7 +120,7 @@ def _in_inference(
 
 
 def _result_of_outputs(outputs: list[dict]) -> Any:
-    # torchvision's have no instances, but a note instead.
+    # Not for torchvision's, whose weights are others.
     return [result_of_instances(x["instances"]) for x in outputs]
 
 
@@ -161,4 +161,4 @@ def _convolution_limit(setting: Setting, precision: str, macs: int) -> Contestan
     def run() -> None:
         F.conv2d(x, weight, padding=1)
 
-    return Contestant(run, note="a bound: the head's on P3 for all convolutions", calls=calls)
+    return Contestant(run, note="that of the head on P3, for all convolutions", calls=calls)

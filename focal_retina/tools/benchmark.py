@@ -1,6 +1,6 @@
 """Measure against other RetinaNets, other focal losses and the limits of the machine.
 
-    python -m focal_retina.tools.benchmark                     # everything; minutes
+    python -m focal_retina.tools.benchmark                     # everything, 20 minutes
     python -m focal_retina.tools.benchmark --only loss labelling
     python -m focal_retina.tools.benchmark --quick             # tiny sizes: does it run here?
 

@@ -41,7 +41,7 @@ def test_the_time_is_the_median_over_rounds():
     assert Measurement([5.0, 1.0, 2.0], None).seconds == 2.0
 
 
-def test_the_time_of_a_bound_is_that_of_all_its_calls():
+def test_the_time_of_a_scaled_limit_is_that_of_all_its_calls():
     contestants = {"a": Contestant(lambda: time.sleep(0.01), calls=10)}
     assert measured(contestants, rounds=1, min_seconds=0)["a"].seconds >= 0.1
 

@@ -29,19 +29,21 @@ def test_peak_memory_counts_the_result_and_what_the_run_itself_frees(run):
 
 @needs_peak
 def test_memory_freed_before_does_not_hide_that_of_a_run():
+    # Blocks of a size that has been freed before come from the heap, and leave holes there.
+    for _ in range(2):
+        blocks = [allocate(1) for _ in range(64)]
+        del blocks[::2]
     with freed_memory_given_back():
-        blocks = [allocate(2) for _ in range(32)]
-        del blocks
-        peak = peak_memory(lambda: [allocate(1) for _ in range(64)], CPU)
-    assert peak == pytest.approx(64, abs=4)
+        peak = peak_memory(lambda: [allocate(1) for _ in range(32)], CPU)
+    assert peak == pytest.approx(32, abs=4)
 
 
 @needs_peak
-def test_memory_is_that_of_the_second_run_and_bounds_have_none():
+def test_memory_is_that_of_the_second_run_and_scaled_limits_have_none():
     sizes = {"a": iter([64, 16])}
     contestants = {
         "a": Contestant(lambda: allocate(next(sizes["a"]))),
-        "bound": Contestant(lambda: None, calls=2),
+        "limit": Contestant(lambda: None, calls=2),
     }
     with freed_memory_given_back():
         peaks = peak_memories(Case("group", "name", "a", contestants), CPU)

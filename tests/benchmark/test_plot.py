@@ -24,11 +24,3 @@ def test_the_line_of_a_contestant_ends_where_it_was_left_out(tmp_path, peak_mib)
     both = {"Detectron2": theirs, "focal_retina": ours}
     without = picture_of(tmp_path, both, {"focal_retina": ours})
     assert (without != picture_of(tmp_path, both, both)).any()
-
-
-def test_variants_of_a_contestant_differ(tmp_path):
-    time = Measurement([1.0], 2.0)
-    one = picture_of(tmp_path, *[{"focal_retina fp32": time, "Detectron2": time}] * 2)
-    two = picture_of(tmp_path, *[{"focal_retina fp32": time, "focal_retina bf16": time}] * 2)
-    assert one.shape == two.shape
-    assert (one != two).any()
