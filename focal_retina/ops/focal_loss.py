@@ -112,13 +112,15 @@ def _loss(
     backend: str,
 ) -> Tensor:
     num_classes = weights.shape[1]
-    _check_shapes(logits, labels, num_classes)
+    _check(logits, labels, num_classes)
     normalizer = _checked_normalizer(normalizer, labels, _loss_dtype(logits))
     backend = resolve_backend(backend, labels.device)
     if backend == "reference":
         return reference.dense_loss(
             elementwise, logits, labels, num_classes=num_classes, normalizer=normalizer
         )
+    if backend == "triton" and _loss_dtype(logits) == torch.float64:
+        raise ValueError("backend 'triton' has no float64; use 'torch' or 'reference'")
     if not isinstance(normalizer, Tensor):
         normalizer = weights.new_full((), normalizer)
     scale = normalizer.double().reciprocal().expand(len(labels))
@@ -128,7 +130,7 @@ def _loss(
     return _loss_op(logits, labels, weights, scale, form, backend)
 
 
-def _check_shapes(logits: Sequence[Tensor], labels: Tensor, num_classes: int) -> None:
+def _check(logits: Sequence[Tensor], labels: Tensor, num_classes: int) -> None:
     expected = 0
     for x in logits:
         n, channels, h, w = x.shape
@@ -137,8 +139,11 @@ def _check_shapes(logits: Sequence[Tensor], labels: Tensor, num_classes: int) ->
                 f"logits must be (N, A*K, H, W) with K = num_classes = {num_classes}, got "
                 f"{tuple(x.shape)}"
             )
-        if x.device != labels.device:
-            raise ValueError(f"logits are on {x.device}, labels on {labels.device}")
+        if x.device != labels.device or x.dtype != logits[0].dtype:
+            raise ValueError(
+                f"logits must have one dtype and be where the labels are, on {labels.device}; "
+                f"got {x.dtype} on {x.device} beside {logits[0].dtype}"
+            )
         expected += channels // num_classes * h * w
     if labels.dtype != torch.int64 or labels.shape != (n, expected):
         raise ValueError(
@@ -204,7 +209,7 @@ def _saves_gradient(logits: Sequence[Tensor]) -> bool:
         logits[0].device.type == "cpu"
         and torch.is_grad_enabled()
         and any(x.requires_grad for x in logits)
-        and all(x.dtype != torch.float16 for x in logits)
+        and logits[0].dtype != torch.float16
         and not torch.compiler.is_compiling()
     )
 

@@ -5,31 +5,24 @@ Legend: as in focal_loss_torch.py. Positions count the elements of one image and
 """
 
 import math
-import mmap
-import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-# Elements of all buffers together: few enough to stay in the caches, enough to make the cost of a
-# call small and to use all threads (ATen runs tensors below 32,768 elements on one).
-_BUFFER_SIZE = 1 << 20
-
-_HUGE_PAGES = os.path.exists("/sys/kernel/mm/transparent_hugepage")
+# Elements of all buffers together, a multiple of 6: few enough to stay in the caches, enough to use
+# all threads (ATen runs tensors below 32,768 elements on one) and to make calls cheap.
+_BUFFER_SIZE = 6 * 120_000
 
 _NEGATIVE_ZEROS = torch.full((64,), -0.0)
 
 
-def empty_like(x: Tensor) -> Tensor:
-    """Return ``torch.empty_like(x)``, in huge pages if large: page faults cost up to a third."""
-    size = x.numel() * x.element_size()
-    if not _HUGE_PAGES or size < 1 << 22:
-        return torch.empty_like(x)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=x.dtype).as_strided(x.shape, x.stride())
+def buffer_like(logits: Sequence[Tensor]) -> Tensor:
+    """Return a tensor without memory, like the buffer that :func:`background_sweep` needs."""
+    size = max(_BUFFER_SIZE, *(6 * x[0, 0].numel() for x in logits))
+    dtype = torch.promote_types(logits[0].dtype, torch.float32)
+    return torch.empty(size, dtype=dtype, device="meta")
 
 
 def background_sweep(
@@ -39,6 +32,7 @@ def background_sweep(
     ignored: Tensor,
     weights: Tensor,
     form: Sequence[float],
+    buffer: Tensor,
 ) -> float:
     """
     Return the loss of the background logits of one image and level.
@@ -50,22 +44,20 @@ def background_sweep(
         ignored: (I,) positions of the class 0 logits of ignored anchors, ascending.
         weights: (K,) float64.
         form: exponent, slope, offset.
+        buffer: see :func:`buffer_like`.
     """
     # Maps the page of a constant that log1p reads behind a mask. Until it is mapped each such read
     # costs a hundred cycles, and only a -0 reads it unmasked.
     torch.log1p(_NEGATIVE_ZEROS)
     planes, num_classes, pixels = x.shape
     left_out = _LeftOut(foreground, ignored, num_classes, pixels)
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    by_class = weights.to(dtype)[:, None].expand(-1, pixels)
+    by_class = weights.to(buffer.dtype)[:, None].expand(-1, pixels)
     for_all = weights[0].item() if bool((weights == weights[0]).all()) else None
-    in_gradient = g is not None and g.dtype == dtype  # the third buffer
-    num_buffers = 2 if in_gradient else 3
-    chunks = list(_chunks(planes, num_classes, pixels, _BUFFER_SIZE // num_buffers))
-    buffers = x.new_empty(num_buffers, chunks[0][1], dtype=dtype)
+    in_gradient = g is not None and g.dtype == buffer.dtype  # the third buffer
+    buffers = buffer.view(2 if in_gradient else 3, -1)
     x, g = x.view(-1), None if g is None else g.view(-1)
     total = 0.0
-    for start, stop, classes in chunks:
+    for start, stop, classes in _chunks(planes, num_classes, pixels, buffers.shape[1]):
         out = None if g is None else g[start:stop]
         step = [*buffers[:, : stop - start], out][:3]
         weight = by_class[classes] if for_all is None else for_all

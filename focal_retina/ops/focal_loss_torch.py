@@ -12,12 +12,14 @@ the labels, in anchor order, are (Q*P,).
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from focal_retina.ops.focal_loss_sweep import background_sweep, empty_like
+from focal_retina.ops.focal_loss_sweep import background_sweep, buffer_like
+from focal_retina.ops.memory import empty_like
 
 # Logits per step off the CPU: enough to keep a GPU busy, temporaries of 16 MiB each.
 _CHUNK = 1 << 22
@@ -55,9 +57,12 @@ def _focal_loss(
     gradient: bool,
 ) -> tuple[Tensor, list[Tensor]]:
     num_classes = weights.shape[1]
-    on_cpu = labels.device.type == "cpu"
-    sweep, empty = (_sparse_sweep, empty_like) if on_cpu else (_dense_sweep, torch.empty_like)
-    grads = [empty(x) for x in logits] if gradient else []
+    if labels.device.type == "cpu":
+        *grads, buffer = empty_like([*(logits if gradient else []), buffer_like(logits)])
+        sweep = partial(_sparse_sweep, buffer=buffer)
+    else:
+        grads = [torch.empty_like(x) for x in logits] if gradient else []
+        sweep = _dense_sweep
     total = torch.zeros_like(scale[0])
     start = 0
     for level, x in enumerate(logits):
@@ -79,7 +84,13 @@ def _in_memory_order(x: Tensor, num_classes: int) -> Tensor:
 
 
 def _sparse_sweep(
-    x: Tensor, g: Tensor | None, labels: Tensor, weights: Tensor, form: Sequence[float]
+    x: Tensor,
+    g: Tensor | None,
+    labels: Tensor,
+    weights: Tensor,
+    form: Sequence[float],
+    *,
+    buffer: Tensor,
 ) -> Tensor:
     """Return the loss of one image and level, and write its gradient to ``g`` unless None."""
     planes, num_classes, pixels = x.shape
@@ -90,7 +101,7 @@ def _sparse_sweep(
     ignored = position[~is_foreground].sort().values
     label = label[is_foreground]
     foreground, order = (position[is_foreground] + label * pixels).sort()
-    loss = background_sweep(x, g, foreground, ignored, weights[1], form)
+    loss = background_sweep(x, g, foreground, ignored, weights[1], form, buffer)
     own = x.view(-1)[foreground].double()
     own_loss, gradient = _terms(-own, weights[0, label[order]], form)
     if g is not None:

@@ -275,6 +275,22 @@ def test_labels_that_do_not_fit_are_refused(logits, labels, bad):
         focal_loss(logits, labels, "auto")
 
 
+def test_levels_of_different_dtypes_are_refused(logits, labels):
+    with pytest.raises(
+        ValueError, match="one dtype.*got torch.bfloat16 on .* beside torch.float32"
+    ):
+        focal_loss([logits[0], logits[1].bfloat16()], labels, "auto")
+
+
+@every_backend
+def test_a_gradient_that_is_held_is_not_overwritten_by_the_next(backend, logits, labels):
+    held = gradients(focal_loss(logits, labels, backend), logits)
+    copies = [g.clone() for g in held]
+    others = gradients(focal_loss(logits, labels, backend, gamma=0.0), logits)
+    assert all(torch.equal(g, c) for g, c in zip(held, copies, strict=True))
+    assert not any(torch.equal(g, o) for g, o in zip(held, others, strict=True))
+
+
 def test_focal_loss_star_needs_a_slope(logits, labels):
     with pytest.raises(ValueError, match="gamma of FL. must be above 0, got 0"):
         sigmoid_focal_loss_star(logits, labels, num_classes=3, gamma=0)
