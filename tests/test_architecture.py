@@ -16,6 +16,7 @@ LAYERS = {
     "data": set(),
     "export": {"modeling", "ops"},
     "engine": {"modeling", "data", "ops", "checkpoint"},
+    "benchmark": {"engine", "modeling", "ops"},
     "paper": {"engine", "modeling", "data", "ops", "benchmark"},
 }
 

@@ -106,7 +106,7 @@ def measure(
         peaks: peak memory of the contestants in MiB, measured before.
     """
     times = {name: [] for name in case.contestants}
-    with _without_garbage_collection():
+    with _frozen_garbage():
         for contestant in case.contestants.values():
             contestant.run()
         start = time.perf_counter()
@@ -140,10 +140,11 @@ def _run_time(run: Callable[[], Any], device: torch.device) -> float:
 
 
 @contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Keep Python's collector, which sets in after so many allocations, out of the times."""
-    gc.disable()
+def _frozen_garbage() -> Iterator[None]:
+    """Leave Python's collector to what the runs allocate, without what was there before."""
+    gc.collect()
+    gc.freeze()
     try:
         yield
     finally:
-        gc.enable()
+        gc.unfreeze()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from focal_retina.benchmark.measuring import Case, synchronize
+from focal_retina.ops import memory as reused_memory
 
 _CLEAR_REFS = "/proc/self/clear_refs"
 # Parameters of mallopt(3).
@@ -39,8 +40,10 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
     if not os.access(_CLEAR_REFS, os.W_OK):
         return None
+    # Memory freed or kept before would hide what the run takes.
+    reused_memory.release()
     if malloc_trim := _glibc("malloc_trim"):
-        malloc_trim(0)  # memory freed before would hide what the run takes
+        malloc_trim(0)
     with open(_CLEAR_REFS, "w") as file:
         file.write("5")  # makes the peak what is resident now
     before = _resident_mib("VmRSS")

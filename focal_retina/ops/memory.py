@@ -31,6 +31,11 @@ def empty_like(tensors: Sequence[Tensor]) -> list[Tensor]:
     return like
 
 
+def release() -> None:
+    """Give the memory that is kept for the next call back to the system."""
+    _kept.clear()
+
+
 def _take(size: int) -> bytearray:
     try:
         memory = _kept.pop()  # before looking at it: no other thread can take it any more

@@ -5,6 +5,7 @@ import torch
 
 from focal_retina.benchmark.measuring import Case, Contestant
 from focal_retina.benchmark.memory import freed_memory_given_back, peak_memories, peak_memory
+from focal_retina.ops.memory import empty_like
 
 CPU = torch.device("cpu")
 needs_peak = pytest.mark.skipif(
@@ -48,3 +49,15 @@ def test_memory_is_that_of_the_second_run_and_scaled_limits_have_none():
     with freed_memory_given_back():
         peaks = peak_memories(Case("group", "name", "a", contestants), CPU)
     assert peaks == {"a": pytest.approx(16, abs=4)}
+
+
+@needs_peak
+def test_memory_that_the_loss_keeps_for_its_next_call_does_not_hide_what_it_takes():
+    like = [torch.empty(64 * 2**18, device="meta")]
+
+    def fill():
+        empty_like(like)[0].fill_(1)
+
+    fill()
+    with freed_memory_given_back():
+        assert peak_memory(fill, CPU) == pytest.approx(64, abs=4)

@@ -75,6 +75,12 @@ def test_threads_never_share_memory():
     assert not failures
 
 
+def test_released_memory_is_not_kept():
+    empty_like(likenesses())
+    memory.release()
+    assert not memory._kept
+
+
 def test_very_large_memory_is_not_kept(monkeypatch):
     monkeypatch.setattr(memory, "_LARGEST_KEPT", 1000)
     empty_like(likenesses())
