@@ -46,11 +46,13 @@ def test_the_time_of_a_scaled_limit_is_that_of_all_its_calls():
     assert measured(contestants, rounds=1, min_seconds=0)["a"].seconds >= 0.1
 
 
-def test_garbage_collection_is_off_in_timed_runs_and_on_again_afterwards():
+def test_the_collector_runs_in_timed_runs_without_what_was_there_before():
     seen = []
-    measured({"a": Contestant(lambda: seen.append(gc.isenabled()))}, rounds=1)
-    assert not any(seen)
-    assert gc.isenabled()
+    measured(
+        {"a": Contestant(lambda: seen.append((gc.isenabled(), gc.get_freeze_count())))}, rounds=1
+    )
+    assert all(is_enabled and frozen for is_enabled, frozen in seen)
+    assert gc.get_freeze_count() == 0
 
 
 def test_ratios_are_none_where_a_contestant_or_its_memory_is_missing():
@@ -64,7 +66,7 @@ def test_ratios_are_none_where_a_contestant_or_its_memory_is_missing():
 
 
 @pytest.mark.parametrize("failing_run", [1, 2])
-def test_garbage_collection_is_on_again_after_an_error(failing_run):
+def test_nothing_stays_frozen_after_an_error(failing_run):
     calls = []
 
     def run():
@@ -74,4 +76,4 @@ def test_garbage_collection_is_on_again_after_an_error(failing_run):
 
     with pytest.raises(RuntimeError, match="out of memory"):
         measured({"a": Contestant(run)}, rounds=1)
-    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
