@@ -4,7 +4,7 @@ Focal loss as two Triton kernels: the loss, and the gradient, which computes eve
 Both read the logits in their own layout and the labels next to them, and store nothing else.
 Checked in Triton's interpreter; never timed on a GPU.
 
-Legend (the formulas are in focal_loss.py): a program takes ``block_r`` anchors times ``block_k``
+Legend (the formulas are in focal_loss_autograd.py): a program takes ``block_r`` anchors times ``block_k``
 classes of one image and level. It counts anchors in memory order: (A, H*W) in a contiguous feature
 map (``by_plane``), (H*W, A), which is the order of the labels, in a channels_last one.
 """
@@ -22,7 +22,7 @@ _BLOCK = 2048  # logits of a program
 def focal_loss(
     logits: Sequence[Tensor], labels: Tensor, weights: Tensor, scale: Tensor, form: Sequence[float]
 ) -> Tensor:
-    """Return the 0-dim loss, float64; the arguments are those of the operator in focal_loss.py."""
+    """Return the 0-dim loss, float64; the arguments are those of ``fused_loss``."""
     total = torch.zeros_like(scale[0])
     for x, launch, num_programs in _levels(logits, labels, weights, form):
         partial = x.new_empty(len(x), num_programs, dtype=torch.float32)
