@@ -6,7 +6,7 @@ logits for background (focal_loss_sweep.py), and the few foreground logits are a
 in float64. On other devices finding them would wait for the device; there, dense masks tell them
 apart.
 
-Legend (the formulas are in focal_loss_autograd.py): one image and level has logits (P, K, Q), contiguous. A
+Legend (formulas: focal_loss_autograd.py): one image and level has logits (P, K, Q), contiguous. A
 contiguous feature map has P = A and Q = H*W, a channels_last one has P = H*W*A and Q = 1; in both
 the labels, in anchor order, are (Q*P,).
 """

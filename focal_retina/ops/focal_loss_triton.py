@@ -4,7 +4,7 @@ Focal loss as two Triton kernels: the loss, and the gradient, which computes eve
 Both read the logits in their own layout and the labels next to them, and store nothing else.
 Checked in Triton's interpreter; never timed on a GPU.
 
-Legend (the formulas are in focal_loss_autograd.py): a program takes ``block_r`` anchors times ``block_k``
+Legend (formulas: focal_loss_autograd.py): a program takes ``block_r`` anchors times ``block_k``
 classes of one image and level. It counts anchors in memory order: (A, H*W) in a contiguous feature
 map (``by_plane``), (H*W, A), which is the order of the labels, in a channels_last one.
 """

@@ -1,0 +1,14 @@
+import pytest
+import torch
+from loss_cases import make_labels, make_logits
+
+
+@pytest.fixture(params=["contiguous", "channels_last"])
+def logits(request):
+    layout = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+    return make_logits(3, layout=layout[request.param])
+
+
+@pytest.fixture
+def labels(logits):
+    return make_labels(logits, 3)
