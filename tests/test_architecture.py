@@ -16,6 +16,7 @@ LAYERS = {
     "data": set(),
     "export": {"modeling", "ops"},
     "engine": {"modeling", "data", "ops", "checkpoint"},
+    "torture": {"engine", "data", "checkpoint"},
     "paper": {"engine", "modeling", "data", "ops", "benchmark"},
 }
 

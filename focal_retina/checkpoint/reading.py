@@ -1,8 +1,12 @@
 """Reading weights from files of anybody's: arrays and plain containers, never code."""
 
 import json
+import os
 import pickle
 import re
+import struct
+import zipfile
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 
@@ -36,7 +40,40 @@ def read_checkpoint(path: str) -> dict:
     return content
 
 
+def damage(path: str) -> str | None:
+    """Return what is wrong with a file of ``torch.save``, by its checksums; None if it is whole.
+
+    ``torch.load`` does not look at them.
+    """
+    if not os.path.isfile(path):
+        return "there is no such file"
+    if not zipfile.is_zipfile(path):
+        return _legacy_damage(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            part = archive.testzip()
+    except (
+        *(zipfile.BadZipFile, struct.error, zlib.error),
+        *(EOFError, NotImplementedError, OSError, RuntimeError, ValueError),
+    ) as error:
+        return str(error)
+    return f"the checksum of its part {part} does not fit" if part else None
+
+
+def _legacy_damage(path: str) -> str | None:
+    """Look at a file of before PyTorch 1.6, which has no checksums, or at half a file."""
+    with open(path, "rb") as file:
+        if file.read(4) == b"PK\x03\x04":
+            return "its end is missing"
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        return str(error)
+
+
 def _read_torch(path: str) -> object:
+    if zipfile.is_zipfile(path) and (reason := damage(path)):
+        raise ValueError(reason)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
