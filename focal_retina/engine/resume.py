@@ -57,10 +57,10 @@ class ExactResume(HookBase):
         _restore_metrics(trainer.storage, self._state["metrics"])
         # A longer or shorter run has no unbroken one to equal: it keeps what was written.
         is_same_run = self._state["max_iter"] == trainer.max_iter
-        last_kept = None if is_same_run else trainer.start_iter
+        kept = None if is_same_run else trainer.start_iter
         for name, writer in _stateful_writers(trainer).items():
             if name in self._state["writers"]:
-                writer.load_state_dict(self._state["writers"][name], last_kept)
+                writer.load_state_dict(self._state["writers"][name], kept)
         if is_same_run:
             self._finish_the_iteration()
         self._state = None
@@ -96,11 +96,11 @@ class ExactResume(HookBase):
 
     def _finish_the_iteration(self) -> None:
         trainer = self.trainer
+        # Stays so: a training without an iteration left adds 1, and ends where the unbroken one did.
         trainer.iter = trainer.storage.iter = trainer.start_iter - 1
         later = dropwhile(lambda hook: not isinstance(hook, RunCheckpointer), trainer._hooks)
         for hook in list(later)[1:]:
             hook.after_step()
-        trainer.iter = trainer.storage.iter = trainer.start_iter
 
 
 def _loaders(trainer) -> dict:

@@ -46,21 +46,21 @@ class ResumableJSONWriter(JSONWriter):
         size = os.fstat(self._file_handle.fileno()).st_size
         return {"last_write": self._last_write, "size": size}
 
-    def load_state_dict(self, state: dict, last_kept: int | None = None) -> None:
+    def load_state_dict(self, state: dict, kept: int | None = None) -> None:
         """Go back to a state.
 
         Args:
-            last_kept: None to cut off everything after the state; an iteration to keep what was
-                written later up to it.
+            kept: None to cut off all that was written after the state; the iteration that comes
+                next to keep what was written up to it, as the final evaluation of a shorter run.
         """
-        self._last_write = state["last_write"] if last_kept is None else last_kept
+        self._last_write = state["last_write"] if kept is None else kept - 1
         path = self._file_handle.name
         size = state["size"]
         if os.path.getsize(path) < size:
             logger.warning(f"{path} is not the file that the checkpoint knows: nothing is cut off.")
             return
-        if last_kept is not None:
-            size += _size_up_to(path, size, last_kept)
+        if kept is not None:
+            size += _size_up_to(path, size, kept)
         # In one step, in the file that is open for appending.
         os.truncate(path, size)
 
@@ -83,9 +83,10 @@ class ResumableTensorboardXWriter(TensorboardXWriter):
                 self._writer.flush()
         return {"last_write": self._last_write}
 
-    def load_state_dict(self, state: dict, last_kept: int | None = None) -> None:
-        self._last_write = state["last_write"] if last_kept is None else last_kept
-        self._writer_args["purge_step"] = self._last_write + 1
+    def load_state_dict(self, state: dict, kept: int | None = None) -> None:
+        """Go back to a state, see ``ResumableJSONWriter``."""
+        self._last_write = state["last_write"] if kept is None else kept - 1
+        self._writer_args["purge_step"] = self._last_write + (1 if kept is None else 2)
 
 
 @contextmanager
@@ -96,13 +97,13 @@ def _disk_errors_logged(what: str) -> Iterator[None]:
         logger.error(f"{what} cannot be written: {error.strerror}; the training goes on.")
 
 
-def _size_up_to(path: str, start: int, last_kept: int) -> int:
-    """Return how many bytes after ``start`` hold whole lines of iterations up to ``last_kept``."""
+def _size_up_to(path: str, start: int, kept: int) -> int:
+    """Return how many bytes after ``start`` hold whole lines of iterations up to ``kept``."""
     size = 0
     with open(path, "rb") as file:
         file.seek(start)
         for line in file:
-            if not line.endswith(b"\n") or json.loads(line)["iteration"] > last_kept:
+            if not line.endswith(b"\n") or json.loads(line)["iteration"] > kept:
                 break
             size += len(line)
     return size

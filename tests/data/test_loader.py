@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import LazyCall, instantiate
-from detectron2.data import build_detection_train_loader
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.data.samplers import (
     RandomSubsetTrainingSampler,
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from focal_retina.data.loader import TrainLoader, build_train_loader, exact_loader_config
 
@@ -32,6 +32,10 @@ SAMPLERS = {
 def noisy(record):
     """A mapper that draws from each generator that augmentations use."""
     return {**record, "noise": (random.random(), np.random.rand(), torch.rand(()).item())}
+
+
+def records():
+    return RECORDS
 
 
 def loader(sampler="training", mapper=noisy, **options):
@@ -150,12 +154,12 @@ def test_data_without_positions_go_through_detectron2s_loader_with_a_warning(dat
 )
 def test_a_lazy_config_with_detectron2s_loader_gets_the_exact_one(target):
     node = LazyCall(build_detection_train_loader)(
-        dataset=RECORDS, mapper=LazyCall(dict)(), total_batch_size=2, num_workers=0
+        dataset=LazyCall(records)(), mapper=None, total_batch_size=2
     )
     node._target_ = target
     assert isinstance(instantiate(exact_loader_config(node)), TrainLoader)
 
 
 def test_a_lazy_config_keeps_a_loader_of_its_own():
-    node = LazyCall(list)()
-    assert instantiate(exact_loader_config(node)) == []
+    node = LazyCall(build_detection_test_loader)(dataset=RECORDS, mapper=None)
+    assert isinstance(instantiate(exact_loader_config(node)), DataLoader)
