@@ -96,7 +96,7 @@ class ExactResume(HookBase):
 
     def _finish_the_iteration(self) -> None:
         trainer = self.trainer
-        # Stays so: a training without an iteration left adds 1, and ends where the unbroken one did.
+        # Stays so: a training without an iteration left adds 1, and ends where it should.
         trainer.iter = trainer.storage.iter = trainer.start_iter - 1
         later = dropwhile(lambda hook: not isinstance(hook, RunCheckpointer), trainer._hooks)
         for hook in list(later)[1:]:
@@ -122,17 +122,14 @@ def _stateful_writers(trainer) -> dict:
     return {type(w).__name__: w for w in writers if hasattr(w, "load_state_dict")}
 
 
-def _recent_metrics(storage) -> dict:
+def _recent_metrics(storage) -> list[tuple]:
+    """Return (name, smoothing hint, [(value, iteration), ...]) of each metric."""
     hints = storage.smoothing_hints()
-    return {
-        name: {"values": history.values()[-_TAIL:], "smoothing_hint": hints[name]}
-        for name, history in storage.histories().items()
-    }
+    histories = storage.histories().items()
+    return [(name, hints[name], history.values()[-_TAIL:]) for name, history in histories]
 
 
-def _restore_metrics(storage, metrics: dict) -> None:
-    for name, metric in metrics.items():
-        for value, iteration in metric["values"]:
-            storage.put_scalar(
-                name, value, smoothing_hint=metric["smoothing_hint"], cur_iter=iteration
-            )
+def _restore_metrics(storage, metrics: list[tuple]) -> None:
+    for name, hint, values in metrics:
+        for value, iteration in values:
+            storage.put_scalar(name, value, smoothing_hint=hint, cur_iter=iteration)

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_runs import RECORDS, Died, build, noisy
 
 from focal_retina.data.loader import build_train_loader
-from focal_retina.torture.comparison import TIMES, _unequal, _without_times
+from focal_retina.torture.comparison import TIMES, unequal, without_times
 
 
 def metrics(folder):
@@ -19,7 +19,7 @@ def metrics(folder):
 
 
 def final_state(folder):
-    return _without_times(torch.load(folder / "model_final.pth", weights_only=True))
+    return without_times(torch.load(folder / "model_final.pth", weights_only=True))
 
 
 def die(folder, at, **options):
@@ -45,7 +45,7 @@ def test_a_run_that_died_ends_as_if_it_had_not(unbroken, tmp_path, at):
     folder = tmp_path / "broken"
     die(folder, at)
     build(folder).run()
-    assert list(_unequal(final_state(folder), final_state(unbroken))) == []
+    assert list(unequal(final_state(folder), final_state(unbroken))) == []
     assert metrics(folder) == metrics(unbroken)
 
 
@@ -54,7 +54,7 @@ def test_dying_again_and_again_changes_nothing(unbroken, tmp_path):
     for at in MOMENTS:
         die(folder, at)
     build(folder).run()
-    assert list(_unequal(final_state(folder), final_state(unbroken))) == []
+    assert list(unequal(final_state(folder), final_state(unbroken))) == []
     assert metrics(folder) == metrics(unbroken)
 
 
@@ -62,7 +62,7 @@ def test_dying_before_the_first_checkpoint_starts_anew(unbroken, tmp_path):
     folder = tmp_path / "broken"
     die(folder, (2, "step"))
     build(folder).run()
-    assert list(_unequal(final_state(folder), final_state(unbroken))) == []
+    assert list(unequal(final_state(folder), final_state(unbroken))) == []
 
 
 def test_an_older_checkpoint_in_the_place_of_a_damaged_one_changes_nothing(unbroken, tmp_path):
@@ -70,7 +70,7 @@ def test_an_older_checkpoint_in_the_place_of_a_damaged_one_changes_nothing(unbro
     die(folder, (9, "step"))
     (folder / "model_0000007.pth").write_bytes(b"half")
     build(folder).run()
-    assert list(_unequal(final_state(folder), final_state(unbroken))) == []
+    assert list(unequal(final_state(folder), final_state(unbroken))) == []
     assert metrics(folder) == metrics(unbroken)
 
 
@@ -79,7 +79,7 @@ def test_the_workers_of_the_resumed_run_do_not_matter(unbroken, tmp_path):
     die(folder, (9, "step"))
     loader = build_train_loader(RECORDS, mapper=noisy, total_batch_size=3, num_workers=2)
     build(folder, data_loader=loader).run()
-    assert list(_unequal(final_state(folder), final_state(unbroken))) == []
+    assert list(unequal(final_state(folder), final_state(unbroken))) == []
 
 
 def test_precise_batch_norm_goes_on_with_its_own_data(tmp_path):
@@ -88,7 +88,7 @@ def test_precise_batch_norm_goes_on_with_its_own_data(tmp_path):
         with pytest.raises(Died) if at else nullcontext():
             trainer.run()
     states = [final_state(tmp_path / folder) for folder in ("broken", "unbroken")]
-    assert list(_unequal(*states)) == []
+    assert list(unequal(*states)) == []
 
 
 def test_a_longer_run_keeps_what_the_shorter_one_wrote(tmp_path):
