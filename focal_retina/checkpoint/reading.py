@@ -47,8 +47,23 @@ def damage(path: str) -> str | None:
     """
     if not os.path.isfile(path):
         return "there is no such file"
+    if _is_zip(path):
+        return _zip_damage(path)
+    try:  # a file of before PyTorch 1.6, or none at all
+        torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        return str(error) or type(error).__name__
+
+
+def _is_zip(path: str) -> bool:
+    """Whether it begins as one, though its end may be missing."""
+    with open(path, "rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def _zip_damage(path: str) -> str | None:
     if not zipfile.is_zipfile(path):
-        return _legacy_damage(path)
+        return "its end is missing"
     try:
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()
@@ -60,19 +75,8 @@ def damage(path: str) -> str | None:
     return f"the checksum of its part {part} does not fit" if part else None
 
 
-def _legacy_damage(path: str) -> str | None:
-    """Look at a file of before PyTorch 1.6, which has no checksums, or at half a file."""
-    with open(path, "rb") as file:
-        if file.read(4) == b"PK\x03\x04":
-            return "its end is missing"
-    try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except (EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        return str(error)
-
-
 def _read_torch(path: str) -> object:
-    if zipfile.is_zipfile(path) and (reason := damage(path)):
+    if _is_zip(path) and (reason := _zip_damage(path)):
         raise ValueError(reason)
     return torch.load(path, map_location="cpu", weights_only=True)
 

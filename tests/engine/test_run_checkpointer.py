@@ -1,6 +1,7 @@
 """Disks that are full or read-only, files that a killed run left, and which checkpoints stay."""
 
 import resource
+import subprocess
 from contextlib import contextmanager
 
 import pytest
@@ -107,3 +108,50 @@ def test_what_a_killed_run_left_is_removed(tmp_path, caplog):
     build(tmp_path).run()
     assert list(tmp_path.glob("*.unfinished")) == []
     assert "model_0000003.pth.unfinished, which a killed run has left" in caplog.text
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 400 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", folder]
+    if subprocess.run(mounting, capture_output=True).returncode:
+        pytest.skip("mounting is not permitted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder):
+    with open(folder / "ballast", "wb", buffering=0) as file:
+        with pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(bytes(512))
+
+
+def test_a_full_disk_costs_nothing_but_the_checkpoints_of_its_time(small_disk, tmp_path, caplog):
+    trainer = build(small_disk, period=2)
+
+    def before(trainer):
+        if trainer.iter == 4:
+            fill(small_disk)
+
+    def after(trainer):
+        if trainer.iter == 6:
+            (small_disk / "ballast").unlink()
+
+    trainer.register_hooks([hooks.CallbackHook(before_step=before, after_step=after)])
+    trainer.run()
+    assert "model_0000005.pth cannot be written (No space left on device)" in caplog.text
+    assert checkpoints(small_disk) == [
+        *[f"model_{i:07d}.pth" for i in (1, 3, 7, 9, 11)],
+        "model_final.pth",
+    ]
+    build(tmp_path / "unbroken", period=2).run()
+    models = [
+        torch.load(folder / "model_final.pth", weights_only=True)["model"]
+        for folder in (small_disk, tmp_path / "unbroken")
+    ]
+    torch.testing.assert_close(*models, atol=0, rtol=0)
+    lines = [(folder / "metrics.json").read_text().count("\n") for folder in (small_disk,)]
+    assert lines == [(tmp_path / "unbroken/metrics.json").read_text().count("\n")]
