@@ -109,13 +109,16 @@ class FocalCheckpointer(DetectionCheckpointer):
         return self.load(choice)
 
     def _resumable_files(self) -> list[str]:
-        """The file that ``last_checkpoint`` names, then the others, the newest first."""
+        """The file that ``last_checkpoint`` names, then its siblings, the newest first."""
         if not self.save_dir or not self.path_manager.isdir(self.save_dir):
             return []
-        paths = [os.path.join(self.save_dir, f) for f in self.path_manager.ls(self.save_dir)]
-        found = [path for path in paths if re.search(r"_(\d{7,}|final)\.pth$", path)]
+        tagged = self.get_checkpoint_file()
+        name = re.fullmatch(r"(.+)_(?:\d{7,}|final)\.pth", os.path.basename(tagged))
+        sibling = re.compile(re.escape(name[1] if name else "model") + r"_(\d{7,}|final)\.pth")
+        names = filter(sibling.fullmatch, self.path_manager.ls(self.save_dir))
+        found = [os.path.join(self.save_dir, name) for name in names]
         found.sort(key=os.path.getmtime, reverse=True)
-        return list(dict.fromkeys([*filter(None, [self.get_checkpoint_file()]), *found]))
+        return list(dict.fromkeys([*filter(None, [tagged]), *found]))
 
     def _newest_whole_file(self) -> str | None:
         for path in self._resumable_files():

@@ -69,17 +69,27 @@ class ResumableTensorboardXWriter(TensorboardXWriter):
     """Let TensorBoard, after a resume, hide the events of iterations that come again."""
 
     def write(self) -> None:
-        with _disk_errors_logged("events for TensorBoard"):
+        with self._new_file_after_errors():
             super().write()
 
     def close(self) -> None:
-        with _disk_errors_logged("events for TensorBoard"):
+        with self._new_file_after_errors():
             super().close()
+
+    @contextmanager
+    def _new_file_after_errors(self) -> Iterator[None]:
+        with _disk_errors_logged("events for TensorBoard"):
+            try:
+                yield
+            except OSError:
+                # The thread behind it has ended, and would repeat the error for ever.
+                vars(self).pop("_writer", None)
+                raise
 
     def state_dict(self) -> dict:
         """Return the last iteration that was written, and bring it to the disk."""
         if "_writer" in vars(self):
-            with _disk_errors_logged("events for TensorBoard"):
+            with self._new_file_after_errors():
                 self._writer.flush()
         return {"last_write": self._last_write}
 

@@ -115,6 +115,15 @@ def test_without_checkpoints_the_weights_are_loaded(folder, tmp_path):
     assert starting.checkpointables["trainer"].count == 0
 
 
+def test_files_of_other_kinds_are_not_resumed_from(folder):
+    for path in folder.glob("model_000000*.pth"):
+        cut(path)
+    for name in ("model_final_ema", "nonfinite_iter_0000003", "model_best"):
+        torch.save({"model": {}}, folder / f"{name}.pth")
+    with pytest.raises(ValueError, match="no checkpoint in .* is whole"):
+        resumed(folder)
+
+
 def test_the_best_model_is_not_resumed_from(folder):
     checkpointer(folder, 9).save("model_best", iteration=9)
     assert (folder / "model_best.pth").exists()

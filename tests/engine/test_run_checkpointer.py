@@ -63,6 +63,7 @@ def test_a_final_checkpoint_that_cannot_be_written_ends_the_run(tmp_path, caplog
         with pytest.raises(SystemExit) as stopped:
             trainer.run()
     assert stopped.value.code == 2
+    assert trainer.storage.latest()["score"][1] == 7  # no evaluation of what is not saved
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000007.pth"
     assert (
         f"checkpoint {tmp_path}/model_final.pth cannot be written (File too large); the last good "
@@ -100,6 +101,12 @@ def test_checkpoints_of_before_a_resume_are_counted(tmp_path):
     assert checkpoints(tmp_path) == [f"model_{i:07d}.pth" for i in (3, 5, 7)]
     build(tmp_path, period=2, max_to_keep=3).run()
     assert checkpoints(tmp_path) == [*[f"model_{i:07d}.pth" for i in (7, 9, 11)], "model_final.pth"]
+
+
+@pytest.mark.parametrize("option", [{"period": 0}, {"max_to_keep": 0}])
+def test_a_number_below_one_is_an_error(tmp_path, option):
+    with pytest.raises(ValueError, match=r"SOLVER\..*\(train\.checkpointer\..*\) is 0"):
+        build(tmp_path, **option)
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path, caplog):
