@@ -5,7 +5,6 @@ at its k-th batch. This one takes the same arguments, samplers and mappers.
 """
 
 import logging
-import random
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -17,9 +16,9 @@ from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 from detectron2.utils.registry import locate
 from detectron2.utils.serialize import PicklableWrapper
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from torch.utils.data import DataLoader, IterableDataset, Sampler
 
-from focal_retina.data.seeding import random_state_kept, seed_all
+from focal_retina.data.seeding import SeededImages
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +123,7 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[list]:
         loader = DataLoader(
-            _SeededImages(self.dataset, self.mapper, self.seed),
+            SeededImages(self.dataset, self.mapper, self.seed),
             batch_sampler=islice(self.batches(), self.position, None),
             # Else the DataLoader draws a seed for its workers from the training's generator.
             generator=torch.Generator(),
@@ -193,33 +192,3 @@ class TrainLoader:
 
 def _text(facts: dict) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items())
-
-
-class _SeededImages(Dataset):
-    """Mapped images by (place in the stream, dataset index)."""
-
-    def __init__(self, dataset, mapper: Callable, seed: int):
-        self.dataset = dataset
-        self.mapper = mapper
-        self.seed = seed
-
-    def __getitem__(self, place_and_index: tuple[int, int]):
-        place, index = place_and_index
-        with random_state_kept():
-            seed_all(self.seed, place)
-            mapped = self.mapper(self.dataset[index])
-            if mapped is None:
-                mapped = self._mapped_replacement(place, index)
-            return mapped
-
-    def _mapped_replacement(self, place: int, index: int):
-        """Try other images, in an order that depends on the place alone."""
-        others = [other for other in range(len(self.dataset)) if other != index]
-        random.Random(f"{self.seed} {place}").shuffle(others)
-        for tries, other in enumerate(others, 2):
-            mapped = self.mapper(self.dataset[other])
-            if mapped is not None:
-                return mapped
-            if tries >= 3:
-                logger.warning(f"The mapper returned None for {tries} images in turn.")
-        raise ValueError("the mapper returned None for every image of the training data")

@@ -1,11 +1,15 @@
 """Random numbers as a function of where they are drawn, not of what was drawn before."""
 
+import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
+
+logger = logging.getLogger(__name__)
 
 
 def seed_all(*entropy: int) -> int:
@@ -36,3 +40,39 @@ def random_state_kept() -> Iterator[None]:
         random.setstate(python)
         np.random.set_state(numpy)
         torch.set_rng_state(pytorch)
+
+
+class SeededImages(Dataset):
+    """Mapped images by (place in the stream, dataset index), the same bits in every process.
+
+    Args:
+        dataset: what the indices are of.
+        mapper: called with the generators seeded by ``seed`` and the place. Where it returns None,
+            another random image takes the place.
+    """
+
+    def __init__(self, dataset, mapper: Callable, seed: int):
+        self.dataset = dataset
+        self.mapper = mapper
+        self.seed = seed
+
+    def __getitem__(self, place_and_index: tuple[int, int]):
+        place, index = place_and_index
+        with random_state_kept():
+            seed_all(self.seed, place)
+            mapped = self.mapper(self.dataset[index])
+            if mapped is None:
+                mapped = self._mapped_replacement(place, index)
+            return mapped
+
+    def _mapped_replacement(self, place: int, index: int):
+        """Try other images, in an order that depends on the place alone."""
+        others = [other for other in range(len(self.dataset)) if other != index]
+        random.Random(f"{self.seed} {place}").shuffle(others)
+        for tries, other in enumerate(others, 2):
+            mapped = self.mapper(self.dataset[other])
+            if mapped is not None:
+                return mapped
+            if tries >= 3:
+                logger.warning(f"The mapper returned None for {tries} images in turn.")
+        raise ValueError("the mapper returned None for every image of the training data")
