@@ -138,3 +138,7 @@ def add_focal_retina_config(cfg: CfgNode) -> None:
     cfg.SOLVER.AMP.DTYPE = "float16"
     # Evaluate under autocast, in SOLVER.AMP.DTYPE; decoding and NMS stay in float32.
     cfg.TEST.AMP = CfgNode({"ENABLED": False})
+
+    # Keep so many of the periodic checkpoints (SOLVER.CHECKPOINT_PERIOD), the newest; None: all.
+    # The best and the final model are not counted. In a LazyConfig train.checkpointer.max_to_keep.
+    cfg.SOLVER.CHECKPOINT_MAX_TO_KEEP = None

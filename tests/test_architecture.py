@@ -17,6 +17,7 @@ LAYERS = {
     "export": {"modeling", "ops"},
     "engine": {"modeling", "data", "ops", "checkpoint"},
     "benchmark": {"engine", "modeling", "ops"},
+    "torture": {"engine", "data", "checkpoint"},
     "paper": {"engine", "modeling", "data", "ops", "benchmark"},
 }
 

@@ -1,18 +1,27 @@
-"""Detectron2's checkpointer, which reads safely and knows class names."""
+"""Detectron2's checkpointer, which reads safely, writes whole files and knows class names."""
 
+import io
+import os
+import re
 from collections.abc import Sequence
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils import comm
 from torch import nn
 
+from focal_retina.checkpoint.atomic import write_atomically
 from focal_retina.checkpoint.classes import fit_class_logits
-from focal_retina.checkpoint.reading import read_checkpoint
+from focal_retina.checkpoint.processes import apply_differences, gather_differences
+from focal_retina.checkpoint.reading import damage, read_checkpoint
 from focal_retina.checkpoint.sources import recognise, weights_of
 
 
 class FocalCheckpointer(DetectionCheckpointer):
     """Load and save as ``DetectionCheckpointer`` does, and besides
 
+    - write files that are whole whenever the process dies, and find a whole one to resume from,
+    - keep what each process of a run has of its own,
     - refuse files that hold more than arrays and plain containers,
     - refuse weights of other projects, with the command that converts them,
     - keep the names of the classes with the weights, and load a checkpoint of other classes: those
@@ -33,14 +42,99 @@ class FocalCheckpointer(DetectionCheckpointer):
     ):
         super().__init__(model, save_dir, **checkpointables)
         self.class_names = list(class_names) if class_names else None
+        self._resumes = False
 
     def save(self, name: str, **kwargs) -> None:
-        if self.class_names:
-            kwargs["class_names"] = self.class_names
-        super().save(name, **kwargs)
+        """Write ``name.pth``, whole or not at all, and then ``last_checkpoint``.
+
+        The best model (``model_best.pth``) is not what a run resumes from.
+
+        Raises:
+            OSError: it cannot be written; what was there before still is.
+        """
+        self._write(name, self._content(**kwargs))
+
+    def save_run(self, name: str, **kwargs) -> None:
+        """Save as ``save`` does, with what the other processes have of their own.
+
+        All processes must call it; the main one writes.
+        """
+        content = self._content(**kwargs)
+        content["ranks"] = gather_differences(content)
+        content["world_size"] = comm.get_world_size()
+        self._write(name, content)
+
+    def _content(self, **kwargs) -> dict:
+        states = {key: part.state_dict() for key, part in self.checkpointables.items()}
+        classes = {"class_names": self.class_names} if self.class_names else {}
+        return {"model": self.model.state_dict(), **states, **kwargs, **classes}
+
+    def _write(self, name: str, content: dict) -> None:
+        if not self.save_dir or not self.save_to_disk:
+            return
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        self.logger.info(f"Saving checkpoint to {path}")
+        # In memory first: PyTorch hides why a disk refuses a file.
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        write_atomically(path, buffer.getbuffer())
+        if not name.startswith("model_best"):
+            self.tag_last_checkpoint(f"{name}.pth")
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        path = os.path.join(self.save_dir, "last_checkpoint")
+        write_atomically(path, last_filename_basename.encode())
+
+    def has_checkpoint(self) -> bool:
+        return bool(self._resumable_files())
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
+        """Load the last checkpoint, or weights if there is none or if it is not asked for.
+
+        In the place of a damaged checkpoint comes the newest whole one, with a warning.
+
+        Raises:
+            ValueError: there are checkpoints to resume from, and none is whole.
+        """
+        if not (resume and self.has_checkpoint()):
+            return self.load(path, checkpointables=[])
+        # All processes load what the main one chooses.
+        choice = self._newest_whole_file() if comm.is_main_process() else None
+        choice = comm.all_gather(choice)[0]
+        if choice is None:
+            raise ValueError(
+                f"no checkpoint in {self.save_dir} is whole (see the warnings): put a whole one "
+                "there, or start anew without --resume"
+            )
+        return self.load(choice)
+
+    def _resumable_files(self) -> list[str]:
+        """The file that ``last_checkpoint`` names, then its siblings, the newest first."""
+        if not self.save_dir or not self.path_manager.isdir(self.save_dir):
+            return []
+        tagged = self.get_checkpoint_file()
+        name = re.fullmatch(r"(.+)_(?:\d{7,}|final)\.pth", os.path.basename(tagged))
+        sibling = re.compile(re.escape(name[1] if name else "model") + r"_(\d{7,}|final)\.pth")
+        names = filter(sibling.fullmatch, self.path_manager.ls(self.save_dir))
+        found = [os.path.join(self.save_dir, name) for name in names]
+        found.sort(key=os.path.getmtime, reverse=True)
+        return list(dict.fromkeys([*filter(None, [tagged]), *found]))
+
+    def _newest_whole_file(self) -> str | None:
+        for path in self._resumable_files():
+            reason = damage(path)
+            if reason is None:
+                return path
+            self.logger.warning(f"Checkpoint {path} is damaged ({reason}): looking for another.")
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
+        # Who loads the trainer's state goes on with the run; others want the weights of the file.
+        self._resumes = checkpointables is None and bool(self.checkpointables)
+        return super().load(path, checkpointables)
 
     def _load_file(self, filename: str) -> dict:
         content = read_checkpoint(filename)
+        self._take_own_state(content)
         kind = recognise(weights_of(content))
         if kind not in (None, "detectron2"):
             raise ValueError(
@@ -60,6 +154,19 @@ class FocalCheckpointer(DetectionCheckpointer):
         blobs = {name: blob for name, blob in blobs.items() if not name.endswith("_momentum")}
         # As Detectron2 marks backbones of Caffe2.
         return {"model": blobs, "__author__": "Caffe2", "matching_heuristics": True}
+
+    def _take_own_state(self, content: dict) -> None:
+        """Exchange what the main process saved by what this one had."""
+        differences = content.pop("ranks", {})
+        now = comm.get_world_size()
+        then = content.pop("world_size", now)
+        if self._resumes and then == now:
+            apply_differences(content, differences.get(comm.get_rank(), []))
+        elif self._resumes:
+            self.logger.warning(
+                f"The checkpoint is of {then} processes, and now there are {now}: all go on with "
+                "the statistics and running means of the first."
+            )
 
     def _load_model(self, checkpoint: dict):
         self._convert_ndarray_to_tensor(checkpoint["model"])

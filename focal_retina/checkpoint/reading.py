@@ -1,8 +1,12 @@
 """Reading weights from files of anybody's: arrays and plain containers, never code."""
 
 import json
+import os
 import pickle
 import re
+import struct
+import zipfile
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 
@@ -36,7 +40,44 @@ def read_checkpoint(path: str) -> dict:
     return content
 
 
+def damage(path: str) -> str | None:
+    """Return what is wrong with a file of ``torch.save``, by its checksums; None if it is whole.
+
+    ``torch.load`` does not look at them.
+    """
+    if not os.path.isfile(path):
+        return "there is no such file"
+    if _is_zip(path):
+        return _zip_damage(path)
+    try:  # a file of before PyTorch 1.6, or none at all
+        torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        return str(error) or type(error).__name__
+
+
+def _is_zip(path: str) -> bool:
+    """Whether it begins as one, though its end may be missing."""
+    with open(path, "rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def _zip_damage(path: str) -> str | None:
+    if not zipfile.is_zipfile(path):
+        return "its end is missing"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            part = archive.testzip()
+    except (
+        *(zipfile.BadZipFile, struct.error, zlib.error),
+        *(EOFError, NotImplementedError, OSError, RuntimeError, ValueError),
+    ) as error:
+        return str(error)
+    return f"the checksum of its part {part} does not fit" if part else None
+
+
 def _read_torch(path: str) -> object:
+    if _is_zip(path) and (reason := _zip_damage(path)):
+        raise ValueError(reason)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -3,11 +3,13 @@
 import difflib
 import logging
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,29 @@ def usable_device(key: str, device: str) -> str:
         return device
     logger.info(f"{key} becomes cpu: this machine has no CUDA device")
     return "cpu"
+
+
+def check_writable(key: str, folder: str) -> None:
+    """Raise a ValueError, in all processes, if the main one cannot write into the output folder.
+
+    At the start, and not after the first hours of training.
+    """
+    reason = _why_not_writable(folder) if comm.is_main_process() else None
+    if reason := comm.all_gather(reason)[0]:
+        raise ValueError(f"{key} {folder} cannot be written: {reason}; name another folder")
+
+
+def _why_not_writable(folder: str) -> str | None:
+    if not folder or "://" in folder:
+        return None
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.strerror
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 from detectron2.config import LazyConfig, instantiate
-from detectron2.engine import default_setup, default_writers, hooks
+from detectron2.engine import default_setup, hooks
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.data.loader import exact_loader_config
 from focal_retina.data.register import agree_on_classes, class_names, register_datasets
 from focal_retina.engine.advice import (
     frozen_norm_advice,
@@ -27,17 +28,21 @@ from focal_retina.engine.advice import (
 )
 from focal_retina.engine.checks import (
     check_datasets,
+    check_writable,
     did_you_mean,
     usable_device,
     weights_errors,
 )
 from focal_retina.engine.evaluation import FRESH_COCO, coco_evaluator_class, evaluation_mode
+from focal_retina.engine.resume import with_exact_resume
+from focal_retina.engine.run_checkpointer import RunCheckpointer
 from focal_retina.engine.trainer import (
     autocast_dtype,
     build_loop,
     check_batch_size,
     distribute,
 )
+from focal_retina.engine.writers import resumable_writers
 from focal_retina.modeling.backbones import PixelFormat
 
 logger = logging.getLogger(__name__)
@@ -69,6 +74,7 @@ def prepare(args: Namespace) -> Callable[[], object]:
         ValueError: as in :func:`load`, or from a part of Detectron2 or focal_retina.
     """
     cfg = _read(args)
+    check_writable("train.output_dir", cfg.train.output_dir)
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="focal_retina")
     _complete(cfg, args.eval_only)
     default_setup(cfg, args)
@@ -154,7 +160,7 @@ def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], o
     batch_size = OmegaConf.select(cfg, batch_key)
     if batch_size:
         check_batch_size(batch_key, batch_size)
-    data_loader = instantiate(cfg.dataloader.train)
+    data_loader = instantiate(exact_loader_config(cfg.dataloader.train))
     model = distribute(model, **cfg.train.ddp)
     amp = cfg.train.amp
     trainer = build_loop(
@@ -186,23 +192,20 @@ def _load_weights(cfg: DictConfig, checkpointer: FocalCheckpointer, resume: bool
 def _hooks(
     cfg: DictConfig, model: nn.Module, checkpointer: FocalCheckpointer
 ) -> list[hooks.HookBase]:
-    """Return Detectron2's usual hooks; the writers come last, to see the others' results."""
+    """Return Detectron2's usual hooks, and those of an exact resume.
+
+    The writers come after all that writes, to see its results.
+    """
     train = cfg.train
-    on_every_process = [
+    built = [
         hooks.IterationTimer(),
         hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+        hooks.EvalHook(train.eval_period, lambda: _evaluate(cfg, model)),
     ]
-    evaluation = hooks.EvalHook(train.eval_period, lambda: _evaluate(cfg, model))
-    if not comm.is_main_process():
-        return [*on_every_process, evaluation]
-    return [
-        *on_every_process,
-        hooks.PeriodicCheckpointer(checkpointer, **train.checkpointer),
-        evaluation,
-        hooks.PeriodicWriter(
-            default_writers(train.output_dir, train.max_iter), period=train.log_period
-        ),
-    ]
+    if comm.is_main_process():
+        writers = resumable_writers(train.output_dir, train.max_iter)
+        built.append(hooks.PeriodicWriter(writers, period=train.log_period))
+    return with_exact_resume(built, RunCheckpointer(checkpointer, **train.checkpointer))
 
 
 def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:

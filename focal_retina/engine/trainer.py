@@ -11,12 +11,17 @@ from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import DatasetMapperTTA
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.data.loader import build_train_loader
 from focal_retina.data.register import class_names
 from focal_retina.engine.evaluation import build_evaluator, evaluation_mode
+from focal_retina.engine.resume import with_exact_resume
+from focal_retina.engine.run_checkpointer import RunCheckpointer
+from focal_retina.engine.writers import resumable_writers
 from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
 
 
@@ -24,7 +29,8 @@ class FocalTrainer(DefaultTrainer):
     """Detectron2's ``DefaultTrainer``, built from the same config.
 
     It differs in that the processes need no GPU, in SOLVER.AMP on the CPU and in bfloat16, in
-    that it evaluates, and in that TEST.AUG is for ``FocalRetinaNet``.
+    that it evaluates, in that TEST.AUG is for ``FocalRetinaNet``, and in that a run can be resumed
+    exactly (see ``resume``).
     """
 
     def __init__(self, cfg: CfgNode):
@@ -59,7 +65,20 @@ class FocalTrainer(DefaultTrainer):
             # Before the writers, which come last, to be written by them.
             evaluation = hooks.EvalHook(0, lambda: self.test_with_tta(self.cfg, self.model))
             built.insert(-1 if comm.is_main_process() else len(built), evaluation)
-        return built
+        solver = self.cfg.SOLVER
+        checkpointer = RunCheckpointer(
+            self.checkpointer,
+            solver.CHECKPOINT_PERIOD,
+            max_to_keep=solver.get("CHECKPOINT_MAX_TO_KEEP"),
+        )
+        return with_exact_resume(built, checkpointer)
+
+    def build_writers(self) -> list[EventWriter]:
+        return resumable_writers(self.cfg.OUTPUT_DIR, self.max_iter)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode):
+        return build_train_loader(cfg)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

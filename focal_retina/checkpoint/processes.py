@@ -1,0 +1,55 @@
+"""What the processes of a run do not have in common: batch norm's statistics, running means."""
+
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from detectron2.utils import comm
+
+# Keys from the top of a checkpoint to a value that is no dict.
+Path = tuple[str | int, ...]
+
+
+def gather_differences(state: dict) -> dict[int, list[tuple[Path, object]]]:
+    """Return, in the main process, where the state of each other process differs from the main one.
+
+    All processes must call it. Processes without differences are left out.
+
+    Args:
+        state: nested dicts of tensors and plain data.
+    """
+    if comm.get_world_size() == 1:
+        return {}
+    leaves = dict(_leaves(state))
+    digests = {path: _digest(leaf) for path, leaf in leaves.items()}
+    reference = comm.all_gather(digests if comm.is_main_process() else None)[0]
+    differences = [
+        (path, leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf)
+        for path, leaf in leaves.items()
+        if reference.get(path) != digests[path]
+    ]
+    return {rank: found for rank, found in enumerate(comm.gather(differences)) if found}
+
+
+def apply_differences(state: dict, differences: list[tuple[Path, object]]) -> None:
+    """Turn the main process's state, in place, into that of another."""
+    for path, leaf in differences:
+        node = state
+        for key in path[:-1]:
+            node = node.setdefault(key, {})
+        node[path[-1]] = leaf
+
+
+def _leaves(state: dict, prefix: Path = ()) -> Iterator[tuple[Path, object]]:
+    for key, value in state.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*prefix, key))
+        else:
+            yield (*prefix, key), value
+
+
+def _digest(leaf: object) -> tuple:
+    if not isinstance(leaf, torch.Tensor):
+        return (repr(leaf),)
+    numbers = leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return leaf.dtype, leaf.shape, hashlib.sha256(numbers).digest()

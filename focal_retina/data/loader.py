@@ -1,0 +1,194 @@
+"""Training batches as a function of a seed and a position, so that a run can go on anywhere.
+
+Detectron2's loader gives a process of W workers another stream for each W, and has no way to start
+at its k-th batch. This one takes the same arguments, samplers and mappers.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import torch
+from detectron2.config import configurable
+from detectron2.data import DatasetFromList, build_detection_train_loader
+from detectron2.data.build import trivial_batch_collator
+from detectron2.data.samplers import TrainingSampler
+from detectron2.utils import comm
+from detectron2.utils.registry import locate
+from detectron2.utils.serialize import PicklableWrapper
+from torch.utils.data import DataLoader, IterableDataset, Sampler
+
+from focal_retina.data.seeding import SeededImages
+
+logger = logging.getLogger(__name__)
+
+
+@configurable(from_config=build_detection_train_loader.from_config)
+def build_train_loader(
+    dataset,
+    *,
+    mapper: Callable | None,
+    sampler: Sampler | None = None,
+    total_batch_size: int,
+    aspect_ratio_grouping: bool = True,
+    num_workers: int = 0,
+    collate_fn: Callable | None = None,
+    **options,
+):
+    """Return the training batches of this process; takes a config, too.
+
+    The arguments are those of Detectron2's ``build_detection_train_loader``, and without workers
+    the images come in the same order. Augmentation draws other random numbers.
+
+    Returns:
+        A :class:`TrainLoader`; Detectron2's own, with a warning that it cannot resume exactly, for
+        an ``IterableDataset``, and for a dataset without sizes that shall be grouped by them.
+    """
+    arguments = {"sampler": sampler, "total_batch_size": total_batch_size, **options}
+    arguments |= {"num_workers": num_workers, "collate_fn": collate_fn}
+    is_wide = None
+    if aspect_ratio_grouping and isinstance(dataset, list) and all(map(_has_size, dataset)):
+        is_wide = torch.tensor([d["width"] > d["height"] for d in dataset])
+    if isinstance(dataset, IterableDataset) or (aspect_ratio_grouping and is_wide is None):
+        logger.warning(
+            "The training data has no list of images with width and height, so that its order "
+            "cannot be restored: a resumed run will start it anew."
+        )
+        arguments["aspect_ratio_grouping"] = aspect_ratio_grouping
+        return build_detection_train_loader(dataset, mapper=mapper, **arguments)
+    return TrainLoader(dataset, mapper, is_wide=is_wide, **arguments)
+
+
+def exact_loader_config(node):
+    """Return the node of a LazyConfig with our loader in the place of Detectron2's, if it is that.
+
+    Args:
+        node: ``dataloader.train``. Changed in place.
+    """
+    target = node.get("_target_")
+    target = locate(target) if isinstance(target, str) else target
+    if target is build_detection_train_loader:
+        node._target_ = build_train_loader
+    return node
+
+
+def _has_size(record: dict) -> bool:
+    return "width" in record and "height" in record
+
+
+class TrainLoader:
+    """An endless iterable of batches, each a list of ``batch_size`` mapped images.
+
+    It iterates from where it stands: after ``load_state_dict`` from there, and a second iterator
+    goes on where the first one stopped. The number of workers changes nothing.
+
+    Args:
+        dataset: a list of dataset dicts, or a map-style dataset.
+        mapper: what Detectron2 calls a mapper. Where it returns None, another random image takes
+            the place. In each image's turn it finds the random generators seeded.
+        is_wide: (len(dataset),), bool; images of one batch have the same value. None: no grouping.
+        sampler: of dataset indices; None for a ``TrainingSampler``.
+        total_batch_size: images of all processes together.
+        seed: of the augmentation; None to draw one from NumPy's generator.
+        options: of PyTorch's ``DataLoader``.
+    """
+
+    def __init__(
+        self,
+        dataset,
+        mapper: Callable | None,
+        *,
+        is_wide: torch.Tensor | None = None,
+        sampler: Sampler | None = None,
+        total_batch_size: int,
+        num_workers: int = 0,
+        collate_fn: Callable | None = None,
+        seed: int | None = None,
+        **options,
+    ):
+        self.dataset = (
+            DatasetFromList(dataset, copy=False) if isinstance(dataset, list) else dataset
+        )
+        self.mapper = PicklableWrapper(mapper or (lambda record: record))
+        self.is_wide = is_wide
+        self.sampler = sampler or TrainingSampler(len(dataset))
+        self.batch_size = total_batch_size // comm.get_world_size()
+        self.seed = comm.shared_random_seed() if seed is None else seed
+        self.position = 0
+        self.options = {
+            **options,
+            "num_workers": num_workers,
+            "collate_fn": collate_fn or trivial_batch_collator,
+        }
+
+    def __iter__(self) -> Iterator[list]:
+        loader = DataLoader(
+            SeededImages(self.dataset, self.mapper, self.seed),
+            batch_sampler=islice(self.batches(), self.position, None),
+            # Else the DataLoader draws a seed for its workers from the training's generator.
+            generator=torch.Generator(),
+            **self.options,
+        )
+        for batch in loader:
+            self.position += 1
+            yield batch
+
+    def batches(self) -> Iterator[list[tuple[int, int]]]:
+        """Yield this process's batches from the first, as (place in the stream, dataset index).
+
+        The places are those in the stream of all processes together. As in Detectron2's
+        ``AspectRatioGroupedDataset``, a batch is complete when ``batch_size`` images of one group
+        have come.
+        """
+        rank, step = comm.get_rank(), comm.get_world_size()
+        groups = {True: [], False: []}
+        for turn, index in enumerate(self.sampler):
+            group = groups[self.is_wide is not None and bool(self.is_wide[index])]
+            group.append((turn * step + rank, index))
+            if len(group) == self.batch_size:
+                yield group.copy()
+                group.clear()
+
+    def state_dict(self) -> dict:
+        """Return the position, in batches of this process, and what the stream is made of."""
+        return {
+            "position": self.position,
+            "seed": self.seed,
+            "data": {"images": len(self.dataset), "sampler": type(self.sampler).__name__},
+            "batches": {
+                "images of a process": self.batch_size,
+                "processes": comm.get_world_size(),
+                "grouped by aspect ratio": self.is_wide is not None,
+            },
+            # The seeds of Detectron2's samplers are not arguments that we would know.
+            "sampler": {
+                name: value
+                for name, value in vars(self.sampler).items()
+                if name not in ("_rank", "_world_size")
+                and isinstance(value, bool | int | float | torch.Tensor)
+            },
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go to where another loader stood; warn where the data or the batches are others."""
+        now = self.state_dict()
+        if state["data"] != now["data"]:
+            logger.warning(
+                f"The checkpoint is of other training data ({_text(state['data'])}; now "
+                f"{_text(now['data'])}): the order of images starts anew."
+            )
+            return
+        self.seed = state["seed"]
+        vars(self.sampler).update(state["sampler"])
+        self.position = state["position"]
+        if state["batches"] != now["batches"]:
+            then = state["batches"]["images of a process"] * state["batches"]["processes"]
+            self.position = self.position * then // (self.batch_size * comm.get_world_size())
+            logger.warning(
+                f"The checkpoint is of other batches ({_text(state['batches'])}; now "
+                f"{_text(now['batches'])}): the data goes on after as many images, but not exactly."
+            )
+
+
+def _text(facts: dict) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts.items())

@@ -1,0 +1,113 @@
+"""When checkpoints of a run are written, what happens if they cannot be, and which are kept."""
+
+import logging
+import os
+
+from detectron2.engine import hooks
+from detectron2.utils import comm
+
+from focal_retina.checkpoint.atomic import unfinished_files
+
+logger = logging.getLogger(__name__)
+
+# Exit status of a run whose result is not on the disk.
+_UNSAVED = 2
+
+
+class RunCheckpointer(hooks.PeriodicCheckpointer):
+    """Detectron2's ``PeriodicCheckpointer``, for all processes and for disks that fail.
+
+    Each process must have it. A checkpoint on the way that cannot be written is an error in the
+    log, and the training goes on; if it is the last one, the run ends with status 2. Of the
+    periodic checkpoints, the ``max_to_keep`` newest stay; others, as the best and the final one,
+    are never removed.
+
+    Args:
+        checkpointer: a ``FocalCheckpointer``.
+        period, max_iter, max_to_keep, file_prefix: see fvcore's ``PeriodicCheckpointer``.
+
+    Raises:
+        ValueError: ``period`` or ``max_to_keep`` is below 1.
+    """
+
+    def __init__(self, checkpointer, period: int, max_iter=None, max_to_keep=None, **kwargs):
+        if int(period) < 1:
+            raise ValueError(
+                f"SOLVER.CHECKPOINT_PERIOD (train.checkpointer.period) is {period}: give 1 or more "
+                "iterations"
+            )
+        if max_to_keep is not None and max_to_keep < 1:
+            raise ValueError(
+                "SOLVER.CHECKPOINT_MAX_TO_KEEP (train.checkpointer.max_to_keep) is "
+                f"{max_to_keep}: give 1 or more, or None for all"
+            )
+        super().__init__(checkpointer, period, max_iter, max_to_keep, **kwargs)
+
+    def before_train(self) -> None:
+        super().before_train()
+        self._failed_at_the_end = False
+        if self.checkpointer.save_to_disk:
+            for path in unfinished_files(self.checkpointer.save_dir):
+                logger.info(f"Removing {path}, which a killed run has left.")
+                path.unlink()
+
+    def after_step(self) -> None:
+        iteration = self.trainer.iter
+        if (iteration + 1) % self.period == 0:
+            name = f"{self.file_prefix}_{iteration:07d}"
+            self.recent_checkpoints.append(f"{name}.pth")
+            if self._save(name, iteration):
+                self._prune()
+            else:
+                self.recent_checkpoints.remove(f"{name}.pth")
+        if iteration >= self.trainer.max_iter - 1:
+            self.save_final(iteration)
+
+    def save_final(self, iteration: int) -> None:
+        """Save the final checkpoint after an iteration; raise SystemExit if that is impossible."""
+        self._failed_at_the_end = not self._save(f"{self.file_prefix}_final", iteration)
+        self.after_train()
+
+    def after_train(self) -> None:
+        # Again after the training loop: no evaluation of what could not be saved.
+        if self._failed_at_the_end:
+            raise SystemExit(_UNSAVED)
+
+    def state_dict(self) -> dict:
+        return {"recent_checkpoints": self.recent_checkpoints.copy()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.recent_checkpoints = list(state["recent_checkpoints"])
+
+    def _save(self, name: str, iteration: int) -> bool:
+        """Save in all processes; return whether the main one could write."""
+        reason = None
+        try:
+            self.checkpointer.save_run(name, iteration=iteration)
+        except OSError as error:
+            reason = error.strerror or str(error)
+        reason = comm.all_gather(reason)[0]
+        if reason:
+            logger.error(self._explain(name, iteration, reason))
+        return not reason
+
+    def _explain(self, name: str, iteration: int, reason: str) -> str:
+        last = self.checkpointer.get_checkpoint_file()
+        path = os.path.join(self.checkpointer.save_dir, f"{name}.pth")
+        kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
+        if iteration >= self.trainer.max_iter - 1:
+            then = "the run ends here: make it writable and go on with --resume"
+        else:
+            again = -(-(iteration + 2) // self.period) * self.period
+            again = min(again, self.trainer.max_iter)
+            then = f"the training goes on, and iteration {again - 1} tries again"
+        return f"checkpoint {path} cannot be written ({reason}); {kept}; {then}"
+
+    def _prune(self) -> None:
+        while self.max_to_keep and len(self.recent_checkpoints) > self.max_to_keep:
+            path = os.path.join(self.checkpointer.save_dir, self.recent_checkpoints.pop(0))
+            if self.checkpointer.save_to_disk and self.path_manager.isfile(path):
+                try:
+                    self.path_manager.rm(path)
+                except OSError as error:
+                    logger.error(f"old checkpoint {path} cannot be removed: {error.strerror}")

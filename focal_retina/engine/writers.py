@@ -1,0 +1,119 @@
+"""Detectron2's writers of metrics, which go on after a resume as if nothing had happened."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from detectron2.utils.events import (
+    CommonMetricPrinter,
+    EventWriter,
+    JSONWriter,
+    TensorboardXWriter,
+)
+from detectron2.utils.file_io import PathManager
+
+logger = logging.getLogger(__name__)
+
+
+def resumable_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:
+    """Return the writers of Detectron2's ``default_writers``, with a state to save.
+
+    A disk that refuses them is an error in the log, and the training goes on.
+    """
+    PathManager.mkdirs(output_dir)
+    return [
+        CommonMetricPrinter(max_iter),
+        ResumableJSONWriter(os.path.join(output_dir, "metrics.json")),
+        ResumableTensorboardXWriter(output_dir),
+    ]
+
+
+class ResumableJSONWriter(JSONWriter):
+    """Cut off, on resuming, the lines of iterations that will come again."""
+
+    def write(self) -> None:
+        with _disk_errors_logged(self._file_handle.name):
+            super().write()
+
+    def close(self) -> None:
+        with _disk_errors_logged(self._file_handle.name):
+            super().close()
+
+    def state_dict(self) -> dict:
+        """Return the last iteration that was written, and how long the file is, in bytes."""
+        size = os.fstat(self._file_handle.fileno()).st_size
+        return {"last_write": self._last_write, "size": size}
+
+    def load_state_dict(self, state: dict, kept: int | None = None) -> None:
+        """Go back to a state.
+
+        Args:
+            kept: None to cut off all that was written after the state; the iteration that comes
+                next to keep what was written up to it, as the final evaluation of a shorter run.
+        """
+        self._last_write = state["last_write"] if kept is None else kept - 1
+        path = self._file_handle.name
+        size = state["size"]
+        if os.path.getsize(path) < size:
+            logger.warning(f"{path} is not the file that the checkpoint knows: nothing is cut off.")
+            return
+        if kept is not None:
+            size += _size_up_to(path, size, kept)
+        # In one step, in the file that is open for appending.
+        os.truncate(path, size)
+
+
+class ResumableTensorboardXWriter(TensorboardXWriter):
+    """Let TensorBoard, after a resume, hide the events of iterations that come again."""
+
+    def write(self) -> None:
+        with self._new_file_after_errors():
+            super().write()
+
+    def close(self) -> None:
+        with self._new_file_after_errors():
+            super().close()
+
+    @contextmanager
+    def _new_file_after_errors(self) -> Iterator[None]:
+        with _disk_errors_logged("events for TensorBoard"):
+            try:
+                yield
+            except OSError:
+                # The thread behind it has ended, and would repeat the error for ever.
+                vars(self).pop("_writer", None)
+                raise
+
+    def state_dict(self) -> dict:
+        """Return the last iteration that was written, and bring it to the disk."""
+        if "_writer" in vars(self):
+            with self._new_file_after_errors():
+                self._writer.flush()
+        return {"last_write": self._last_write}
+
+    def load_state_dict(self, state: dict, kept: int | None = None) -> None:
+        """Go back to a state, see ``ResumableJSONWriter``."""
+        self._last_write = state["last_write"] if kept is None else kept - 1
+        self._writer_args["purge_step"] = self._last_write + (1 if kept is None else 2)
+
+
+@contextmanager
+def _disk_errors_logged(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        logger.error(f"{what} cannot be written: {error.strerror}; the training goes on.")
+
+
+def _size_up_to(path: str, start: int, kept: int) -> int:
+    """Return how many bytes after ``start`` hold whole lines of iterations up to ``kept``."""
+    size = 0
+    with open(path, "rb") as file:
+        file.seek(start)
+        for line in file:
+            if not line.endswith(b"\n") or json.loads(line)["iteration"] > kept:
+                break
+            size += len(line)
+    return size

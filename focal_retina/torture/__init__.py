@@ -1,0 +1,1 @@
+"""Killing trainings, and comparing what becomes of them with an unbroken one."""

@@ -1,0 +1,165 @@
+"""Training batches are those of Detectron2, from any position, with any number of workers."""
+
+import random
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import LazyCall, instantiate
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data.samplers import (
+    RandomSubsetTrainingSampler,
+    RepeatFactorTrainingSampler,
+    TrainingSampler,
+)
+from torch.utils.data import DataLoader, IterableDataset
+
+from focal_retina.data.loader import TrainLoader, build_train_loader, exact_loader_config
+
+SIZES = [(64, 48), (48, 64), (64, 64), (80, 64), (64, 80)]
+RECORDS = [
+    {"image_id": i, "width": w, "height": h, "annotations": [{"category_id": i % 3}]}
+    for i, (w, h) in enumerate(SIZES * 4)
+]
+SAMPLERS = {
+    "training": lambda: TrainingSampler(len(RECORDS), seed=5),
+    "repeat": lambda: RepeatFactorTrainingSampler(torch.linspace(1, 2.5, len(RECORDS)), seed=5),
+    "subset": lambda: RandomSubsetTrainingSampler(len(RECORDS), 0.5, seed_shuffle=5, seed_subset=6),
+}
+
+
+def noisy(record):
+    """A mapper that draws from each generator that augmentations use."""
+    return {**record, "noise": (random.random(), np.random.rand(), torch.rand(()).item())}
+
+
+def records():
+    return RECORDS
+
+
+def loader(sampler="training", mapper=noisy, **options):
+    arguments = {"total_batch_size": 3, "seed": 7, **options}
+    return build_train_loader(RECORDS, mapper=mapper, sampler=SAMPLERS[sampler](), **arguments)
+
+
+def ids(batches, count):
+    return [[image["image_id"] for image in batch] for batch in islice(batches, count)]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("grouping", [True, False])
+def test_the_batches_are_detectron2s(sampler, grouping):
+    options = {"total_batch_size": 3, "aspect_ratio_grouping": grouping, "mapper": dict}
+    theirs = build_detection_train_loader(RECORDS, sampler=SAMPLERS[sampler](), **options)
+    ours = build_train_loader(RECORDS, sampler=SAMPLERS[sampler](), **options)
+    assert ids(ours, 30) == ids(theirs, 30)
+
+
+def test_images_of_a_batch_are_all_wide_or_none_is():
+    for batch in islice(loader(), 20):
+        assert len({image["width"] > image["height"] for image in batch}) == 1
+
+
+def test_any_number_of_workers_gives_the_same_bits():
+    batches = [list(islice(loader(num_workers=n), 12)) for n in (0, 2, 3)]
+    assert batches[0] == batches[1] == batches[2]
+
+
+def test_the_same_image_is_augmented_anew_each_time():
+    noises = [image["noise"] for batch in islice(loader(), 40) for image in batch]
+    assert len(set(noises)) == len(noises)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_it_goes_on_where_a_state_stood(sampler, workers):
+    first = loader(sampler)
+    batches = list(islice(first, 25))
+    stopped = loader(sampler)
+    list(islice(stopped, 11))
+    resumed = loader(sampler, num_workers=workers, seed=0)
+    resumed.sampler._seed = 99
+    resumed.load_state_dict(stopped.state_dict())
+    assert list(islice(resumed, 14)) == batches[11:]
+
+
+def test_a_second_iterator_goes_on():
+    batches = list(islice(loader(), 10))
+    again = loader()
+    assert [*islice(again, 4), *islice(again, 6)] == batches
+
+
+def test_the_trainings_generators_are_left_alone():
+    states = []
+    for batches in (0, 5):
+        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+        list(islice(loader(), batches))
+        states.append((random.random(), np.random.rand(), torch.rand(()).item()))
+    assert states[0] == states[1]
+
+
+def rejecting(record):
+    return None if record["image_id"] % 2 else noisy(record)
+
+
+def test_an_image_that_the_mapper_rejects_is_replaced_alike_by_all_workers():
+    batches = [list(islice(loader(mapper=rejecting, num_workers=n), 12)) for n in (0, 2)]
+    assert batches[0] == batches[1]
+    assert all(image["image_id"] % 2 == 0 for batch in batches[0] for image in batch)
+
+
+def test_a_mapper_that_rejects_all_is_an_error():
+    with pytest.raises(ValueError, match="None for every image"):
+        next(iter(loader(mapper=lambda record: None)))
+
+
+def test_one_image_makes_batches():
+    only = build_train_loader(RECORDS[:1], mapper=None, total_batch_size=2)
+    assert ids(only, 2) == [[0, 0], [0, 0]]
+
+
+def test_other_data_start_anew_with_a_warning(caplog):
+    stopped = loader()
+    list(islice(stopped, 3))
+    other = build_train_loader(RECORDS[:7], mapper=dict, total_batch_size=3)
+    other.load_state_dict(stopped.state_dict())
+    assert other.position == 0
+    assert "images 20, sampler TrainingSampler; now images 7" in caplog.text
+
+
+def test_another_batch_size_goes_on_after_as_many_images_with_a_warning(caplog):
+    stopped = loader()
+    list(islice(stopped, 4))
+    other = loader(total_batch_size=2)
+    other.load_state_dict(stopped.state_dict())
+    assert other.position == 6
+    assert "images of a process 3" in caplog.text and "not exactly" in caplog.text
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield from RECORDS
+
+
+@pytest.mark.parametrize("dataset", [Stream(), [{"image_id": 0}]])
+def test_data_without_positions_go_through_detectron2s_loader_with_a_warning(dataset, caplog):
+    found = build_train_loader(dataset, mapper=dict, total_batch_size=1)
+    assert not isinstance(found, TrainLoader)
+    assert "a resumed run will start it anew" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "target", [build_detection_train_loader, "detectron2.data.build_detection_train_loader"]
+)
+def test_a_lazy_config_with_detectron2s_loader_gets_the_exact_one(target):
+    node = LazyCall(build_detection_train_loader)(
+        dataset=LazyCall(records)(), mapper=None, total_batch_size=2
+    )
+    node._target_ = target
+    assert isinstance(instantiate(exact_loader_config(node)), TrainLoader)
+
+
+def test_a_lazy_config_keeps_a_loader_of_its_own():
+    node = LazyCall(build_detection_test_loader)(dataset=RECORDS, mapper=None)
+    assert isinstance(instantiate(exact_loader_config(node)), DataLoader)
