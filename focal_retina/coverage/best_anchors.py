@@ -20,7 +20,8 @@ class BestAnchors(NamedTuple):
 
     ious: Tensor  # (G,)
     anchors: Tensor  # (G, 4), pixels of the network's input, xyxy; one of a tie
-    longest_sides: Tensor  # (G,), pixels, of all anchors of the tie
+    longest_sides: Tensor  # (G, 2), pixels in x and y, of all anchors of the tie
+    smallest_areas: Tensor  # (G,), pixels squared, of all anchors of the tie
 
 
 def best_anchors(objects: Objects, grids: AnchorGrids) -> BestAnchors:
@@ -47,7 +48,8 @@ def _best(boxes: Tensor, lattice: AnchorLattice) -> BestAnchors:
     ious = intersections / (sides.prod(0) + anchor_sides.prod(0) - intersections)
     highest, rows = ious.max(1)
     is_tie = ious > highest[:, None] - ROUNDING
-    longest_sides = torch.where(is_tie, anchor_sides.amax(0), 0.0).amax(1)
+    longest_sides = torch.where(is_tie, anchor_sides, 0.0).amax(2)
+    smallest_areas = torch.where(is_tie, anchor_sides.prod(0), torch.inf).amin(1)
     shifts = shifts.gather(2, rows.expand(2, -1).unsqueeze(2)).squeeze(2).t()
     anchors = lattice.first_anchors[rows] + shifts.repeat(1, 2)
-    return BestAnchors(highest, anchors, longest_sides)
+    return BestAnchors(highest, anchors, longest_sides.t(), smallest_areas)

@@ -56,8 +56,8 @@ def _may_lose(objects: Objects, best: BestAnchors, is_sure: Tensor) -> Tensor:
     first = (counts.cumsum(0) - counts)[objects.image_idxs]
     counts = counts[objects.image_idxs]
     boxes = objects.boxes.double()
-    reach = torch.cat([-best.longest_sides, best.longest_sides]).view(2, -1).t()
-    reach = boxes + reach.repeat_interleave(2, dim=1)  # holds every anchor of the tie
+    areas, best_areas = (_sides(x).prod(1) for x in (boxes, best.anchors))
+    reach = _reach(boxes, best)
     may_lose = torch.zeros_like(is_sure)
     step = max(1, _PAIRS_PER_CHUNK // int(counts.max())) if len(counts) else 1
     for chunk in torch.arange(len(objects)).split(step):
@@ -65,19 +65,41 @@ def _may_lose(objects: Objects, best: BestAnchors, is_sure: Tensor) -> Tensor:
         own = chunk.repeat_interleave(repeats)
         offsets = torch.arange(len(own)) - (repeats.cumsum(0) - repeats).repeat_interleave(repeats)
         other = first[own] + offsets
-        takes = _ious(boxes[other], best.anchors[own]) > best.ious[own] - ROUNDING
-        is_rival = torch.where(is_sure[own], takes, _ious(boxes[other], reach[own]) > 0)
-        may_lose[own[is_rival & (other != own)]] = True
+        is_other = other != own
+        own, other = own[is_other], other[is_other]
+        # With the best anchor the other object has this IoU, with any of the tie at most that.
+        overlaps = _overlaps(boxes[other], best.anchors[own])
+        with_best = _ious(overlaps, areas[other], best_areas[own])
+        overlaps = torch.minimum(_overlaps(boxes[other], reach[own]), best.longest_sides[own])
+        with_any = _ious(overlaps, areas[other], best.smallest_areas[own])
+        takes = torch.where(is_sure[own], with_best, with_any) > best.ious[own] - ROUNDING
+        may_lose[own[takes]] = True
     return may_lose
 
 
-def _ious(boxes: Tensor, others: Tensor) -> Tensor:
-    """Return the IoU of each pair of boxes, (P,)."""
+def _reach(boxes: Tensor, best: BestAnchors) -> Tensor:
+    """Return for each object the box (G, 4) in which all anchors of the tie lie."""
+    # Each has at least this intersection, and this overlap if the other direction's is full.
+    ious = (best.ious - ROUNDING).clamp(min=0)
+    needed = (_sides(boxes).prod(1) + best.smallest_areas) * (ious / (1 + ious))
+    needed = needed[:, None] / torch.minimum(_sides(boxes), best.longest_sides).flip(1)
+    margins = best.longest_sides - needed + 1e-2
+    return boxes + torch.cat([-margins, margins], dim=1)
+
+
+def _sides(boxes: Tensor) -> Tensor:
+    return boxes[:, 2:] - boxes[:, :2]
+
+
+def _overlaps(boxes: Tensor, others: Tensor) -> Tensor:
+    """Return the overlap of each pair of boxes, (P, 2), in x and in y."""
     start = torch.maximum(boxes[:, :2], others[:, :2])
-    stop = torch.minimum(boxes[:, 2:], others[:, 2:])
-    intersections = (stop - start).clamp_(min=0).prod(1)
-    areas = [(x[:, 2:] - x[:, :2]).prod(1) for x in (boxes, others)]
-    return intersections / (areas[0] + areas[1] - intersections)
+    return (torch.minimum(boxes[:, 2:], others[:, 2:]) - start).clamp_(min=0)
+
+
+def _ious(overlaps: Tensor, areas: Tensor, other_areas: Tensor) -> Tensor:
+    intersections = overlaps.prod(1)
+    return intersections / (areas + other_areas - intersections)
 
 
 def _labelled(

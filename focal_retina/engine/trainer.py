@@ -6,6 +6,7 @@ import weakref
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
@@ -16,6 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.data.register import class_names
+from focal_retina.data.resize import build_mapper
+from focal_retina.engine.checks import empty_data_errors
 from focal_retina.engine.evaluation import build_evaluator, evaluation_mode
 from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
 
@@ -60,6 +63,17 @@ class FocalTrainer(DefaultTrainer):
             evaluation = hooks.EvalHook(0, lambda: self.test_with_tta(self.cfg, self.model))
             built.insert(-1 if comm.is_main_process() else len(built), evaluation)
         return built
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode):
+        mapper = build_mapper(cfg, is_train=True)
+        with empty_data_errors(cfg.DATASETS.TRAIN, "DATALOADER.FILTER_EMPTY_ANNOTATIONS"):
+            return build_detection_train_loader(cfg, mapper=mapper)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
+        mapper = build_mapper(cfg, is_train=False)
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

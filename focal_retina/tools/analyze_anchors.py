@@ -5,10 +5,10 @@
         --held-out cells_val DATASETS.REGISTER "[['cells_train', 'train.json', 'images'], ...]"
 
 Writes into --output: report.md, the best IoU of every object with any anchor, by size and aspect
-ratio, and objects that no foreground anchor is matched with; coverage.png; and, if better anchors
-were found, proposal.yaml, a config with them. Each image is resized once, as INPUT.MIN_SIZE_TRAIN
-and MAX_SIZE_TRAIN say; where they leave a choice, it is drawn as in training, from --seed. Crops and
-flips are left out.
+ratio, and objects that no foreground anchor is matched with; coverage.png; and proposal.yaml, a
+config with anchors that are better on one count and worse on none, or the config's own if none were
+found. Each image is resized once, as INPUT.MIN_SIZE_TRAIN and MAX_SIZE_TRAIN say; where they leave
+a choice, it is drawn as in training, from --seed. Crops and flips are left out.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import yaml
 from detectron2.config import CfgNode
-from detectron2.data import transforms as T
 
 from focal_retina.coverage.measuring import Coverage, measure_coverage
 from focal_retina.coverage.objects import Objects, load_objects
@@ -28,6 +27,7 @@ from focal_retina.coverage.picture import draw_coverage
 from focal_retina.coverage.proposal import propose, starting_shapes
 from focal_retina.coverage.report import coverage_table, examples
 from focal_retina.coverage.setting import AnchorSetting
+from focal_retina.data.resize import ResizeShortestEdge
 from focal_retina.engine import yaml_job
 
 
@@ -108,7 +108,7 @@ def load_config(args: argparse.Namespace) -> CfgNode:
 def load(cfg: CfgNode, names: Sequence[str]) -> Objects:
     """Return the objects at training size; ValueError where there is none."""
     keys = cfg.INPUT
-    resize = T.ResizeShortestEdge(
+    resize = ResizeShortestEdge(
         keys.MIN_SIZE_TRAIN, keys.MAX_SIZE_TRAIN, keys.MIN_SIZE_TRAIN_SAMPLING
     )
     objects = load_objects(names, resize)
@@ -134,7 +134,7 @@ def section(
 
 
 def unmatched_lines(objects: Objects, coverage: Coverage) -> list[str]:
-    """Return examples of objects without a foreground anchor, under a line; none if there is none."""
+    """Return examples of objects without a foreground anchor, under a heading; or nothing."""
     lines = [f"- {line}" for line in examples(objects, coverage)]
     return ["Without a foreground anchor, the worst first:", "", *lines] if lines else []
 
