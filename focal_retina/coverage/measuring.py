@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from focal_retina.coverage.best_anchors import best_anchors
 from focal_retina.coverage.foreground import without_foreground
 from focal_retina.coverage.objects import Objects
 from focal_retina.coverage.setting import AnchorGrids, AnchorSetting, AnchorShapes
+
+_MARGIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,17 @@ def measure_coverage(
     return Coverage(shapes, best.ious, *unmatched)
 
 
-def share_above(ious: Tensor, threshold: float) -> float:
-    """Return the share of the objects whose IoU is at least ``threshold``."""
-    return float((ious >= threshold).double().mean())
+def scores(ious: Tensor, threshold: float) -> Tensor:
+    """Return three shares of 1 that better anchors raise, (3,), float64.
+
+    How many objects reach the threshold, how many do so by a margin that lets others like them
+    reach it, too, and the mean IoU.
+    """
+    shares = [(ious >= x).double().mean() for x in (threshold, threshold + _MARGIN)]
+    return torch.stack([*shares, ious.double().mean()])
 
 
 def is_no_worse(coverage: Coverage, other: Coverage, threshold: float) -> bool:
-    """Return whether none of what is measured over all objects is worse than the other's."""
-    return (
-        share_above(coverage.ious, threshold) >= share_above(other.ious, threshold)
-        and bool(coverage.ious.mean() >= other.ious.mean())
-        and bool(coverage.unmatched.sum() <= other.unmatched.sum())
-    )
+    """Return whether no score, nor the number of unmatched objects, is worse than the other's."""
+    gains = scores(coverage.ious, threshold) - scores(other.ious, threshold)
+    return bool((gains >= 0).all() and coverage.unmatched.sum() <= other.unmatched.sum())

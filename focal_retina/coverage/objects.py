@@ -58,7 +58,11 @@ def load_objects(dataset_names: Sequence[str], resize: T.Augmentation) -> Object
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     # From here on what DatasetMapper does: scale, clip, drop crowds and what has no area.
     scales, limits = (np.tile(x[image_idxs, ::-1], 2) for x in (new / old, new))
-    boxes = torch.from_numpy((boxes * scales).clip(0, limits).astype(np.float32))
+    boxes = boxes * scales
+    # Detectron2 scales a box of whole numbers in integers.
+    is_whole = [all(isinstance(v, int) for v in x["bbox"]) for x in annotations]
+    boxes[is_whole] = np.trunc(boxes[is_whole])
+    boxes = torch.from_numpy(boxes.clip(0, limits).astype(np.float32))
     is_crowd = torch.tensor([x.get("iscrowd", 0) != 0 for x in annotations], dtype=torch.bool)
     has_area = (boxes[:, 2:] - boxes[:, :2] > 1e-5).all(1)
     everything = Objects(

@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 from scipy.optimize import differential_evolution
 from torch import Tensor
 
 from focal_retina.coverage.best_anchors import best_anchors
-from focal_retina.coverage.measuring import Coverage, is_no_worse, measure_coverage, share_above
+from focal_retina.coverage.measuring import Coverage, is_no_worse, measure_coverage, scores
 from focal_retina.coverage.objects import Objects
 from focal_retina.coverage.setting import AnchorGrids, AnchorSetting, AnchorShapes
 
@@ -28,10 +27,8 @@ def propose(
 ) -> Coverage:
     """Return the best coverage found, never one that is worse than the config's on any count.
 
-    Sought is the highest sum of two numbers: the share of the objects whose IoU with an anchor
-    reaches the foreground threshold, and the mean over all objects of the highest IoU. None of
-    the two, nor the number of objects without a foreground anchor, may become worse; if nothing
-    better is found, ``configured`` itself is returned.
+    Sought is the highest sum of :func:`scores`. None of them, nor the number of objects without a
+    foreground anchor, may become worse; if nothing better is found, ``configured`` is returned.
 
     Args:
         configured: the coverage of ``objects`` by the config's anchors.
@@ -46,9 +43,8 @@ def propose(
     found = [search.run(start, generations, seed) for start in starts]
     for _, shapes in sorted(found, key=lambda x: x[0]):
         coverage = measure_coverage(objects, setting, shapes)
-        gain = coverage.ious.mean() - configured.ious.mean()
-        gain += share_above(coverage.ious, threshold) - share_above(configured.ious, threshold)
-        if gain > 0 and is_no_worse(coverage, configured, threshold):
+        is_better = not is_no_worse(configured, coverage, threshold)
+        if is_better and is_no_worse(coverage, configured, threshold):
             return coverage
     return configured
 
@@ -127,14 +123,13 @@ class _Search:
         return float(result.fun), _decode(result.x, start)
 
     def cost(self, shapes: AnchorShapes) -> float:
-        scores = self.scores(shapes)
-        return float(10 * (self.least - scores).clamp(min=0).sum() - scores.sum())
+        found = self.scores(shapes)
+        return float(10 * (self.least - found).clamp(min=0).sum() - found.sum())
 
     def scores(self, shapes: AnchorShapes) -> Tensor:
         grids = AnchorGrids(self.setting.build(shapes), self.grids.grid_sizes)
         ious = best_anchors(self.sample, grids).ious
-        share = share_above(ious, self.setting.foreground_threshold)
-        return torch.tensor([share, float(ious.mean())])
+        return scores(ious, self.setting.foreground_threshold)
 
 
 def _decode(vector: np.ndarray, like: AnchorShapes) -> AnchorShapes:

@@ -66,6 +66,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def analyze(args: argparse.Namespace, output: Path) -> None:
     """Write and print the report, the picture and the proposal."""
+    if args.max_objects < 1 or args.generations < 1:
+        raise ValueError(
+            f"--max-objects is {args.max_objects}, --generations {args.generations}: "
+            "at least 1 each"
+        )
     cfg = load_config(args)
     setting = AnchorSetting.from_config(cfg)
     starts = starting_shapes(setting, args.scales_per_octave, args.aspect_ratios)
