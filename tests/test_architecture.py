@@ -14,6 +14,7 @@ LAYERS = {
     "modeling": {"ops"},
     "checkpoint": {"modeling"},
     "data": set(),
+    "coverage": {"modeling", "ops"},
     "export": {"modeling", "ops"},
     "engine": {"modeling", "data", "ops", "checkpoint"},
     "benchmark": {"engine", "modeling", "ops"},

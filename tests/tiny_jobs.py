@@ -89,7 +89,9 @@ def run_here(*arguments) -> None:
 def catalogs_restored():
     """Forget the datasets registered within, so that others may have their names."""
     before = [(catalog, set(catalog)) for catalog in (DatasetCatalog, MetadataCatalog)]
-    yield
-    for catalog, names in before:
-        for name in set(catalog) - names:
-            catalog.remove(name)
+    try:
+        yield
+    finally:
+        for catalog, names in before:
+            for name in set(catalog) - names:
+                catalog.remove(name)

@@ -5,14 +5,18 @@ from detectron2.config import LazyCall as L  # noqa: N817
 from detectron2.model_zoo import get_config
 from fvcore.common.param_scheduler import MultiStepParamScheduler
 
+from focal_retina.data.resize import ResizeShortestEdge
+
 from .models.focal_retinanet import model
 
 dataloader = get_config("common/data/coco.py").dataloader
 dataloader.train.mapper.use_instance_mask = False
 dataloader.train.mapper.augmentations = [
-    L(T.ResizeShortestEdge)(short_edge_length=(800,), sample_style="choice", max_size=1333),
+    L(ResizeShortestEdge)(short_edge_length=(800,), sample_style="choice", max_size=1333),
     L(T.RandomFlip)(horizontal=True),
 ]
+
+dataloader.test.mapper.augmentations = [L(ResizeShortestEdge)(short_edge_length=800, max_size=1333)]
 
 optimizer = get_config("common/optim.py").SGD
 optimizer.lr = 0.01

@@ -93,3 +93,17 @@ def weights_errors(key: str, path: str) -> Iterator[None]:
         yield
     except (AssertionError, OSError) as error:
         raise ValueError(f"{key} {path} cannot be loaded: {error}") from error
+
+
+@contextmanager
+def empty_data_errors(names: Sequence[str], filter_key: str) -> Iterator[None]:
+    """Turn what Detectron2 raises where it filters all images into a ValueError with the remedy."""
+    try:
+        yield
+    except AssertionError as error:
+        if not str(error).startswith("No valid data found"):
+            raise
+        raise ValueError(
+            f"{', '.join(names)}: no image has an object to learn; if that is on purpose, set "
+            f"{filter_key} to False to train on images without objects"
+        ) from error

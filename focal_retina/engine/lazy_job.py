@@ -30,6 +30,7 @@ from focal_retina.engine.checks import (
     check_datasets,
     check_writable,
     did_you_mean,
+    empty_data_errors,
     usable_device,
     weights_errors,
 )
@@ -160,7 +161,9 @@ def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], o
     batch_size = OmegaConf.select(cfg, batch_key)
     if batch_size:
         check_batch_size(batch_key, batch_size)
-    data_loader = instantiate(exact_loader_config(cfg.dataloader.train))
+    names = _dataset_names(cfg, "train")
+    with empty_data_errors(names, "dataloader.train.dataset.filter_empty"):
+        data_loader = instantiate(exact_loader_config(cfg.dataloader.train))
     model = distribute(model, **cfg.train.ddp)
     amp = cfg.train.amp
     trainer = build_loop(
@@ -169,7 +172,7 @@ def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], o
     checkpointer = FocalCheckpointer(
         model,
         cfg.train.output_dir,
-        class_names=class_names(_dataset_names(cfg, "train")),
+        class_names=class_names(names),
         trainer=trainer,
     )
     trainer.register_hooks(_hooks(cfg, model, checkpointer))

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectron2.data import MetadataCatalog
-from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from detectron2.utils.file_io import PathManager
@@ -20,6 +19,7 @@ from PIL import Image, ImageOps
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.data.register import agree_on_classes, class_names, register_datasets
+from focal_retina.data.resize import ResizeShortestEdge
 from focal_retina.engine.checks import usable_device, weights_errors
 from focal_retina.engine.config import load_yaml
 from focal_retina.engine.evaluation import evaluation_mode
@@ -63,7 +63,7 @@ class Predictor:
         with weights_errors("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS):
             FocalCheckpointer(self.model, class_names=class_names(datasets)).load(cfg.MODEL.WEIGHTS)
         sides = [cfg.INPUT.MIN_SIZE_TEST] * 2
-        self._resize = T.ResizeShortestEdge(sides, cfg.INPUT.MAX_SIZE_TEST)
+        self._resize = ResizeShortestEdge(sides, cfg.INPUT.MAX_SIZE_TEST)
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[str | Path | np.ndarray]) -> list[Instances]:

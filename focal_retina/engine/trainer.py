@@ -6,6 +6,7 @@ import weakref
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
@@ -18,6 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.data.loader import build_train_loader
 from focal_retina.data.register import class_names
+from focal_retina.data.resize import build_mapper
+from focal_retina.engine.checks import empty_data_errors
 from focal_retina.engine.evaluation import build_evaluator, evaluation_mode
 from focal_retina.engine.resume import with_exact_resume
 from focal_retina.engine.run_checkpointer import RunCheckpointer
@@ -78,7 +81,14 @@ class FocalTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):
-        return build_train_loader(cfg)
+        mapper = build_mapper(cfg, is_train=True)
+        with empty_data_errors(cfg.DATASETS.TRAIN, "DATALOADER.FILTER_EMPTY_ANNOTATIONS"):
+            return build_train_loader(cfg, mapper=mapper)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
+        mapper = build_mapper(cfg, is_train=False)
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

@@ -19,7 +19,7 @@ class AnchorLattice:
 
     first_anchors: Tensor  # (S, 4) float64, pixels, xyxy: the anchor at cell (0, 0)
     strides: Tensor  # (S,) float64, pixels
-    grid_sizes: Tensor  # (2, S) int64: cells in x, in y
+    grid_sizes: Tensor  # (2, S) int64: cells in x, in y; those of G objects: (2, G, S)
     first_indices: Tensor  # (S,) int64
     index_steps: Tensor  # (S,) int64: cell anchors of the level
     num_anchors: int  # R
@@ -55,3 +55,18 @@ class AnchorLattice:
         table = table.to(first_anchors.device, non_blocking=True)
         integers = table[1:].long()
         return cls(first_anchors, table[0], integers[:2], integers[2], integers[3], num_anchors)
+
+    def nearest_shifts(self, boxes: Tensor) -> Tensor:
+        """Return where each row's anchor overlaps each box most: where its centre is nearest.
+
+        Args:
+            boxes: (G, 4), float64, pixels, xyxy.
+
+        Returns:
+            (2, G, S), float64, pixels in x and in y to shift ``first_anchors`` by.
+        """
+        start, stop = boxes.t().view(2, 2, -1, 1)
+        anchor_start, anchor_stop = self.first_anchors.t().view(2, 2, 1, -1)
+        last_cell = (self.grid_sizes - 1).double().view(2, -1, len(self.strides))
+        nearest = (start + stop - anchor_start - anchor_stop) / (2 * self.strides)
+        return torch.minimum(nearest.round_().clamp_(min=0), last_cell) * self.strides

@@ -100,7 +100,8 @@ def _windows(
         no anchor of the row is relevant.
     """
     # (directions, objects, rows): (2, G, 1) and (2, 1, S).
-    gt_start, gt_stop = gt_boxes.double().t().view(2, 2, -1, 1)
+    gt_boxes = gt_boxes.double()
+    gt_start, gt_stop = gt_boxes.t().view(2, 2, -1, 1)
     anchor_start, anchor_stop = lattice.first_anchors.t().view(2, 2, 1, -1)
     last_cell = (lattice.grid_sizes - 1).double().unsqueeze(1)
     gt_sides, anchor_sides = gt_stop - gt_start, anchor_stop - anchor_start
@@ -110,8 +111,7 @@ def _windows(
     ious = torch.full_like(areas[:, :1], threshold)
     if low_quality:
         # Each object's highest IoU, from the anchors with the nearest centres, rounded down.
-        nearest = (gt_start + gt_stop - anchor_start - anchor_stop) / (2 * lattice.strides)
-        shift = torch.minimum(nearest.round_().clamp_(min=0), last_cell) * lattice.strides
+        shift = lattice.nearest_shifts(gt_boxes)
         overlaps = torch.minimum(gt_stop - anchor_start - shift, anchor_stop + shift - gt_start)
         overlaps = torch.minimum(overlaps - _OVERLAP_SLACK, sides).clamp_(min=0)
         intersections = overlaps.prod(0)

@@ -17,11 +17,11 @@ from pathlib import Path
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, get_detection_dataset_dicts
-from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 
 from focal_retina import FocalRetinaNet
 from focal_retina.config import has_background_logit
+from focal_retina.data.resize import ResizeShortestEdge
 from focal_retina.engine import yaml_job
 from focal_retina.engine.checks import weights_errors
 from focal_retina.paper.loss_curves import draw_loss_figures
@@ -95,7 +95,7 @@ def load_model(cfg: CfgNode) -> FocalRetinaNet:
 
 def labelled_images(cfg: CfgNode) -> Iterator[dict]:
     """Yield the images of the first test dataset at test size, with their objects."""
-    resize = T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+    resize = ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
     mapper = DatasetMapper(
         is_train=True,
         augmentations=[resize],

@@ -13,6 +13,7 @@ from matching_cases import (
     grid_sizes,
     retinanet_generator,
 )
+from peak_memory import peak_mebibytes
 
 from focal_retina.ops import matching_sparse
 from focal_retina.ops.lattice import AnchorLattice
@@ -130,20 +131,6 @@ def test_result_does_not_depend_on_chunks(mode, monkeypatch):
     monkeypatch.setattr(matching_sparse, "_PAIRS_PER_CHUNK", 100)
     chunked = matching_sparse.match_sparse(anchors, gt_boxes, lattice, **arguments)
     torch.testing.assert_close(chunked, whole, rtol=0, atol=0)
-
-
-def memory(field):
-    with open("/proc/self/status") as status:
-        lines = dict(line.split(":", 1) for line in status)
-    return int(lines[field].split()[0]) / 1024
-
-
-def peak_mebibytes(function):
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # Restart the peak from what is resident now.
-    before = memory("VmRSS")
-    function()
-    return memory("VmHWM") - before
 
 
 @pytest.mark.parametrize(("count", "has_lattice"), [(5000, True), (300, False)])

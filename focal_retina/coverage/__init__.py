@@ -1,0 +1,1 @@
+"""How well anchors cover the objects of a data set, and which would cover them better."""

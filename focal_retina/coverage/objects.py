@@ -1,0 +1,125 @@
+"""The objects of data sets as training has them: resized, clipped, without crowds."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import transforms as T
+from detectron2.data.datasets import load_coco_json
+from detectron2.structures import BoxMode
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Objects:
+    """G objects of N images."""
+
+    boxes: Tensor  # (G, 4) float32, pixels of the network's input, xyxy
+    areas: Tensor  # (G,) float64, of the boxes in pixels of the image file, squared
+    image_idxs: Tensor  # (G,) int64, ascending
+    annotation_ids: list[object]  # G; "number 3" of its image where the data set gives no id
+    image_sizes: Tensor  # (N, 2) int64, height and width of the network's input, unpadded
+    file_names: list[str]  # N
+    num_crowds: int  # annotations left out because they are crowds
+    num_empty: int  # those left out because nothing of their box is inside the image
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def sample(self, count: int, seed: int) -> "Objects":
+        """Return at most ``count`` objects, drawn uniformly, of the same images."""
+        generator = torch.Generator().manual_seed(seed)
+        kept = torch.randperm(len(self), generator=generator)[:count].sort().values
+        return self._select(kept)
+
+    def _select(self, kept: Tensor, **changes) -> "Objects":
+        per_object = {name: getattr(self, name)[kept] for name in ("boxes", "areas", "image_idxs")}
+        ids = [self.annotation_ids[i] for i in kept.tolist()]
+        return replace(self, annotation_ids=ids, **per_object, **changes)
+
+
+def load_objects(dataset_names: Sequence[str], resize: T.Augmentation) -> Objects:
+    """Return the objects of registered data sets, each image resized once.
+
+    Args:
+        resize: draws the size of each image, from numpy's global generator, as in training.
+
+    Raises:
+        ValueError: an image without size, or a box that is not four numbers, by file.
+    """
+    records = [record for name in dataset_names for record in _records(name)]
+    old, new = _image_sizes(records, resize)
+    annotations = [x for record in records for x in record.get("annotations", ())]
+    counts = [len(record.get("annotations", ())) for record in records]
+    image_idxs = np.repeat(np.arange(len(records)), counts)
+    boxes = _corners(annotations, lambda i: records[image_idxs[i]]["file_name"])
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    # From here on what DatasetMapper does: scale, clip, drop crowds and what has no area.
+    scales, limits = (np.tile(x[image_idxs, ::-1], 2) for x in (new / old, new))
+    boxes = boxes * scales
+    # Detectron2 scales a box of whole numbers in integers.
+    is_whole = [all(isinstance(v, int) for v in x["bbox"]) for x in annotations]
+    boxes[is_whole] = np.trunc(boxes[is_whole])
+    boxes = torch.from_numpy(boxes.clip(0, limits).astype(np.float32))
+    is_crowd = torch.tensor([x.get("iscrowd", 0) != 0 for x in annotations], dtype=torch.bool)
+    has_area = (boxes[:, 2:] - boxes[:, :2] > 1e-5).all(1)
+    everything = Objects(
+        boxes=boxes,
+        areas=torch.from_numpy(areas),
+        image_idxs=torch.from_numpy(image_idxs),
+        annotation_ids=list(_annotation_ids(records)),
+        image_sizes=torch.from_numpy(new),
+        file_names=[record["file_name"] for record in records],
+        num_crowds=int(is_crowd.sum()),
+        num_empty=int((~is_crowd & ~has_area).sum()),
+    )
+    return everything._select((~is_crowd & has_area).nonzero().squeeze(1))
+
+
+def _records(name: str) -> list[dict]:
+    """Return a data set in Detectron2's format, with the ids of COCO's annotations."""
+    metadata = MetadataCatalog.get(name)
+    # The loader that ``register_coco_instances`` registers leaves the ids out.
+    if DatasetCatalog[name].__module__ == "detectron2.data.datasets.coco":
+        return load_coco_json(metadata.json_file, metadata.image_root, name, ["id"])
+    return DatasetCatalog.get(name)
+
+
+def _annotation_ids(records: list[dict]) -> Iterator[object]:
+    for record in records:
+        for number, annotation in enumerate(record.get("annotations", ()), 1):
+            yield annotation.get("id", f"number {number}")
+
+
+def _image_sizes(records: list[dict], resize: T.Augmentation) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images' heights and widths, (N, 2), int64, in the file and resized."""
+    for record in records:
+        if not (record.get("height", 0) > 0 and record.get("width", 0) > 0):
+            raise ValueError(f"{record['file_name']}: the data set gives it no height and width")
+    old = [(record["height"], record["width"]) for record in records]
+    new = [_resized(resize, *size) for size in old]
+    return np.array(old).reshape(-1, 2), np.array(new).reshape(-1, 2)
+
+
+def _resized(resize: T.Augmentation, height: int, width: int) -> tuple[int, int]:
+    # A picture of that size without its memory.
+    transform = resize.get_transform(np.broadcast_to(np.uint8(0), (height, width)))
+    [[new_width, new_height]] = transform.apply_coords(np.array([[width, height]], dtype=float))
+    return round(new_height), round(new_width)
+
+
+def _corners(annotations: list[dict], file_name) -> np.ndarray:
+    """Return the boxes, (G, 4), float64, pixels of the file, xyxy with ascending corners."""
+    boxes = [x.get("bbox") for x in annotations]
+    wrong = next((i for i, box in enumerate(boxes) if np.shape(box) != (4,)), None)
+    if wrong is not None:
+        raise ValueError(f"{file_name(wrong)}: a box is four numbers, not {boxes[wrong]!r}")
+    boxes = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    modes = np.array([x["bbox_mode"] for x in annotations])
+    for mode in np.unique(modes):
+        of_mode = torch.from_numpy(boxes[modes == mode])
+        boxes[modes == mode] = BoxMode.convert(of_mode, BoxMode(mode), BoxMode.XYXY_ABS).numpy()
+    return np.concatenate([np.minimum(boxes[:, :2], boxes[:, 2:]),
+                           np.maximum(boxes[:, :2], boxes[:, 2:])], axis=1)  # fmt: skip

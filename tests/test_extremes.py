@@ -1,0 +1,176 @@
+"""Real training and evaluation on data sets without objects, and with extreme ones."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from batches import GN_R18, detectron2_retinanet_config, random_batch
+from detectron2.data import transforms as T
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+from peak_memory import peak_mebibytes
+from tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs
+
+from focal_retina.data.resize import ResizeShortestEdge
+from focal_retina.engine.predictor import Predictor
+
+# Height, width, and boxes (x, y, width, height).
+EXTREMES = [
+    (1, 1, [(0, 0, 1, 1)]),
+    (1, 20000, [(5000, 0, 9000, 1), (3, 0, 1, 1)]),
+    (20000, 1, [(0, 100, 1, 15000)]),
+    (40, 60, []),
+    (64, 48, [(4, 4, 30, 40), (4, 4, 30, 40), (0, 0, 48, 64)]),
+    (80, 80, [(i % 70, i // 70, 1 + i % 9, 2 + i % 7) for i in range(5000)]),
+]
+TINY = """
+_BASE_: {root}/configs/Base-FocalRetinaNet-{profile}.yaml
+OUTPUT_DIR: {folder}/output
+MODEL:
+  WEIGHTS: ""
+  DEVICE: cpu
+  BACKBONE: {{FREEZE_AT: 0}}
+  RESNETS: {{DEPTH: 18, RES2_OUT_CHANNELS: 64, NORM: BN}}
+  FPN: {{OUT_CHANNELS: 16}}
+  RETINANET: {{NUM_CONVS: 1, SCORE_THRESH_TEST: 0.0}}
+DATASETS:
+  REGISTER: [[extreme, {folder}/instances.json, {folder}]]
+  TRAIN: [extreme]
+  TEST: [extreme]
+INPUT: {{MIN_SIZE_TRAIN: [64], MAX_SIZE_TRAIN: 128, MIN_SIZE_TEST: 64, MAX_SIZE_TEST: 128}}
+SOLVER: {{IMS_PER_BATCH: 6, MAX_ITER: 2, BASE_LR: 0.003, STEPS: []}}
+DATALOADER: {{NUM_WORKERS: 0, ASPECT_RATIO_GROUPING: False, FILTER_EMPTY_ANNOTATIONS: False}}
+SEED: 1
+"""
+
+
+def write_job(folder, images, num_classes, profile="paper"):
+    """Write images with objects of the first and the last class, and a config; return its path."""
+    rng = np.random.default_rng(0)
+    content = {"images": [], "annotations": []}
+    content["categories"] = [{"id": i + 1, "name": f"class {i}"} for i in range(num_classes)]
+    for number, (height, width, boxes) in enumerate(images, 1):
+        name = f"{number}.png"
+        pixels = rng.integers(256, size=(height, width, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(folder / name), pixels)
+        image = {"id": number, "file_name": name, "height": height, "width": width}
+        content["images"].append(image)
+        for box in boxes:
+            annotation = {"id": len(content["annotations"]) + 1, "image_id": number}
+            annotation |= {"bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            annotation["category_id"] = [1, num_classes][annotation["id"] % 2]
+            content["annotations"].append(annotation)
+    (folder / "instances.json").write_text(json.dumps(content))
+    config = folder / "extreme.yaml"
+    config.write_text(TINY.format(root=ROOT, profile=profile, folder=folder))
+    return config
+
+
+def train(config, *opts):
+    with catalogs_restored():
+        run_here("--config-file", config, *opts)
+
+
+def metrics(folder):
+    """Return all that was written, by name; the last of each."""
+    lines = (folder / "output/metrics.json").read_text().splitlines()
+    return {name: value for line in lines for name, value in json.loads(line).items()}
+
+
+@pytest.mark.parametrize(("profile", "num_classes"), [("paper", 1203), ("detectron2", 1)])
+def test_a_batch_of_extreme_images_is_trained_on_and_evaluated(tmp_path, profile, num_classes):
+    train(write_job(tmp_path, EXTREMES, num_classes, profile))
+    found = metrics(tmp_path)
+    assert np.isfinite([found["total_loss"], found["loss_cls"], found["loss_box_reg"]]).all()
+    assert found["loss_box_reg"] > 0
+    assert 0 <= found["bbox/AP"] <= 100
+    detections = json.loads((tmp_path / "output/inference/coco_instances_results.json").read_text())
+    assert {x["image_id"] for x in detections} == {1, 2, 3, 4, 5, 6}
+
+
+@pytest.mark.parametrize("profile", ["paper", "detectron2"])
+def test_a_data_set_without_any_object_is_trained_on_and_evaluated(tmp_path, profile):
+    train(write_job(tmp_path, [(40, 60, []), (64, 64, [])], 3, profile), "SOLVER.IMS_PER_BATCH", 2)
+    found = metrics(tmp_path)
+    assert found["loss_box_reg"] == 0
+    assert 0 < found["loss_cls"] < np.inf
+    assert (tmp_path / "output/model_final.pth").exists()
+
+
+def test_a_data_set_without_objects_has_to_be_meant(tmp_path, capsys):
+    config = write_job(tmp_path, [(40, 60, [])], 3)
+    with pytest.raises(SystemExit, match="2"):
+        train(config, "DATALOADER.FILTER_EMPTY_ANNOTATIONS", True)
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "extreme: no image has an object to learn" in message
+    assert "DATALOADER.FILTER_EMPTY_ANNOTATIONS" in message
+
+
+def test_a_lazy_config_trains_on_extreme_images_and_on_none(tmp_path, capsys):
+    folder = write_jobs(tmp_path)
+    write_job(tmp_path, EXTREMES, 6)
+    data = [f"dataloader.register=[[extreme,{tmp_path}/instances.json,{tmp_path}]]"]
+    data += ["dataloader.train.dataset.names=extreme", "dataloader.test.dataset.names=extreme"]
+    data += ["dataloader.train.mapper.augmentations.0.max_size=128"]
+    data += ["dataloader.test.mapper.augmentations.0.max_size=128"]
+    output = f"train.output_dir={tmp_path}/output"
+    train(folder / "tiny.py", *data, output, "dataloader.train.total_batch_size=5")
+    assert np.isfinite(metrics(tmp_path)["total_loss"])
+    (empty := tmp_path / "empty").mkdir()
+    write_job(empty, [(40, 60, [])], 6)
+    with pytest.raises(SystemExit, match="2"):
+        train(folder / "tiny.py", *[x.replace(f"{tmp_path}/i", f"{empty}/i") for x in data], output)
+    assert "dataloader.train.dataset.filter_empty" in capsys.readouterr().err
+
+
+def test_predictions_on_extreme_images_lie_inside_them(tmp_path):
+    config = write_job(tmp_path, EXTREMES, 2)
+    torch.save({"model": {}}, tmp_path / "weights.pth")
+    with catalogs_restored():
+        predictor = Predictor(str(config), tmp_path / "weights.pth")
+    found = predictor([tmp_path / f"{i}.png" for i in range(1, 7)])
+    assert [x.image_size for x in found] == [image[:2] for image in EXTREMES]
+    for instances in found:
+        height, width = instances.image_size
+        boxes = instances.pred_boxes.tensor
+        assert len(boxes) > 0
+        assert (boxes >= 0).all()
+        assert (boxes <= torch.tensor([width, height, width, height])).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 20000), (20000, 1), (1, 1), (480, 640), (3, 700)])
+def test_resizing_keeps_a_pixel_and_the_limits(shape):
+    image = np.zeros((*shape, 3), dtype=np.uint8)
+    resized = ResizeShortestEdge([800, 800], 1333).get_transform(image).apply_image(image)
+    assert 1 <= min(resized.shape[:2]) <= 800
+    assert max(resized.shape[:2]) <= 1333
+
+
+def test_resizing_is_detectron2s_where_that_leaves_pixels():
+    image = np.random.default_rng(0).integers(256, size=(48, 100, 3), dtype=np.uint8)
+    resized = []
+    for edge_class in (ResizeShortestEdge, T.ResizeShortestEdge):
+        np.random.seed(0)
+        resized.append(edge_class([40, 60], 90).get_transform(image).apply_image(image))
+    assert np.array_equal(*resized)
+
+
+def test_a_step_on_thousands_of_objects_takes_no_more_memory_than_one_on_a_few():
+    overrides = {
+        **GN_R18,
+        "MODEL.META_ARCHITECTURE": "FocalRetinaNet",
+        "MODEL.FPN.OUT_CHANNELS": 32,
+    }
+    model = build_model(detectron2_retinanet_config(overrides)).train()
+
+    def step(num_objects):
+        [inputs] = random_batch([(512, 512)], [num_objects], num_classes=2)
+        with EventStorage(0):
+            sum(model([inputs]).values()).backward()
+
+    step(5)  # gradients are there from now on
+    few, thousands = (peak_mebibytes(lambda count=count: step(count)) for count in (5, 5000))
+    # All IoUs of 5,000 objects with the 49,104 anchors would be 937 MiB.
+    assert thousands < few + 150

@@ -1,0 +1,83 @@
+"""The tool as users run it: what it prints, what it writes, and what it says of mistakes."""
+
+import re
+
+import cv2
+import pytest
+from detectron2.modeling import build_model
+from tiny_jobs import catalogs_restored, write_jobs
+
+from focal_retina.engine.config import load_yaml
+from focal_retina.tools.analyze_anchors import main
+
+QUICK = ["--max-objects", "50", "--generations", "2"]
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory):
+    return str(write_jobs(tmp_path_factory.mktemp("tiny")) / "tiny.yaml")
+
+
+def analyze(config_file, output, *arguments):
+    with catalogs_restored():
+        return main(["--config-file", config_file, "--output", str(output), *arguments])
+
+
+def cells(report, group):
+    """Return the cells of the table's rows of a group."""
+    rows = re.findall(rf"^\| {group} .*$", report, re.MULTILINE)
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+
+
+def test_the_report_covers_both_data_sets_and_the_proposal_builds(config_file, tmp_path, capsys):
+    assert analyze(config_file, tmp_path, *QUICK) == 0
+    report = (tmp_path / "report.md").read_text()
+    assert report.strip() in capsys.readouterr().out
+    for all_objects in cells(report, "all"):
+        assert all(" → " in cell for cell in all_objects[2:])
+    assert re.findall("^## (.*)$", report, re.MULTILINE) == ["tiny_train", "tiny_val"]
+    assert cv2.imread(str(tmp_path / "coverage.png")).std() > 10
+
+    proposed = load_yaml(str(tmp_path / "proposal.yaml"), ["MODEL.DEVICE", "cpu"])
+    configured = load_yaml(config_file)
+    assert proposed.MODEL.ANCHOR_GENERATOR.SIZES != configured.MODEL.ANCHOR_GENERATOR.SIZES
+    assert proposed.INPUT == configured.INPUT
+    assert sum(build_model(proposed).anchor_generator.num_anchors) == 45
+
+
+def test_groups_of_a_kind_add_up_and_shares_to_one(config_file, tmp_path):
+    assert analyze(config_file, tmp_path, "--no-proposal") == 0
+    report = (tmp_path / "report.md").read_text()
+    [every, _] = cells(report, "all")
+    assert sum(float(x.rstrip("%")) for x in every[3:6]) == pytest.approx(100, abs=0.2)
+    train = report.split("\n## ")[0]
+    for kind in (r"(?:small|medium|large)", r"[\d.]+ to [\d.]+ pixels", "height/width"):
+        assert sum(int(row[1]) for row in cells(train, kind)) == int(every[1])
+    assert not (tmp_path / "proposal.yaml").exists()
+
+
+def test_objects_without_foreground_are_named_by_file_and_annotation(config_file, tmp_path):
+    opts = ["MODEL.ANCHOR_GENERATOR.SIZES", "[[300]]", "MODEL.FOCAL_RETINA.LOW_QUALITY_MATCHES"]
+    assert analyze(config_file, tmp_path, "--no-proposal", *opts, "none") == 0
+    report = (tmp_path / "report.md").read_text()
+    assert re.search(r"00000\d\.png: annotation \d+, .* best IoU 0\.\d+", report)
+    [every, _] = cells(report, "all")
+    assert every[-1] == every[-2] == every[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--dataset", "tiny_trian"], "tiny_trian"),
+        (["--scales-per-octave", "0"], "--scales-per-octave is 0"),
+        (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], "MODEL.META_ARCHITECTURE"),
+        (["--max-objects", "0"], "--max-objects"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence_that_names_it(
+    config_file, tmp_path, capsys, arguments, named
+):
+    assert analyze(config_file, tmp_path, *arguments) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("analyze_anchors: ")
+    assert named in message
