@@ -51,6 +51,7 @@ def load_detector(config_file: str, weights: str | None, opts: Sequence[str]) ->
 
 def _from_yaml(config_file: str, weights: str | None, opts: Sequence[str]) -> Detector:
     cfg = load_yaml(config_file, opts)
+    weights = _stated(weights or cfg.MODEL.WEIGHTS, config_file, "MODEL.WEIGHTS")
     cfg.MODEL.DEVICE = usable_device("MODEL.DEVICE", cfg.MODEL.DEVICE)
     register_datasets(cfg.DATASETS.REGISTER)
     datasets = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
@@ -59,7 +60,7 @@ def _from_yaml(config_file: str, weights: str | None, opts: Sequence[str]) -> De
         "MODEL.RETINANET.NUM_CLASSES", retinanet.NUM_CLASSES, datasets
     )
     model = build_model(cfg)
-    _load_weights(model, datasets, config_file, "MODEL.WEIGHTS", weights or cfg.MODEL.WEIGHTS)
+    _load_weights(model, datasets, "MODEL.WEIGHTS", weights)
     return Detector(
         model.eval(),
         cfg,
@@ -72,6 +73,8 @@ def _from_yaml(config_file: str, weights: str | None, opts: Sequence[str]) -> De
 
 def _from_lazy(config_file: str, weights: str | None, opts: Sequence[str]) -> Detector:
     cfg = lazy_job.read(Namespace(config_file=config_file, opts=list(opts), eval_only=True))
+    key = "train.init_checkpoint"
+    weights = _stated(weights or cfg.train.init_checkpoint, config_file, key)
     cfg.train.device = usable_device("train.device", cfg.train.device)
     register_datasets(OmegaConf.to_container(cfg.dataloader).get("register", []))
     datasets = [name for x in ("test", "train") for name in lazy_job.dataset_names(cfg, x)]
@@ -86,8 +89,7 @@ def _from_lazy(config_file: str, weights: str | None, opts: Sequence[str]) -> De
             "say how to show pictures to the model"
         )
     model = instantiate(cfg.model).to(cfg.train.device)
-    weights = weights or cfg.train.init_checkpoint
-    _load_weights(model, datasets, config_file, "train.init_checkpoint", weights)
+    _load_weights(model, datasets, key, weights)
     return Detector(
         model.eval(),
         cfg,
@@ -98,13 +100,15 @@ def _from_lazy(config_file: str, weights: str | None, opts: Sequence[str]) -> De
     )
 
 
-def _load_weights(
-    model: nn.Module, datasets: Sequence[str], config_file: str, key: str, weights: str
-) -> None:
+def _stated(weights: str, config_file: str, key: str) -> str:
     if not weights:
         raise ValueError(f"{config_file} has no {key}; name the model's weights")
-    with weights_errors(key, str(weights)):
-        FocalCheckpointer(model, class_names=class_names(datasets)).load(str(weights))
+    return str(weights)
+
+
+def _load_weights(model: nn.Module, datasets: Sequence[str], key: str, weights: str) -> None:
+    with weights_errors(key, weights):
+        FocalCheckpointer(model, class_names=class_names(datasets)).load(weights)
 
 
 def _classes(datasets: Sequence[str], num_classes: int) -> tuple[list[str], list[int]]:

@@ -52,7 +52,6 @@ def export_torch_export(module: RawOutputs, path: str | Path) -> None:
     unit = size_divisibility(module.model)
     height, width = (unit * torch.export.Dim(f"{side}_units", min=1) for side in ("h", "w"))
     sizes = {0: torch.export.Dim("batch", min=1), 2: height, 3: width}
-    # Otherwise maps of one row become other shapes than larger ones, which the file then refuses.
     # Otherwise maps of one row become other shapes than larger ones, which the file then refuses;
     # and so does the memory format of channels last.
     module = copy.deepcopy(module).to(memory_format=torch.contiguous_format)

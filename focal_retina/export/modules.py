@@ -1,4 +1,5 @@
-"""FocalRetinaNet with one tensor in and tensors out, for any image size and batch.
+"""FocalRetinaNet with one tensor in and tensors out, for any batch of one image or more, and any
+image size from one ``size_divisibility`` on each side.
 
 N, K, R: images, classes, anchors of all levels. n: detections of all images.
 """

@@ -19,7 +19,7 @@ OPTS = {
         "TEST.DETECTIONS_PER_IMAGE",
         "5",
     ],
-    "tiny.py": ["model.postprocessor.score_thresh=0.009", "model.postprocessor.max_detections=5"],
+    "tiny.py": ["model.postprocessor.score_thresh=0.0", "model.postprocessor.max_detections=5"],
 }
 LOADERS = {
     "tiny.yaml": lambda cfg: build_detection_test_loader(cfg, "tiny_val"),
@@ -54,7 +54,7 @@ def test_a_picture_s_detections_are_the_evaluation_s(predictor, config):
     with torch.no_grad(), evaluation_mode(predictor.model) as model:
         expected = model(inputs)[0]["instances"]
     found = predictor([inputs[0]["file_name"]])[0]
-    assert len(expected) == 5
+    assert 1 < len(expected) <= 5
     assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
     assert torch.equal(found.scores, expected.scores)
 
