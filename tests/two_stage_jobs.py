@@ -22,8 +22,9 @@ CONFIGS = {
     "panoptic_fpn": "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml",
 }
 
-# PointRend's published configs are not part of the installed Detectron2: these are the keys of
-# pointrend_rcnn_R_50_FPN_1x_coco.yaml and its base, which builds on the Mask R-CNN base.
+# PointRend's published configs are not part of the installed Detectron2: these are the keys of its
+# Base-PointRend-RCNN-FPN.yaml, which pointrend_rcnn_R_50_FPN_1x_coco.yaml completes as Mask R-CNN's
+# config does. The head's name and pooler are what the project makes of the older "CoarseMaskHead".
 POINTREND = {
     "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES": True,
     "MODEL.ROI_MASK_HEAD.NAME": "PointRendMaskHead",

@@ -22,6 +22,10 @@ optimizer = get_config("common/optim.py").SGD
 optimizer.lr = 0.01
 optimizer.params.weight_decay_norm = 0.0
 
+# What --eval-only and the end of training evaluate besides, for instance
+# L(DatasetMapperTTA)(min_sizes=[700, 800, 900], max_size=1333, flip=True); None for nothing.
+dataloader.tta_mapper = None
+
 train = get_config("common/train.py").train
 train.init_checkpoint = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
 

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.engine import default_setup, hooks
-from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
+from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from hydra.errors import HydraException
@@ -34,15 +34,11 @@ from focal_retina.engine.checks import (
     usable_device,
     weights_errors,
 )
-from focal_retina.engine.evaluation import FRESH_COCO, coco_evaluator_class, evaluation_mode
+from focal_retina.engine.evaluation import FRESH_COCO, coco_evaluator_class
+from focal_retina.engine.lazy_evaluation import evaluate, evaluate_with_tta
 from focal_retina.engine.resume import with_exact_resume
 from focal_retina.engine.run_checkpointer import RunCheckpointer
-from focal_retina.engine.trainer import (
-    autocast_dtype,
-    build_loop,
-    check_batch_size,
-    distribute,
-)
+from focal_retina.engine.trainer import build_loop, check_batch_size, distribute
 from focal_retina.engine.writers import resumable_writers
 from focal_retina.modeling.backbones import PixelFormat
 
@@ -65,7 +61,7 @@ def load(args: Namespace) -> DictConfig:
     Raises:
         ValueError: the first contradiction or missing piece.
     """
-    return _complete(_read(args), args.eval_only)
+    return _complete(read(args), args.eval_only)
 
 
 def prepare(args: Namespace) -> Callable[[], object]:
@@ -74,7 +70,7 @@ def prepare(args: Namespace) -> Callable[[], object]:
     Raises:
         ValueError: as in :func:`load`, or from a part of Detectron2 or focal_retina.
     """
-    cfg = _read(args)
+    cfg = read(args)
     check_writable("train.output_dir", cfg.train.output_dir)
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="focal_retina")
     _complete(cfg, args.eval_only)
@@ -87,14 +83,14 @@ def prepare(args: Namespace) -> Callable[[], object]:
         log_advice(weights_pixel_advice(cfg.train.init_checkpoint, found))
     if not args.eval_only:
         return _training(cfg, model, args.resume)
-    names = class_names(_dataset_names(cfg, "test"))
+    names = class_names(dataset_names(cfg, "test"))
     checkpointer = FocalCheckpointer(model, cfg.train.output_dir, class_names=names)
     _load_weights(cfg, checkpointer, args.resume)
-    return partial(_evaluate, cfg, model)
+    return lambda: {**evaluate(cfg, model), **evaluate_with_tta(cfg, model)}
 
 
-def _read(args: Namespace) -> DictConfig:
-    """Return the config with its overrides."""
+def read(args: Namespace) -> DictConfig:
+    """Return the config with its overrides; ValueError for a missing piece or unknown key."""
     try:
         cfg = LazyConfig.load(args.config_file)
     except FileNotFoundError as error:
@@ -133,13 +129,18 @@ def _complete(cfg: DictConfig, eval_only: bool) -> DictConfig:
     """Fill in what the machine and the datasets decide."""
     cfg.train.device = usable_device("train.device", cfg.train.device)
     register_datasets(OmegaConf.to_container(cfg.dataloader).get("register", []))
-    names = _dataset_names(cfg, "test")
+    names = dataset_names(cfg, "test")
     if not eval_only:
-        names = _dataset_names(cfg, "train") + names
+        names = dataset_names(cfg, "train") + names
     check_datasets(names, "dataloader.register")
     if "num_classes" in cfg.model:
         agreed = agree_on_classes("model.num_classes", cfg.model.num_classes, names)
         cfg.model.num_classes = agreed
+    if cfg.dataloader.get("tta_mapper") and "postprocessor" not in cfg.model:
+        raise ValueError(
+            "dataloader.tta_mapper: there is test-time augmentation for FocalRetinaNet only, whose "
+            f"postprocessor merges; model is {cfg.model.get('_target_')}"
+        )
     evaluator = cfg.dataloader.get("evaluator")
     if evaluator is not None and evaluator.get("_target_") is COCOEvaluator:
         # As in ``build_evaluator``; a dataset without a json needs the folder.
@@ -149,7 +150,8 @@ def _complete(cfg: DictConfig, eval_only: bool) -> DictConfig:
     return cfg
 
 
-def _dataset_names(cfg: DictConfig, split: str) -> list[str]:
+def dataset_names(cfg: DictConfig, split: str) -> list[str]:
+    """Return those of ``dataloader.<split>``, "train" or "test"."""
     names = OmegaConf.select(cfg, f"dataloader.{split}.dataset.names") or []
     return [names] if isinstance(names, str) else list(names)
 
@@ -161,7 +163,7 @@ def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], o
     batch_size = OmegaConf.select(cfg, batch_key)
     if batch_size:
         check_batch_size(batch_key, batch_size)
-    names = _dataset_names(cfg, "train")
+    names = dataset_names(cfg, "train")
     with empty_data_errors(names, "dataloader.train.dataset.filter_empty"):
         data_loader = instantiate(exact_loader_config(cfg.dataloader.train))
     model = distribute(model, **cfg.train.ddp)
@@ -203,21 +205,11 @@ def _hooks(
     built = [
         hooks.IterationTimer(),
         hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
-        hooks.EvalHook(train.eval_period, lambda: _evaluate(cfg, model)),
+        hooks.EvalHook(train.eval_period, lambda: evaluate(cfg, model)),
+        # After training only: it costs many evaluations.
+        hooks.EvalHook(0, lambda: evaluate_with_tta(cfg, model)),
     ]
     if comm.is_main_process():
         writers = resumable_writers(train.output_dir, train.max_iter)
         built.append(hooks.PeriodicWriter(writers, period=train.log_period))
     return with_exact_resume(built, RunCheckpointer(checkpointer, **train.checkpointer))
-
-
-def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:
-    if "evaluator" not in cfg.dataloader:
-        return {}
-    loader, evaluator = instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
-    amp = cfg.train.amp
-    dtype = amp.get("dtype", "float16") if amp.get("test") else None
-    with evaluation_mode(model, dtype and autocast_dtype(dtype, next(model.parameters()).device)):
-        results = inference_on_dataset(model, loader, evaluator)
-    print_csv_format(results)
-    return results

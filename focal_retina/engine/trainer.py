@@ -105,7 +105,7 @@ class FocalTrainer(DefaultTrainer):
         """Evaluate a ``FocalRetinaNet`` with TEST.AUG; the results' names end in "_TTA"."""
         folder = os.path.join(cfg.OUTPUT_DIR, "inference_TTA")
         evaluators = [build_evaluator(name, folder) for name in cfg.DATASETS.TEST]
-        plain = model.module if isinstance(model, DistributedDataParallel) else model
+        plain = without_ddp(model)
         with evaluation_mode(plain, evaluation_dtype(cfg, next(model.parameters()).device)):
             augmented = FocalRetinaNetWithTTA(plain, DatasetMapperTTA(cfg))
             results = super().test(cfg, augmented, evaluators)
@@ -136,6 +136,11 @@ def distribute(model: nn.Module, **kwargs) -> nn.Module:
     if next(model.parameters()).device.type == "cpu":
         kwargs["device_ids"] = None
     return create_ddp_model(model, **kwargs)
+
+
+def without_ddp(model: nn.Module) -> nn.Module:
+    """Undo :func:`distribute`."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 def build_loop(

@@ -1,1 +1,1 @@
-"""The detector as a graph of tensors, for ONNX and TorchScript."""
+"""The detector as a graph of tensors, for ONNX, TorchScript and torch.export."""

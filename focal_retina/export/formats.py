@@ -1,5 +1,7 @@
 """Writing an exported model, and running what was written."""
 
+import copy
+import math
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -39,9 +41,31 @@ def export_torchscript(module: RawOutputs, path: str | Path) -> None:
     torch.jit.trace(module, _example(module), check_trace=False).save(str(path))
 
 
+def export_torch_export(module: RawOutputs, path: str | Path) -> None:
+    """Write a ``torch.export.ExportedProgram``, for ``torch.export.load``.
+
+    Raises:
+        ValueError: the path does not end in .pt2, as PyTorch wants it.
+    """
+    if not str(path).endswith(".pt2"):
+        raise ValueError(f"the file of torch_export must end in .pt2; {path} does not")
+    unit = size_divisibility(module.model)
+    height, width = (unit * torch.export.Dim(f"{side}_units", min=1) for side in ("h", "w"))
+    sizes = {0: torch.export.Dim("batch", min=1), 2: height, 3: width}
+    # Otherwise maps of one row become other shapes than larger ones, which the file then refuses;
+    # and so does the memory format of channels last.
+    module = copy.deepcopy(module).to(memory_format=torch.contiguous_format)
+    with torch.fx.experimental._config.patch(backed_size_oblivious=True):
+        program = torch.export.export(
+            module, (_example(module),), dynamic_shapes=(sizes,), strict=False
+        )
+    torch.export.save(program, str(path))
+
+
 EXPORTERS = {
     "onnx": export_onnx,
     "torchscript": export_torchscript,
+    "torch_export": export_torch_export,
 }
 
 
@@ -51,7 +75,11 @@ def load_exported(kind: str, path: str | Path) -> Callable[[Tensor], tuple[Tenso
     Args:
         kind: a key of ``EXPORTERS``.
     """
-    return _onnx_session(path) if kind == "onnx" else torch.jit.load(str(path))
+    if kind == "onnx":
+        return _onnx_session(path)
+    if kind == "torchscript":
+        return torch.jit.load(str(path))
+    return torch.export.load(str(path)).module()
 
 
 def _onnx_session(path: str | Path) -> Callable[[Tensor], tuple[Tensor, ...]]:
@@ -77,5 +105,5 @@ def _require(name: str):
 def _example(module: RawOutputs) -> Tensor:
     # Sides and batch that are all different, and not 1, which tracers take for constants.
     unit = size_divisibility(module.model)
-    sides = [unit * max(k, k * 64 // unit) for k in (2, 3)]
+    sides = [k * math.lcm(unit, 128) for k in (2, 3)]
     return torch.zeros(2, 3, *sides, device=module.model.device)

@@ -1,4 +1,5 @@
-"""FocalRetinaNet with one tensor in and tensors out, for any image size and batch.
+"""FocalRetinaNet with one tensor in and tensors out, for any batch of one image or more, and any
+image size from one ``size_divisibility`` on each side.
 
 N, K, R: images, classes, anchors of all levels. n: detections of all images.
 """
@@ -7,9 +8,11 @@ import math
 
 import torch
 import torch.nn.functional as F
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image, nms
 
+from focal_retina.modeling.anchors import anchors_of_level
 from focal_retina.modeling.retinanet import FocalRetinaNet
 from focal_retina.ops.candidates import softmax_log_odds
 
@@ -50,7 +53,17 @@ class RawOutputs(nn.Module):
         logits, deltas = model.head(features)
         if model.postprocessor.background_logit:
             logits = [softmax_log_odds(x, model.num_classes) for x in logits]
-        return [x.tensor for x in model.anchor_generator(features)], logits, deltas
+        return self._anchors([x.shape[-2:] for x in features]), logits, deltas
+
+    def _anchors(self, grid_sizes: list[torch.Size]) -> list[Tensor]:
+        generator = self.model.anchor_generator
+        if type(generator) is DefaultAnchorGenerator:
+            levels = zip(generator.cell_anchors, generator.strides, grid_sizes, strict=True)
+            return [
+                anchors_of_level(cell, generator.offset * stride, size, (stride, stride))
+                for cell, stride, size in levels
+            ]
+        return generator._grid_anchors(grid_sizes)
 
 
 class Detections(RawOutputs):
@@ -81,7 +94,10 @@ class Detections(RawOutputs):
         if settings.clip_before_nms:
             boxes = clip_boxes_to_image(boxes, size)
         apart = boxes + self._offsets(boxes, classes, image_idxs)
-        keep = nms(apart, scores, settings.nms_thresh)
+        # With two empty boxes, which nothing suppresses and which come last: torchvision promises
+        # torch.export that NMS keeps two.
+        apart, padded = F.pad(apart, (0, 0, 0, 2)), F.pad(scores, (0, 2), value=-1.0)
+        keep = nms(apart, padded, settings.nms_thresh)[:-2]
         keep = keep[_best_of_each_image(image_idxs[keep], images, settings.max_detections)]
         boxes = clip_boxes_to_image(boxes[keep], size)
         is_nonempty = (boxes[:, 2:] > boxes[:, :2]).all(1)
@@ -123,7 +139,9 @@ def size_divisibility(model: FocalRetinaNet) -> int:
 
 def _by_anchor(per_level: Tensor) -> Tensor:
     """Return (N, H*W*A*D), float32, of a map (N, A*D, H, W)."""
-    return per_level.permute(0, 2, 3, 1).flatten(1).float()
+    # Copied, since torch.export asks whether it must be, which hangs on the traced sizes.
+    by_anchor = per_level.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+    return by_anchor.flatten(1).float()
 
 
 def _best_of_each_image(image_idxs: Tensor, images: Tensor, count: int) -> Tensor:

@@ -79,6 +79,19 @@ class OctaveAnchorGenerator(DefaultAnchorGenerator):
             "round_sides": node.ROUND_ANCHORS,
         }
 
+    def steps(self, grid_sizes: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+        """Return the pixels from cell to cell, in y and x, of each level."""
+        return [(stride, stride) for stride in self.strides]
+
+    def _grid_anchors(self, grid_sizes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        levels = zip(
+            self.cell_anchors, self.strides, grid_sizes, self.steps(grid_sizes), strict=True
+        )
+        return [
+            anchors_of_level(cell_anchors, self.offset * stride, size, steps)
+            for cell_anchors, stride, size, steps in levels
+        ]
+
 
 @register(ANCHOR_GENERATOR_REGISTRY)
 class TorchvisionAnchorGenerator(OctaveAnchorGenerator):
@@ -115,18 +128,36 @@ class TorchvisionAnchorGenerator(OctaveAnchorGenerator):
         arguments = OctaveAnchorGenerator.from_config(cfg, input_shape)
         return {k: v for k, v in arguments.items() if k not in ("offset", "round_sides")}
 
-    def _grid_anchors(self, grid_sizes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    def steps(self, grid_sizes: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
         image_size = [cells * self.strides[0] for cells in grid_sizes[0]]
-        anchors = []
-        for cells, cell_anchors in zip(grid_sizes, self.cell_anchors, strict=True):
-            y, x = (
-                torch.arange(count, device=cell_anchors.device) * (side // count)
-                for count, side in zip(cells, image_size, strict=True)
-            )
-            y, x = torch.meshgrid(y, x, indexing="ij")
-            shifts = torch.stack([x, y, x, y], dim=-1).view(-1, 1, 4)
-            anchors.append((shifts + cell_anchors).view(-1, 4))
-        return anchors
+        return [
+            tuple(side // count for side, count in zip(image_size, cells, strict=True))
+            for cells in grid_sizes
+        ]
+
+
+def anchors_of_level(
+    cell_anchors: torch.Tensor, offset: float, grid_size: Sequence[int], steps: Sequence[int]
+) -> torch.Tensor:
+    """Return the anchors (H*W*A, 4) of a level, in the order (y, x, cell anchor).
+
+    As Detectron2 computes them, but without a meshgrid that is reshaped, which torch.export ties to
+    the sizes it has traced.
+
+    Args:
+        cell_anchors: (A, 4), xyxy around 0, pixels.
+        offset: of the first cell, in x and y, pixels.
+        grid_size: (H, W), cells.
+        steps: from cell to cell, in y and x, pixels.
+    """
+    y, x = (
+        # Summed in float64, as by torch.arange(offset, ...), and rounded once.
+        (torch.arange(n, dtype=torch.float64, device=cell_anchors.device) * step + offset).float()
+        for n, step in zip(grid_size, steps, strict=True)
+    )
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    shifts = torch.stack([x, y, x, y], dim=-1).view(-1, 1, 4)
+    return (shifts + cell_anchors).view(-1, 4)
 
 
 def _per_level(values: Sequence, strides: Sequence[int], name: str) -> list[list[float]]:

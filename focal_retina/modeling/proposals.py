@@ -8,7 +8,6 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, build_rpn_head
-from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
@@ -17,7 +16,7 @@ from focal_retina.modeling.assignment import AnchorAssigner, Assignment
 from focal_retina.modeling.classification import SigmoidFocalLoss
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.normalizer import LossNormalizer
-from focal_retina.ops.candidates import gather_deltas
+from focal_retina.modeling.proposal_postprocess import ProposalPostprocessor
 from focal_retina.ops.lattice import AnchorLattice
 from focal_retina.registry import register
 
@@ -40,10 +39,7 @@ class FocalProposalGenerator(nn.Module):
         anchor_generator: from L features to L ``Boxes``.
         assigner: from anchors (R, 4) and objects to an ``Assignment``, with K = 1.
         loss: from logits, deltas, anchors and assignment to "loss_cls" and "loss_box_reg".
-        pre_nms_topk: proposals of each level before NMS, in training and at test.
-        post_nms_topk: proposals of each image after NMS, in training and at test.
-        nms_thresh: IoU above which the lower of two boxes of a level goes.
-        min_box_size: a proposal's sides are longer, pixels.
+        postprocessor: from anchors, logits and deltas to proposals.
         anchor_boundary_thresh: ignore anchors that reach further out of their image, pixels;
             below 0 for none.
         loss_weight: factors of "loss_rpn_cls" and "loss_rpn_loc"; None for 1.
@@ -58,10 +54,7 @@ class FocalProposalGenerator(nn.Module):
         anchor_generator: nn.Module,
         assigner: Callable,
         loss: FocalRetinaLoss,
-        pre_nms_topk: tuple[int, int],
-        post_nms_topk: tuple[int, int],
-        nms_thresh: float = 0.7,
-        min_box_size: float = 0.0,
+        postprocessor: Callable,
         anchor_boundary_thresh: float = -1.0,
         loss_weight: Mapping[str, float] | None = None,
     ):
@@ -72,10 +65,7 @@ class FocalProposalGenerator(nn.Module):
         self.anchor_generator = anchor_generator
         self.assigner = assigner
         self.loss = loss
-        self.pre_nms_topk = pre_nms_topk
-        self.post_nms_topk = post_nms_topk
-        self.nms_thresh = nms_thresh
-        self.min_box_size = float(min_box_size)
+        self.postprocessor = postprocessor
         self.anchor_boundary_thresh = anchor_boundary_thresh
         self.loss_weight = loss_weight or {"loss_rpn_cls": 1.0, "loss_rpn_loc": 1.0}
 
@@ -109,10 +99,7 @@ class FocalProposalGenerator(nn.Module):
                 box_reg_loss_type=rpn.BBOX_REG_LOSS_TYPE,
                 smooth_l1_beta=rpn.SMOOTH_L1_BETA,
             ),
-            "pre_nms_topk": (rpn.PRE_NMS_TOPK_TRAIN, rpn.PRE_NMS_TOPK_TEST),
-            "post_nms_topk": (rpn.POST_NMS_TOPK_TRAIN, rpn.POST_NMS_TOPK_TEST),
-            "nms_thresh": rpn.NMS_THRESH,
-            "min_box_size": cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE,
+            "postprocessor": ProposalPostprocessor(cfg),
             "anchor_boundary_thresh": rpn.BOUNDARY_THRESH,
             "loss_weight": {
                 "loss_rpn_cls": rpn.LOSS_WEIGHT,
@@ -139,7 +126,8 @@ class FocalProposalGenerator(nn.Module):
         logits, deltas = self.rpn_head(features)
         anchors = self.anchor_generator(features)
         losses = self.losses(anchors, logits, deltas, gt_instances) if self.training else {}
-        return self.propose(anchors, logits, deltas, images.image_sizes), losses
+        sizes = images.image_sizes
+        return self.postprocessor(anchors, logits, deltas, sizes, self.training), losses
 
     def losses(self, anchors: list[Boxes], logits, deltas, gt_instances) -> dict[str, Tensor]:
         """Return "loss_rpn_cls" and "loss_rpn_loc", as Detectron2's RPN names them."""
@@ -159,38 +147,6 @@ class FocalProposalGenerator(nn.Module):
         sizes = [x.image_size for x in gt_instances]
         inside = [all_anchors.inside_box(s, self.anchor_boundary_thresh) for s in sizes]
         return _ignore_outside(assignment, torch.stack(inside))
-
-    @torch.no_grad()
-    def propose(self, anchors: list[Boxes], logits, deltas, image_sizes) -> list[Instances]:
-        """Decode the best anchors of each level only, then suppress as Detectron2's RPN does."""
-        # Training comes first in the pairs.
-        phase = 0 if self.training else 1
-        levels = [
-            self._best_of_level(*level, self.pre_nms_topk[phase])
-            for level in zip(anchors, logits, deltas, strict=True)
-        ]
-        boxes, scores = zip(*levels, strict=True)
-        return find_top_rpn_proposals(
-            boxes,
-            scores,
-            image_sizes,
-            self.nms_thresh,
-            self.pre_nms_topk[phase],
-            self.post_nms_topk[phase],
-            self.min_box_size,
-            self.training,
-        )
-
-    def _best_of_level(self, anchors: Boxes, logits: Tensor, deltas: Tensor, topk: int):
-        """Return boxes (N, k, 4) and logits (N, k), float32, of a level's k best anchors."""
-        scores = logits.permute(0, 2, 3, 1).flatten(1).float()  # (N, HWA)
-        scores, idxs = scores.topk(min(topk, scores.shape[1]), dim=1)
-        transform = self.loss.box2box_transform
-        boxes = [
-            transform.apply_deltas(gather_deltas(d, i), anchors.tensor[i])
-            for d, i in zip(deltas, idxs, strict=True)
-        ]
-        return torch.stack(boxes), scores
 
 
 def _of_one_class(objects: Instances) -> Instances:

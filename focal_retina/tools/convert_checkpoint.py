@@ -22,37 +22,31 @@ from focal_retina.checkpoint.reading import read_checkpoint
 from focal_retina.checkpoint.sources import SOURCES, convert
 from focal_retina.checkpoint.to_torchvision import to_torchvision
 from focal_retina.engine.config import load_yaml
+from focal_retina.tools.command_line import mistakes_in_one_sentence, tool_parser
 
 # SHA-256 of torchvision's COCO_V1, which it evaluates with batch norms of epsilon 0.
 _COCO_V1 = "eeacb38b"
 
 
+@mistakes_in_one_sentence("convert_checkpoint")
 def main(argv: list[str] | None = None) -> int:
     """Convert; return 0, or 2 after one sentence on what is wrong."""
     args = parse_arguments(argv)
-    try:
-        if not args.target.endswith(".pth"):
-            raise ValueError(f"the target {args.target} must end in .pth")
-        checkpoint = read_checkpoint(args.source)
-        eps = norm_eps(args.source) if args.norm_eps is None else args.norm_eps
-        conversion = convert(checkpoint, args.kind, eps)
-        Path(args.target).parent.mkdir(parents=True, exist_ok=True)
-        if args.to == "torchvision":
-            write_torchvision(conversion, args)
-        else:
-            write(conversion, args.target)
-    except (ValueError, OSError) as error:
-        print(f"convert_checkpoint: {error}", file=sys.stderr)
-        return 2
+    if not args.target.endswith(".pth"):
+        raise ValueError(f"the target {args.target} must end in .pth")
+    checkpoint = read_checkpoint(args.source)
+    eps = norm_eps(args.source) if args.norm_eps is None else args.norm_eps
+    conversion = convert(checkpoint, args.kind, eps)
+    Path(args.target).parent.mkdir(parents=True, exist_ok=True)
+    if args.to == "torchvision":
+        write_torchvision(conversion, args)
+    else:
+        write(conversion, args.target)
     return 0
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m focal_retina.tools.convert_checkpoint",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("convert_checkpoint", __doc__)
     parser.add_argument("source", help=".pth, .pkl or .safetensors")
     parser.add_argument("target", help="a .pth; the config is written beside it, as .yaml")
     parser.add_argument(

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from focal_retina.data.shapes import register_shapes
 from focal_retina.engine import FocalTrainer, yaml_job
+from focal_retina.tools.command_line import tool_parser
 from focal_retina.tools.pictures import draw_detections, write_curves, write_grid
 
 CONFIG_FILE = Path(__file__).parents[2] / "configs/shapes_focal_retinanet_R_18_FPN_demo.yaml"
@@ -70,11 +71,7 @@ def log_into(path: Path) -> None:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m focal_retina.tools.demo",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("demo", __doc__)
     parser.add_argument("--output", default="output/demo", help="folder (output/demo)")
     parser.add_argument("--config-file", default=str(CONFIG_FILE), help="the demo's own")
     parser.add_argument("--train-images", type=int, default=2000, help="how many to draw (2000)")

@@ -11,6 +11,7 @@ image_idxs, or with --raw the logits, deltas and anchors before NMS.
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -21,43 +22,46 @@ from focal_retina.engine.predictor import Predictor, read_picture
 from focal_retina.export.comparison import largest_difference
 from focal_retina.export.formats import EXPORTERS, ONNX_OPSET, load_exported
 from focal_retina.export.modules import Detections, RawOutputs, size_divisibility
+from focal_retina.modeling.retinanet import FocalRetinaNet
+from focal_retina.tools.command_line import (
+    add_detector_arguments,
+    mistakes_in_one_sentence,
+    tool_parser,
+)
+
+# What is exported holds for any device; torch.compile is of this process.
+_ON_CPU = ["MODEL.DEVICE", "cpu", "MODEL.FOCAL_RETINA.COMPILE", "False"]
+_LAZY_ON_CPU = ["train.device=cpu"]
 
 
+@mistakes_in_one_sentence("export")
 def main(argv: list[str] | None = None) -> int:
     """Export and compare; return 0, or 2 after one sentence on what is wrong."""
     args = parse_arguments(argv)
-    try:
-        opts = [*args.opts, "MODEL.DEVICE", "cpu", "MODEL.FOCAL_RETINA.COMPILE", "False"]
-        predictor = Predictor(args.config_file, args.weights, opts)
-        module = RawOutputs(predictor.model) if args.raw else Detections(predictor.model)
-        with torch.no_grad(), evaluation_mode(predictor.model):
-            EXPORTERS[args.format](module.eval(), args.output)
-            opset = f", opset {ONNX_OPSET}" if args.format == "onnx" else ""
-            print(
-                f"{args.output}: {args.format}{opset}; images -> {', '.join(module.output_names)}"
-            )
-            compare(module, load_exported(args.format, args.output), predictor, args.images)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"export: {error}", file=sys.stderr)
-        return 2
+    on_cpu = _LAZY_ON_CPU if args.config_file.endswith(".py") else _ON_CPU
+    predictor = Predictor(args.config_file, args.weights, [*args.opts, *on_cpu])
+    if not isinstance(predictor.model, FocalRetinaNet):
+        kind = type(predictor.model).__name__
+        raise ValueError(f"{args.config_file} is of a {kind}; only a FocalRetinaNet is exported")
+    module = RawOutputs(predictor.model) if args.raw else Detections(predictor.model)
+    Path(args.output).parent.mkdir(parents=True, exist_ok=True)
+    with torch.no_grad(), evaluation_mode(predictor.model):
+        EXPORTERS[args.format](module.eval(), args.output)
+        opset = f", opset {ONNX_OPSET}" if args.format == "onnx" else ""
+        print(f"{args.output}: {args.format}{opset}; images -> {', '.join(module.output_names)}")
+        compare(module, load_exported(args.format, args.output), predictor, args.images)
     return 0
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m focal_retina.tools.export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config-file", required=True)
-    parser.add_argument("--weights", help="MODEL.WEIGHTS of the config otherwise")
+    parser = tool_parser("export", __doc__)
+    add_detector_arguments(parser)
     parser.add_argument("--format", choices=EXPORTERS, default="onnx")
     parser.add_argument("--output", required=True, help="the file to write")
     parser.add_argument("--raw", action="store_true", help="what the head says, without NMS")
     parser.add_argument(
         "--images", nargs="+", default=[], help="to compare on (noise of three sizes)"
     )
-    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="config keys")
     return parser.parse_args(argv)
 
 

@@ -32,30 +32,24 @@ from focal_retina.paper.loss_shares import (
     facts,
     sample_logits,
 )
+from focal_retina.tools.command_line import mistakes_in_one_sentence, tool_parser
 
 
+@mistakes_in_one_sentence("plot_analysis")
 def main(argv: list[str] | None = None) -> int:
     """Return 0, or 2 after one sentence on what is wrong with the arguments."""
     args = parse_arguments(argv)
     output = Path(args.output)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        paths = draw_loss_figures(output)
-        if args.config_file:
-            paths.append(draw_figure_4(args, output / "figure_4.png"))
-    except (ValueError, OSError) as error:
-        print(f"plot_analysis: {error}", file=sys.stderr)
-        return 2
+    output.mkdir(parents=True, exist_ok=True)
+    paths = draw_loss_figures(output)
+    if args.config_file:
+        paths.append(draw_figure_4(args, output / "figure_4.png"))
     print("\n".join(map(str, paths)))
     return 0
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m focal_retina.tools.plot_analysis",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("plot_analysis", __doc__)
     parser.add_argument("--output", default="output/analysis", help="folder (output/analysis)")
     parser.add_argument("--config-file", help="of the model, a YAML, for Figure 4")
     parser.add_argument("--max-images", type=int, help="of the dataset (all)")

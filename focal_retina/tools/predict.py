@@ -18,26 +18,31 @@ import numpy as np
 from tqdm import tqdm
 
 from focal_retina.engine.predictor import Predictor, read_picture
+from focal_retina.tools.command_line import (
+    add_detector_arguments,
+    mistakes_in_one_sentence,
+    tool_parser,
+)
 from focal_retina.tools.pictures import draw_detections
 from focal_retina.tools.prediction_files import Predictions
 from focal_retina.tools.videos import Video, VideoWriter, expand, is_video
 
 
+@mistakes_in_one_sentence("predict")
 def main(argv: list[str] | None = None) -> int:
     """Predict; return 0, 1 where a file could not be read, 2 after a sentence on what is wrong."""
     args = parse_arguments(argv)
-    try:
-        files, failures = expand(args.inputs)
-        if not files and not failures and args.webcam is None:
-            raise ValueError("nothing to predict on; name pictures, folders, globs or videos")
-        if args.batch_size < 1:
-            raise ValueError(f"--batch-size is {args.batch_size}; it must be at least 1")
-        predictor = Predictor(args.config_file, args.weights, args.opts)
-        output = Path(args.output)
-        output.mkdir(parents=True, exist_ok=True)
-    except (ValueError, OSError) as error:
-        print(f"predict: {error}", file=sys.stderr)
-        return 2
+    files, failures = expand(args.inputs)
+    if not files and not failures and args.webcam is None:
+        raise ValueError("nothing to predict on; name pictures, folders, globs or videos")
+    for option in ("batch_size", "max_frames"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name} is {value}; it must be at least 1")
+    predictor = Predictor(args.config_file, args.weights, args.opts)
+    output = Path(args.output)
+    output.mkdir(parents=True, exist_ok=True)
     predictions = Predictions(predictor.class_names, predictor.category_ids)
     run = Run(predictor, predictions, output, args)
     failures += run.pictures([x for x in files if not is_video(x)])
@@ -51,20 +56,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m focal_retina.tools.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("predict", __doc__)
     parser.add_argument("inputs", nargs="*", help="pictures, folders, globs and videos")
-    parser.add_argument("--config-file", required=True)
-    parser.add_argument("--weights", help="MODEL.WEIGHTS of the config otherwise")
+    add_detector_arguments(parser)
     parser.add_argument("--output", default="output/predictions", help="folder")
     parser.add_argument("--webcam", type=int, metavar="N", help="the camera's number, often 0")
     parser.add_argument("--max-frames", type=int, help="stop a video or webcam after so many")
     parser.add_argument("--batch-size", type=int, default=1, help="pictures at a time (1)")
     parser.add_argument("--draw-thresh", type=float, default=0.5, help="draw from this score (0.5)")
-    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="config keys")
     return parser.parse_args(argv)
 
 

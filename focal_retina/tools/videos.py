@@ -48,13 +48,13 @@ class Video:
     """
 
     def __init__(self, source: str | int, max_frames: int | None = None):
-        self.source = source
-        self.name = f"webcam{source}" if isinstance(source, int) else Path(source).name
+        self.label = f"webcam{source}" if isinstance(source, int) else source
+        self.name = Path(self.label).name
         self.max_frames = max_frames
         self._capture = cv2.VideoCapture(source)
         if not self._capture.isOpened():
-            kind = "camera" if isinstance(source, int) else "video"
-            raise ValueError(f"{kind} {source} cannot be opened")
+            camera = f"camera {source} cannot be opened; give the number of one that is connected"
+            raise ValueError(camera if isinstance(source, int) else f"{source} cannot be opened")
         # A camera has no number of frames, and often no rate.
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.num_frames = min(x for x in (count, max_frames) if x) if count > 0 else max_frames
@@ -70,10 +70,10 @@ class Video:
         for index in itertools.islice(itertools.count(), self.max_frames):
             is_read, frame = self._capture.read()
             if not is_read and index == 0:
-                raise ValueError(f"{self.source} gives no frames")
+                raise ValueError(f"{self.label} gives no frames")
             if not is_read:
                 return
-            yield f"{self.source}#{index}", cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            yield f"{self.label}#{index}", cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
 class VideoWriter:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from detectron2.config import instantiate
 from detectron2.data import build_detection_test_loader
 from PIL import Image
 from tiny_jobs import catalogs_restored, write_jobs
@@ -10,21 +11,36 @@ from tiny_jobs import catalogs_restored, write_jobs
 from focal_retina.engine.evaluation import evaluation_mode
 from focal_retina.engine.predictor import Predictor, read_picture
 
+# What each kind of config calls the numbers, and how the evaluation loads its images.
+OPTS = {
+    "tiny.yaml": [
+        "MODEL.RETINANET.SCORE_THRESH_TEST",
+        "0.009",
+        "TEST.DETECTIONS_PER_IMAGE",
+        "5",
+    ],
+    "tiny.py": ["model.postprocessor.score_thresh=0.0", "model.postprocessor.max_detections=5"],
+}
+LOADERS = {
+    "tiny.yaml": lambda cfg: build_detection_test_loader(cfg, "tiny_val"),
+    "tiny.py": lambda cfg: instantiate(cfg.dataloader.test),
+}
+
+
+@pytest.fixture(scope="module", params=OPTS)
+def config(request):
+    return request.param
+
 
 @pytest.fixture(scope="module")
-def predictor(tmp_path_factory):
+def predictor(config, tmp_path_factory):
     """A predictor of random weights, all of whose candidates count."""
     folder = write_jobs(tmp_path_factory.mktemp("tiny"))
     torch.manual_seed(0)
-    with catalogs_restored():
-        yield tiny_predictor(folder)
-
-
-def tiny_predictor(folder):
-    opts = ["MODEL.RETINANET.SCORE_THRESH_TEST", "0.009", "TEST.DETECTIONS_PER_IMAGE", "5"]
     weights = folder / "weights.pth"
     torch.save({"model": {}}, weights)
-    return Predictor(str(folder / "tiny.yaml"), weights, opts)
+    with catalogs_restored():
+        yield Predictor(str(folder / config), weights, OPTS[config])
 
 
 def gradient(height=40, width=60, channels=3):
@@ -33,13 +49,12 @@ def gradient(height=40, width=60, channels=3):
     return (ramp * np.linspace(0.5, 1, channels)).astype(np.uint8)
 
 
-def test_a_picture_s_detections_are_the_evaluation_s(predictor):
-    loader = build_detection_test_loader(predictor.cfg, "tiny_val")
-    inputs = next(iter(loader))
+def test_a_picture_s_detections_are_the_evaluation_s(predictor, config):
+    inputs = next(iter(LOADERS[config](predictor.cfg)))
     with torch.no_grad(), evaluation_mode(predictor.model) as model:
         expected = model(inputs)[0]["instances"]
     found = predictor([inputs[0]["file_name"]])[0]
-    assert len(expected) == 5
+    assert 1 < len(expected) <= 5
     assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
     assert torch.equal(found.scores, expected.scores)
 
@@ -63,9 +78,12 @@ def test_an_array_that_is_no_rgb_image_is_refused(predictor, image):
         predictor([image])
 
 
-def test_no_weights_is_an_error_that_names_the_key(tmp_path):
-    with catalogs_restored(), pytest.raises(ValueError, match="MODEL.WEIGHTS"):
-        Predictor(str(write_jobs(tmp_path) / "tiny.yaml"))
+@pytest.mark.parametrize(
+    ("name", "key"), [("tiny.yaml", "MODEL.WEIGHTS"), ("tiny.py", "train.init_checkpoint")]
+)
+def test_no_weights_is_an_error_that_names_the_key(tmp_path, name, key):
+    with catalogs_restored(), pytest.raises(ValueError, match=key):
+        Predictor(str(write_jobs(tmp_path) / name))
 
 
 def test_a_picture_is_turned_as_exif_says(tmp_path):

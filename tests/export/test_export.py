@@ -6,6 +6,7 @@ import pytest
 import torch
 from batches import GN_R18, detectron2_retinanet_config
 from detectron2.modeling import build_model
+from detectron2.structures import Boxes
 from tiny_jobs import catalogs_restored, write_jobs
 
 from focal_retina.export.comparison import largest_difference
@@ -13,15 +14,21 @@ from focal_retina.export.formats import EXPORTERS, load_exported
 from focal_retina.export.modules import Detections, RawOutputs
 from focal_retina.tools.export import main
 
-SIZES = [(1, 160, 192), (3, 256, 160), (2, 192, 288)]
+# In the first P5 is 1x2, P6 and P7 are single pixels.
+SIZES = [(1, 32, 64), (3, 256, 160), (2, 192, 288)]
 OVERRIDES = GN_R18 | {
     "MODEL.META_ARCHITECTURE": "FocalRetinaNet",
     "MODEL.FPN.OUT_CHANNELS": 32,
-    "MODEL.RETINANET.NORM": "",  # GN refuses maps of one pixel
+    "MODEL.FPN.NORM": "",  # GN refuses maps of one pixel and one channel a group
+    "MODEL.RETINANET.NORM": "",
     "MODEL.RETINANET.NUM_CLASSES": 3,
     "MODEL.RETINANET.TOPK_CANDIDATES_TEST": 50,
     "MODEL.RETINANET.SCORE_THRESH_TEST": 0.02,
     "TEST.DETECTIONS_PER_IMAGE": 20,
+}
+TORCHVISION_ANCHORS = {
+    "MODEL.ANCHOR_GENERATOR.NAME": "TorchvisionAnchorGenerator",
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[32], [64], [128], [256], [512]],
 }
 
 
@@ -31,7 +38,7 @@ def confident_model(overrides=None):
     model = build_model(detectron2_retinanet_config(OVERRIDES | (overrides or {}))).eval()
     for name, weight in model.head.named_parameters():
         if name.endswith("weight"):
-            torch.nn.init.normal_(weight, std=0.1)
+            torch.nn.init.normal_(weight, std=0.05)
     torch.nn.init.constant_(model.head.cls_score.bias, -2.0)
     return model
 
@@ -54,14 +61,24 @@ def models_detections(model, images):
     return *(torch.cat(x) for x in columns), image_idxs
 
 
-def exported(model, kind, path, module_class=Detections):
+def export(module, kind, path):
+    """Write a file of the kind; return the function that it holds."""
     if kind == "onnx":
         pytest.importorskip("onnx", reason="focal_retina[export] is not installed")
         pytest.importorskip("onnxruntime", reason="focal_retina[export] is not installed")
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracers warn of Detectron2's checks of shapes
-        EXPORTERS[kind](module_class(model).eval(), path)
+        EXPORTERS[kind](module.eval(), path)
     return load_exported(kind, path)
+
+
+@pytest.fixture(scope="module", params=EXPORTERS)
+def exported(request, tmp_path_factory):
+    """A model that detects nothing in a grey image, and the function that its file holds."""
+    model = confident_model()
+    torch.nn.init.constant_(model.head.cls_score.bias, -4.5)  # below the threshold
+    path = tmp_path_factory.mktemp(request.param) / "model.pt2"
+    return model, export(Detections(model), request.param, path)
 
 
 @pytest.mark.parametrize(
@@ -88,10 +105,8 @@ def test_the_module_detects_what_the_model_detects(size, overrides):
     assert torch.allclose(found[1], expected[1], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", EXPORTERS)
-def test_an_exported_file_detects_what_the_model_detects_at_three_sizes_and_batches(kind, tmp_path):
-    model = confident_model()
-    run = exported(model, kind, tmp_path / "model.pt2")
+def test_an_exported_file_detects_what_the_model_detects_at_three_sizes_and_batches(exported):
+    model, run = exported
     for size in SIZES:
         images = noise(*size)
         expected = models_detections(model, images)
@@ -99,24 +114,53 @@ def test_an_exported_file_detects_what_the_model_detects_at_three_sizes_and_batc
         assert largest_difference(expected, run(images)) < 1e-2
 
 
-@pytest.mark.parametrize("kind", EXPORTERS)
-def test_an_exported_file_of_nothing_to_detect_gives_empty_outputs(kind, tmp_path):
-    model = confident_model()
-    torch.nn.init.constant_(model.head.cls_score.bias, -1000.0)
-    run = exported(model, kind, tmp_path / "model.pt2")
-    for size in SIZES:
-        assert [tuple(x.shape) for x in run(noise(*size))] == [(0, 4), (0,), (0,), (0,)]
+def test_an_exported_file_gives_empty_outputs_where_there_is_nothing_to_detect(exported):
+    model, run = exported
+    for count, height, width in SIZES:
+        grey = model.preprocessor.pixel_mean.expand(count, 3, height, width).contiguous()
+        assert [tuple(x.shape) for x in run(grey)] == [(0, 4), (0,), (0,), (0,)]
+
+
+def test_an_exported_file_finds_the_one_image_of_a_batch_with_detections(exported):
+    model, run = exported
+    images = model.preprocessor.pixel_mean.repeat(3, 1, 64, 32)
+    images[1] = noise(1, 64, 32)[0]
+    assert set(run(images)[3].tolist()) == {1}
 
 
 @pytest.mark.parametrize("kind", EXPORTERS)
 def test_raw_outputs_are_the_head_s_for_every_anchor(kind, tmp_path):
-    model = confident_model()
-    run = exported(model, kind, tmp_path / "model.pt2", RawOutputs)
+    model = confident_model(TORCHVISION_ANCHORS)
+    run = export(RawOutputs(model), kind, tmp_path / "model.pt2")
     for size in SIZES:
         images = noise(*size)
         with torch.no_grad():
             expected = RawOutputs(model)(images)
         assert largest_difference(expected, run(images)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"MODEL.ANCHOR_GENERATOR.OFFSET": 0.5},
+        TORCHVISION_ANCHORS,
+        {**TORCHVISION_ANCHORS, "MODEL.ANCHOR_GENERATOR.NAME": "OctaveAnchorGenerator"},
+    ],
+    ids=str,
+)
+def test_anchors_are_the_generator_s_to_the_bit(overrides):
+    model, images = confident_model(overrides), noise(1, 96, 160)
+    with torch.no_grad():
+        features = model.backbone(images)
+        expected = model.anchor_generator([features[f] for f in model.head_in_features])
+        anchors = RawOutputs(model)(images)[2]
+    assert torch.equal(anchors, Boxes.cat(expected).tensor)
+
+
+def test_a_torch_export_file_has_pytorch_s_ending(tmp_path):
+    with pytest.raises(ValueError, match="must end in .pt2; .*model.onnx does not"):
+        EXPORTERS["torch_export"](Detections(confident_model()), tmp_path / "model.onnx")
 
 
 def test_the_largest_difference_is_that_of_boxes_scores_or_a_missing_detection():

@@ -10,6 +10,7 @@ from detectron2.modeling.proposal_generator import RPN, build_proposal_generator
 from detectron2.structures import Boxes, ImageList, Instances
 
 from focal_retina import FocalProposalGenerator, FocalRetinaHead
+from focal_retina.modeling.proposal_postprocess import ProposalPostprocessor
 from focal_retina.ops import reference
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")
@@ -184,8 +185,11 @@ def test_it_is_built_from_parts_without_a_config():
         ).anchor_generator,
         assigner=source.assigner,
         loss=source.loss,
-        pre_nms_topk=(20, 10),
-        post_nms_topk=(20, 10),
+        postprocessor=ProposalPostprocessor(
+            box2box_transform=source.loss.box2box_transform,
+            pre_nms_topk=(20, 10),
+            post_nms_topk=(20, 10),
+        ),
     ).train()
     images, features, _ = batch()
     one = [Instances(s, gt_boxes=Boxes(torch.tensor([[8.0, 8, 72, 72]]))) for s in SIZES]

@@ -35,10 +35,14 @@ def job(tmp_path_factory):
 
 
 def predict(job, output, *inputs):
-    command = [*inputs, "--config-file", job / "tiny.yaml", "--weights", job / "weights.pth"]
-    opts = ["--opts", "MODEL.RETINANET.SCORE_THRESH_TEST", "0.001"]
+    opts = ["MODEL.RETINANET.SCORE_THRESH_TEST", "0.001"]
+    return run(job, "tiny.yaml", opts, output, *inputs)
+
+
+def run(job, config, opts, output, *inputs):
+    command = [*inputs, "--config-file", job / config, "--weights", job / "weights.pth"]
     with catalogs_restored():
-        return main([str(x) for x in [*command, "--output", output, *opts]])
+        return main([str(x) for x in [*command, "--output", output, "--opts", *opts]])
 
 
 def test_pycocotools_loads_the_predictions(job, tmp_path):
@@ -86,6 +90,81 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(job, tmp_path, capsys
     assert len(json.loads((tmp_path / "out/images.json").read_text())["images"]) == 2
 
 
-def test_a_mistake_ends_in_one_sentence(job, tmp_path, capsys):
-    assert predict(job, tmp_path) == 2
-    assert "nothing to predict on" in capsys.readouterr().err
+def test_a_lazy_config_predicts_like_a_yaml_config_of_the_same_choices(job, tmp_path):
+    text = (job / "tiny.py").read_text()
+    # What the LazyConfig's profile, the paper's, has otherwise.
+    (job / "same.py").write_text(f"{text}\nmodel.anchor_generator.offset = 0.0\n")
+    pictures = job / "pictures"
+    assert predict(job, tmp_path / "yaml", pictures) == 0
+    opts = ["model.postprocessor.score_thresh=0.001"]
+    assert run(job, "same.py", opts, tmp_path / "lazy", pictures) == 0
+    yaml, lazy = (
+        json.loads((tmp_path / x / "predictions.json").read_text()) for x in ("yaml", "lazy")
+    )
+    assert lazy == yaml and len(lazy) > 0
+
+
+def test_a_camera_that_is_not_there_is_named(job, tmp_path, capsys):
+    assert predict(job, tmp_path, "--webcam", "97") == 1
+    assert "predict: camera 97 cannot be opened" in capsys.readouterr().err
+
+
+@pytest.fixture
+def camera(job, monkeypatch):
+    """Let OpenCV's camera 0 show the video, of which a camera would not say how long it is."""
+
+    class Camera:
+        def __init__(self, number):
+            assert number == 0
+            self.video, self.interrupt_after = captured(str(job / "video.avi")), Camera.frames
+
+        def get(self, what):
+            return 0.0
+
+        def read(self):
+            if self.interrupt_after == 0:
+                raise KeyboardInterrupt
+            self.interrupt_after -= 1
+            return self.video.read()
+
+        def __getattr__(self, name):
+            return getattr(self.video, name)
+
+    captured = cv2.VideoCapture
+    Camera.frames = 100
+    monkeypatch.setattr("focal_retina.tools.videos.cv2.VideoCapture", Camera)
+    yield Camera
+    monkeypatch.undo()
+
+
+def frames_of(folder):
+    """Return the names of predicted frames, and how many the written video has."""
+    images = json.loads((folder / "images.json").read_text())["images"]
+    video = cv2.VideoCapture(str(folder / "000001_webcam0.mp4"))
+    return [x["file_name"] for x in images], video.get(cv2.CAP_PROP_FRAME_COUNT)
+
+
+def test_a_camera_is_predicted_on_until_max_frames(job, tmp_path, camera, monkeypatch):
+    assert predict(job, tmp_path, "--webcam", "0", "--max-frames", "3") == 0
+    monkeypatch.undo()
+    assert frames_of(tmp_path) == (["webcam0#0", "webcam0#1", "webcam0#2"], 3)
+
+
+def test_ctrl_c_ends_a_camera_and_keeps_what_it_saw(job, tmp_path, camera, monkeypatch):
+    camera.frames = 2
+    assert predict(job, tmp_path, "--webcam", "0") == 0
+    monkeypatch.undo()
+    assert frames_of(tmp_path) == (["webcam0#0", "webcam0#1"], 2)
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        ([], "nothing to predict on"),
+        (["a.png", "--batch-size", "0"], "--batch-size is 0; it must be at least 1"),
+        (["a.png", "--max-frames", "0"], "--max-frames is 0; it must be at least 1"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence(job, tmp_path, capsys, arguments, complaint):
+    assert predict(job, tmp_path, *arguments) == 2
+    assert complaint in capsys.readouterr().err

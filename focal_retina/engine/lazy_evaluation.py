@@ -1,0 +1,46 @@
+"""The evaluations of a LazyConfig's job: of the model, and with test-time augmentation."""
+
+import torch
+from detectron2.config import instantiate
+from detectron2.evaluation import inference_on_dataset, print_csv_format
+from omegaconf import DictConfig
+from torch import nn
+
+from focal_retina.engine.evaluation import evaluation_mode
+from focal_retina.engine.trainer import autocast_dtype, without_ddp
+from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
+
+
+def evaluate(cfg: DictConfig, model: nn.Module) -> dict:
+    """Return the results of ``dataloader.evaluator``; none where the config has no evaluator."""
+    evaluator = cfg.dataloader.get("evaluator")
+    return {} if evaluator is None else _results(cfg, model, model, instantiate(evaluator))
+
+
+def evaluate_with_tta(cfg: DictConfig, model: nn.Module) -> dict:
+    """Evaluate on what ``dataloader.tta_mapper`` makes; the results' names end in "_TTA"."""
+    evaluator, tta_mapper = (cfg.dataloader.get(k) for k in ("evaluator", "tta_mapper"))
+    if evaluator is None or tta_mapper is None:
+        return {}
+    arguments = dict(evaluator)
+    if arguments.get("output_dir"):
+        arguments["output_dir"] += "_TTA"
+    plain = without_ddp(model)
+    augmented = FocalRetinaNetWithTTA(plain, instantiate(tta_mapper))
+    results = _results(cfg, plain, augmented, instantiate(arguments))
+    return {f"{name}_TTA": value for name, value in results.items()}
+
+
+def evaluation_dtype(cfg: DictConfig) -> torch.dtype | None:
+    """Return what autocast computes in at test; None unless ``train.amp.test``."""
+    amp = cfg.train.amp
+    device = torch.device(cfg.train.device)
+    return autocast_dtype(amp.get("dtype", "float16"), device) if amp.get("test") else None
+
+
+def _results(cfg: DictConfig, model: nn.Module, detector: nn.Module, evaluator) -> dict:
+    """Evaluate ``detector``, which is the model or calls it."""
+    with evaluation_mode(model, evaluation_dtype(cfg)):
+        results = inference_on_dataset(detector, instantiate(cfg.dataloader.test), evaluator)
+    print_csv_format(results)
+    return results
