@@ -95,7 +95,7 @@ class RunCheckpointer(hooks.PeriodicCheckpointer):
         last = self.checkpointer.get_checkpoint_file()
         path = os.path.join(self.checkpointer.save_dir, f"{name}.pth")
         kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
-        if iteration >= self.trainer.max_iter - 1:
+        if name.endswith("_final"):
             then = "the run ends here: make it writable and go on with --resume"
         else:
             again = -(-(iteration + 2) // self.period) * self.period
