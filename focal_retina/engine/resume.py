@@ -98,8 +98,9 @@ class ExactResume(HookBase):
         trainer = self.trainer
         # Stays so: a training without an iteration left adds 1, and ends where it should.
         trainer.iter = trainer.storage.iter = trainer.start_iter - 1
-        later = dropwhile(lambda hook: not isinstance(hook, RunCheckpointer), trainer._hooks)
-        for hook in list(later)[1:]:
+        rest = dropwhile(lambda hook: not isinstance(hook, RunCheckpointer), trainer._hooks)
+        next(rest).finish_step()
+        for hook in rest:
             hook.after_step()
 
 

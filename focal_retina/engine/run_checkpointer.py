@@ -63,6 +63,12 @@ class RunCheckpointer(hooks.PeriodicCheckpointer):
         if iteration >= self.trainer.max_iter - 1:
             self.save_final(iteration)
 
+    def finish_step(self) -> None:
+        """Do what a run may have left that died in this step after its periodic checkpoint."""
+        self._prune()
+        if self.trainer.iter >= self.trainer.max_iter - 1:
+            self.save_final(self.trainer.iter)
+
     def save_final(self, iteration: int) -> None:
         """Save the final checkpoint after an iteration; raise SystemExit if that is impossible."""
         self._failed_at_the_end = not self._save(f"{self.file_prefix}_final", iteration)
@@ -95,7 +101,7 @@ class RunCheckpointer(hooks.PeriodicCheckpointer):
         last = self.checkpointer.get_checkpoint_file()
         path = os.path.join(self.checkpointer.save_dir, f"{name}.pth")
         kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
-        if iteration >= self.trainer.max_iter - 1:
+        if name.endswith("_final"):
             then = "the run ends here: make it writable and go on with --resume"
         else:
             again = -(-(iteration + 2) // self.period) * self.period

@@ -75,6 +75,21 @@ def test_an_older_checkpoint_in_the_place_of_a_damaged_one_changes_nothing(unbro
     assert metrics(folder) == metrics(unbroken)
 
 
+def test_dying_before_the_final_checkpoint_and_the_pruning_changes_nothing(tmp_path):
+    build(tmp_path / "unbroken", max_to_keep=1).run()
+    die(tmp_path / "broken", (11, "step"), max_to_keep=1)
+    shutil.copytree(tmp_path / "unbroken", tmp_path / "broken", dirs_exist_ok=True)
+    (tmp_path / "broken/model_final.pth").unlink()
+    (tmp_path / "broken/last_checkpoint").write_text("model_0000011.pth")
+    shutil.copy(tmp_path / "unbroken/model_0000011.pth", tmp_path / "broken/model_0000007.pth")
+    build(tmp_path / "broken", max_to_keep=1).run()
+    assert metrics(tmp_path / "broken") == metrics(tmp_path / "unbroken")
+    names = [sorted(p.name for p in (tmp_path / x).glob("*.pth")) for x in ("broken", "unbroken")]
+    assert names[0] == names[1]
+    states = [final_state(tmp_path / folder) for folder in ("broken", "unbroken")]
+    assert list(unequal(*states)) == []
+
+
 def test_the_workers_of_the_resumed_run_do_not_matter(unbroken, tmp_path):
     folder = tmp_path / "broken"
     die(folder, (9, "step"))

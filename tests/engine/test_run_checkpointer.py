@@ -2,7 +2,6 @@
 
 import resource
 import subprocess
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -10,39 +9,39 @@ from detectron2.engine import hooks
 from tiny_runs import Died, build
 
 
-@contextmanager
-def no_file_above(size):
-    """Let the kernel refuse what would make a file longer, as a full disk does."""
+@pytest.fixture
+def refuse_files():
+    """Return a function after which the kernel refuses long files, as a full disk does, or not."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    def limit(refuses):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000 if refuses else limits[0], limits[1]))
+
+    yield limit
+    limit(False)
 
 
 def checkpoints(folder):
     return sorted(path.name for path in folder.glob("*.pth"))
 
 
-def refuse_files_during(trainer, first, last):
-    """Let checkpoints be refused in these iterations, and tell what happened in the others."""
-    refusal = no_file_above(2000)
+def between(trainer, first, last, begin, end):
+    """Let something begin before an iteration of the training, and end after another."""
 
     def before(trainer):
         if trainer.iter == first:
-            refusal.__enter__()
+            begin()
 
     def after(trainer):
         if trainer.iter == last:
-            refusal.__exit__(None, None, None)
+            end()
 
     trainer.register_hooks([hooks.CallbackHook(before_step=before, after_step=after)])
 
 
-def test_a_checkpoint_that_cannot_be_written_is_an_error_and_training_goes_on(tmp_path, caplog):
+def test_a_refused_checkpoint_is_an_error_and_training_goes_on(tmp_path, refuse_files, caplog):
     trainer = build(tmp_path, period=2)
-    refuse_files_during(trainer, 4, 6)
+    between(trainer, 4, 6, lambda: refuse_files(True), lambda: refuse_files(False))
     trainer.run()
     assert (
         f"checkpoint {tmp_path}/model_0000005.pth cannot be written (File too large); the last "
@@ -56,33 +55,38 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error_and_training_goes_on(tm
     assert list(tmp_path.glob("*.unfinished")) == []
 
 
-def test_a_final_checkpoint_that_cannot_be_written_ends_the_run(tmp_path, caplog):
-    trainer = build(tmp_path)
-    with no_file_above(10**6):
-        refuse_files_during(trainer, 8, 99)
-        with pytest.raises(SystemExit) as stopped:
-            trainer.run()
-    assert stopped.value.code == 2
-    assert trainer.storage.latest()["score"][1] == 7  # no evaluation of what is not saved
-    assert (tmp_path / "last_checkpoint").read_text() == "model_0000007.pth"
-    assert (
-        f"checkpoint {tmp_path}/model_final.pth cannot be written (File too large); the last good "
-        f"checkpoint is {tmp_path}/model_0000007.pth; the run ends here: make it writable and go "
-        "on with --resume"
-    ) in caplog.text
-    assert "Exception during training" not in caplog.text
-
-
-def test_after_a_refusal_the_run_can_be_resumed(tmp_path):
-    trainer = build(tmp_path / "refused")
-    with no_file_above(10**6), pytest.raises(SystemExit):
-        refuse_files_during(trainer, 8, 99)
+@pytest.fixture
+def unsaved(tmp_path, refuse_files, caplog):
+    """A run whose final checkpoint was refused: trainer, exit status, and what was logged."""
+    trainer = build(tmp_path / "unsaved")
+    between(trainer, 8, 99, lambda: refuse_files(True), None)
+    with pytest.raises(SystemExit) as stopped:
         trainer.run()
-    build(tmp_path / "refused").run()
+    refuse_files(False)
+    return trainer, stopped.value.code, caplog.text
+
+
+def test_a_refused_final_checkpoint_ends_the_run(unsaved, tmp_path):
+    trainer, status, said = unsaved
+    folder = tmp_path / "unsaved"
+    assert status == 2
+    assert trainer.storage.latest()["score"][1] == 7  # no evaluation of what is not saved
+    assert (folder / "last_checkpoint").read_text() == "model_0000007.pth"
+    assert (
+        f"checkpoint {folder}/model_final.pth cannot be written (File too large); the last good "
+        f"checkpoint is {folder}/model_0000007.pth; the run ends here: make it writable and go "
+        "on with --resume"
+    ) in said
+    assert said.count("the run ends here") == 1
+    assert "Exception during training" not in said
+
+
+def test_after_a_refusal_the_run_can_be_resumed(unsaved, tmp_path):
+    build(tmp_path / "unsaved").run()
     build(tmp_path / "unbroken").run()
     models = [
         torch.load(tmp_path / name / "model_final.pth", weights_only=True)["model"]
-        for name in ("refused", "unbroken")
+        for name in ("unsaved", "unbroken")
     ]
     torch.testing.assert_close(*models, atol=0, rtol=0)
 
@@ -138,16 +142,7 @@ def fill(folder):
 
 def test_a_full_disk_costs_nothing_but_the_checkpoints_of_its_time(small_disk, tmp_path, caplog):
     trainer = build(small_disk, period=2)
-
-    def before(trainer):
-        if trainer.iter == 4:
-            fill(small_disk)
-
-    def after(trainer):
-        if trainer.iter == 6:
-            (small_disk / "ballast").unlink()
-
-    trainer.register_hooks([hooks.CallbackHook(before_step=before, after_step=after)])
+    between(trainer, 4, 6, lambda: fill(small_disk), (small_disk / "ballast").unlink)
     trainer.run()
     assert "model_0000005.pth cannot be written (No space left on device)" in caplog.text
     assert checkpoints(small_disk) == [
@@ -160,5 +155,5 @@ def test_a_full_disk_costs_nothing_but_the_checkpoints_of_its_time(small_disk, t
         for folder in (small_disk, tmp_path / "unbroken")
     ]
     torch.testing.assert_close(*models, atol=0, rtol=0)
-    lines = [(folder / "metrics.json").read_text().count("\n") for folder in (small_disk,)]
-    assert lines == [(tmp_path / "unbroken/metrics.json").read_text().count("\n")]
+    lines = (tmp_path / "unbroken/metrics.json").read_text().count("\n")
+    assert (small_disk / "metrics.json").read_text().count("\n") == lines
