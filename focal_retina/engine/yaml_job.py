@@ -20,6 +20,7 @@ from focal_retina.engine.advice import (
 )
 from focal_retina.engine.checks import check_datasets, usable_device, weights_errors
 from focal_retina.engine.config import load_yaml
+from focal_retina.engine.dataset_check import check_training_data
 from focal_retina.engine.evaluation import evaluator_type
 from focal_retina.engine.trainer import FocalTrainer
 from focal_retina.modeling.backbones import PixelFormat
@@ -47,6 +48,9 @@ def prepare(args: Namespace) -> Callable[[], object]:
     log_advice(ignored_keys_advice(cfg))
     pixels = PixelFormat(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.INPUT.FORMAT)
     log_advice(weights_pixel_advice(cfg.MODEL.WEIGHTS, pixels))
+    if not args.eval_only:
+        filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        check_training_data(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST, filter_empty, args)
     return _evaluation(cfg, args.resume) if args.eval_only else _training(cfg, args.resume)
 
 

@@ -1,0 +1,102 @@
+"""The short check of the datasets at the start of training."""
+
+import itertools
+import logging
+import shlex
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+
+from detectron2.utils import comm
+
+from focal_retina.data.checks import findings as rules
+from focal_retina.data.checks.drops import count_drops
+from focal_retina.data.checks.entries import check_entries
+from focal_retina.data.checks.findings import Finding
+from focal_retina.data.checks.reading import forget_tables
+from focal_retina.data.checks.registered import table_of_dataset
+from focal_retina.data.checks.splits import check_splits
+from focal_retina.data.checks.table import Table
+
+logger = logging.getLogger(__name__)
+
+# Lines of warnings before the rest is left to the tool.
+_MAX_WARNINGS = 5
+# What the line about the drops tells.
+_COUNTED = (rules.CROWD, rules.IMAGE_EMPTY, rules.IMAGE_UNKNOWN, rules.POLYGON_INVALID)
+# What training does not mind.
+_OF_EVALUATION = (
+    rules.ANNOTATION_ID_BELOW_1,
+    rules.EVALUATION_KEY_MISSING,
+    rules.ID_NOT_INTEGER,
+)
+
+
+def check_training_data(
+    train: Sequence[str], test: Sequence[str], filter_empty: bool, args: Namespace
+) -> None:
+    """Check what the datasets say, without their pictures; log warnings and what is dropped.
+
+    The main process checks, all hear of it.
+
+    Args:
+        train, test: names of registered datasets.
+        filter_empty: DATALOADER.FILTER_EMPTY_ANNOTATIONS.
+        args: the command line's ``config_file`` and ``opts``.
+
+    Raises:
+        ValueError: the worst error, and the command that lists all.
+    """
+    complaint = None
+    if comm.is_main_process():
+        command = ["python", "-m", "focal_retina.tools.check_dataset"]
+        command = shlex.join([*command, "--config-file", args.config_file, *map(str, args.opts)])
+        complaint = _check(train, test, filter_empty, command)
+    complaint = comm.all_gather(complaint)[0]
+    if complaint:
+        raise ValueError(complaint)
+
+
+def _check(
+    train: Sequence[str], test: Sequence[str], filter_empty: bool, command: str
+) -> str | None:
+    """Return what is wrong in one sentence; else log warnings and what is dropped."""
+    start = time.perf_counter()
+    tables = {name: table_of_dataset(name) for name in dict.fromkeys([*train, *test])}
+    forget_tables()
+    findings = _findings(tables, train, test)
+    errors = [finding for finding in findings if finding.rule.is_error]
+    if errors:
+        return f"{errors[0]}; all that is wrong is listed by: {command}"
+    drops = {name: count_drops(tables[name], filter_empty) for name in train}
+    if drops and all(drop.images == drop.images_empty for drop in drops.values()):
+        return (
+            f"no image of {', '.join(train)} has an object, so there is nothing to train on: "
+            "annotate some, or set DATALOADER.FILTER_EMPTY_ANNOTATIONS to False"
+        )
+    for name, drop in drops.items():
+        logger.info(f"{name}: training uses {drop}")
+    _warn([finding for finding in findings if finding.rule not in _COUNTED], command)
+    logger.info(f"checked the datasets in {time.perf_counter() - start:.1f} seconds")
+    return None
+
+
+def _findings(tables: dict[str, Table], train: Sequence[str], test: Sequence[str]) -> list[Finding]:
+    findings = [
+        finding
+        for name, table in tables.items()
+        for finding in check_entries(table)
+        if name in test or finding.rule not in _OF_EVALUATION
+    ]
+    for one, other in itertools.product(train, test):
+        findings += check_splits(tables[one], tables[other])
+    return findings
+
+
+def _warn(findings: Sequence[Finding], command: str) -> None:
+    for finding in findings[:_MAX_WARNINGS]:
+        logger.warning(str(finding))
+    if findings:
+        left = len(findings) - _MAX_WARNINGS
+        what = f"{left} more kinds of warnings are" if left > 0 else "all of these places are"
+        logger.warning(f"{what} listed by: {command}")
