@@ -91,7 +91,7 @@ def detectron2_evaluates(json_file, image_folder, evaluator_class):
 
 
 def _perfect_detections(image_id):
-    objects = [x for x in coco_content()["annotations"] if x["image_id"] == image_id]
+    objects = [x for x in coco_content()["annotations"] if str(x["image_id"]) == str(image_id)]
     boxes = torch.tensor([x["bbox"] for x in objects]).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return Instances(

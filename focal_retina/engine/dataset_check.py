@@ -64,6 +64,9 @@ def _check(
     start = time.perf_counter()
     tables = {name: table_of_dataset(name) for name in dict.fromkeys([*train, *test])}
     forget_tables()
+    for name in [name for name, table in tables.items() if table is None]:
+        logger.info(f"dataset {name} is no list of records, and is not checked")
+    train, test = ([name for name in names if tables[name]] for names in (train, test))
     findings = _findings(tables, train, test)
     errors = [finding for finding in findings if finding.rule.is_error]
     if errors:
@@ -84,8 +87,8 @@ def _check(
 def _findings(tables: dict[str, Table], train: Sequence[str], test: Sequence[str]) -> list[Finding]:
     findings = [
         finding
-        for name, table in tables.items()
-        for finding in check_entries(table)
+        for name in dict.fromkeys([*train, *test])
+        for finding in check_entries(tables[name])
         if name in test or finding.rule not in _OF_EVALUATION
     ]
     for one, other in itertools.product(train, test):

@@ -46,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     start = time.perf_counter()
     try:
+        if args.threads < 1:
+            raise ValueError(f"--threads is {args.threads}; it must be at least 1")
         task = configured_task(args) if args.config_file else json_task(args)
         findings = check(task, args)
         if args.all:
@@ -118,7 +120,10 @@ def _table(name: str, entries: list) -> Table:
         case declared:
             register_datasets(declared)
     check_datasets([name], "DATASETS.REGISTER")
-    return table_of_dataset(name)
+    table = table_of_dataset(name)
+    if table is None:
+        raise ValueError(f"dataset {name} is no list of records, which is all that can be checked")
+    return table
 
 
 def check(task: Task, args: argparse.Namespace) -> list[Finding]:

@@ -58,11 +58,11 @@ def _image_sizes(table: Table) -> np.ndarray:
 
 def _repeated(table: Table) -> list[Place]:
     """Return the places of boxes that the same class has in the same image before."""
-    annotations, name = table.annotations, table.names.annotations
+    annotations, place = table.annotations, table.annotation_place
     columns = annotations.image_idxs, annotations.category_idxs, *annotations.boxes.T
     keys = list(zip(*(column.tolist() for column in columns), strict=True))
     boxes = annotations.boxes.tolist()
     return [
-        table.annotation_place(i, "bbox", boxes[i], f"as {name(annotations.numbers[j])}")
+        place(i, "bbox", boxes[i], f"as {place(j, 'bbox').path}")
         for i, j in repeats(key if key[0] >= 0 else None for key in keys)
     ]

@@ -15,59 +15,45 @@ Found = Iterator[tuple[Rule, list[Place]]]
 def check_entries(table: Table) -> list[Finding]:
     """Return what is wrong with a table's entries, errors first."""
     found = [(rules.MALFORMED, table.malformed)]
-    for check in (_check_ids, _check_names, _check_annotations, check_boxes, _check_usage):
+    for check in (_repeated_values, _ids, _references, check_boxes, _unused):
         found += check(table)
     kept = [Finding(rule, table.source, places) for rule, places in found if places]
     return sorted(kept, key=lambda finding: not finding.rule.is_error)
 
 
-def _check_ids(table: Table) -> Found:
+def _repeated_values(table: Table) -> Found:
     images, categories, annotations = table.images, table.categories, table.annotations
-    image, category, annotation = table.image_place, table.category_place, table.annotation_place
-    for rule, place, ids, name in (
-        (rules.IMAGE_ID_REPEATED, image, images.ids, table.names.images),
-        (rules.CATEGORY_ID_REPEATED, category, categories.ids, table.names.categories),
-        (rules.ANNOTATION_ID_REPEATED, annotation, annotations.ids, _annotation_name(table)),
+    # The exception that Detectron2's loader makes, for COCO 2014's minival.
+    annotation_ids = [] if "minival" in table.source else annotations.ids
+    for rule, place, key, values in (
+        (rules.IMAGE_ID_REPEATED, table.image_place, "id", images.ids),
+        (rules.FILE_NAME_REPEATED, table.image_place, "file_name", images.file_names),
+        (rules.CATEGORY_ID_REPEATED, table.category_place, "id", categories.ids),
+        (rules.CATEGORY_NAME_REPEATED, table.category_place, "name", categories.names),
+        (rules.ANNOTATION_ID_REPEATED, table.annotation_place, "id", annotation_ids),
     ):
-        # The exception that Detectron2's loader makes, for COCO 2014's minival.
-        if rule is not rules.ANNOTATION_ID_REPEATED or "minival" not in table.source:
-            yield rule, [place(i, "id", ids[i], f"as {name(j)}") for i, j in repeats(ids)]
-    no_integers = [image(i, "id", x) for i, x in enumerate(images.ids) if type(x) is str]
-    no_integers += [category(i, "id", x) for i, x in enumerate(categories.ids) if type(x) is str]
-    ids = enumerate(annotations.ids)
-    no_integers += [annotation(i, "id", x) for i, x in ids if type(x) is not int]
-    yield rules.ID_NOT_INTEGER, no_integers
-    ids = enumerate(annotations.ids)
-    below = [annotation(i, "id", x) for i, x in ids if type(x) is int and x < 1]
-    yield rules.ANNOTATION_ID_BELOW_1, below
+        repeated = repeats(None if value == "" else value for value in values)
+        yield rule, [place(i, key, values[i], f"as {place(j, key).path}") for i, j in repeated]
 
 
-def _annotation_name(table: Table):
-    return lambda i: table.names.annotations(table.annotations.numbers[i])
-
-
-def _check_names(table: Table) -> Found:
-    for rule, place, key, texts, name in (
-        (
-            rules.FILE_NAME_REPEATED,
-            table.image_place,
-            "file_name",
-            table.images.file_names,
-            table.names.images,
-        ),
-        (
-            rules.CATEGORY_NAME_REPEATED,
-            table.category_place,
-            "name",
-            table.categories.names,
-            table.names.categories,
-        ),
+def _ids(table: Table) -> Found:
+    places = []
+    for place, ids, allowed in (
+        (table.image_place, table.images.ids, (int, float, type(None))),
+        (table.category_place, table.categories.ids, (int, float, type(None))),
+        (table.annotation_place, table.annotations.ids, (int,)),
     ):
-        repeated = repeats(text or None for text in texts)
-        yield rule, [place(i, key, texts[i], f"as {name(j)}") for i, j in repeated]
+        places += [place(i, "id", x) for i, x in enumerate(ids) if type(x) not in allowed]
+    yield rules.ID_NOT_INTEGER, places
+    ids = enumerate(table.annotations.ids)
+    below = [i for i, x in ids if type(x) is int and x < 1]
+    yield (
+        rules.ANNOTATION_ID_BELOW_1,
+        [table.annotation_place(i, "id", table.annotations.ids[i]) for i in below],
+    )
 
 
-def _check_annotations(table: Table) -> Found:
+def _references(table: Table) -> Found:
     found, places = table.annotations, table.annotation_places
     unknown = (found.category_idxs < 0) & (found.image_idxs >= 0)
     yield rules.CATEGORY_UNKNOWN, places(unknown, "category_id", found.category_ids)
@@ -78,18 +64,14 @@ def _check_annotations(table: Table) -> Found:
     yield rules.EVALUATION_KEY_MISSING, missing
 
 
-def _check_usage(table: Table) -> Found:
+def _unused(table: Table) -> Found:
     annotations = table.annotations
     used = ~annotations.is_crowd & (annotations.image_idxs >= 0)
-    for rule, place, key, ids, used_idxs in (
-        (rules.IMAGE_EMPTY, table.image_place, "id", table.images.ids, annotations.image_idxs),
-        (
-            rules.CATEGORY_UNUSED,
-            table.category_place,
-            "name",
-            table.categories.names,
-            annotations.category_idxs,
-        ),
-    ):
-        unused = np.setdiff1d(np.arange(len(ids)), used_idxs[used])
-        yield rule, [place(i, key, ids[i]) for i in unused.tolist()]
+    names = table.categories.names
+    images = np.setdiff1d(np.arange(len(table.images.ids)), annotations.image_idxs[used])
+    yield rules.IMAGE_EMPTY, [table.image_place(i, "id") for i in images.tolist()]
+    classes = np.setdiff1d(np.arange(len(names)), annotations.category_idxs[used])
+    yield (
+        rules.CATEGORY_UNUSED,
+        [table.category_place(i, "name", names[i]) for i in classes.tolist()],
+    )

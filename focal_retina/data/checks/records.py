@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from detectron2.structures import BoxMode
 
+from focal_retina.data.checks.columns import table_of_sections
 from focal_retina.data.checks.fields import Names, is_box
-from focal_retina.data.checks.reading import table_of_sections
 from focal_retina.data.checks.table import Table
 
 
@@ -40,7 +40,7 @@ def table_of_records(
     paths = [path for path, _, _ in numbered]
     names = Names("records[{}]".format, "thing_classes[{}]".format, paths.__getitem__)
     table = table_of_sections(sections, names, [], sizes_are_optional=True)
-    return table._replace(source=source)
+    return table._replace(source=source, image_root="")  # file names are paths
 
 
 def _as_coco(annotation_id: int, image_id: int, annotation: dict) -> dict:

@@ -10,11 +10,14 @@ from focal_retina.data.checks.records import table_of_records
 from focal_retina.data.checks.table import Table
 
 
-def table_of_dataset(name: str) -> Table:
+def table_of_dataset(name: str) -> Table | None:
     """Return the table of a registered dataset.
 
+    None for one that its loader does not return as a list of records: Detectron2 takes datasets of
+    PyTorch, too, whose items may be anything.
+
     Raises:
-        ValueError: its json does not exist, or its loader returns no list of records.
+        ValueError: its json does not exist.
     """
     metadata, loader = MetadataCatalog.get(name), DatasetCatalog[name]
     if getattr(loader, "__module__", None) == register_coco_instances.__module__:
@@ -22,7 +25,7 @@ def table_of_dataset(name: str) -> Table:
         return read_table(json_file, metadata.image_root, f"{name} ({json_file})")
     records = _load_once(name)
     if not isinstance(records, list):
-        raise ValueError(f"dataset {name} is a {type(records).__name__}, not a list of records")
+        return None
     return table_of_records(records, metadata.get("thing_classes"), name)
 
 

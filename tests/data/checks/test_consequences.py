@@ -1,14 +1,25 @@
 """What the findings say that Detectron2 does is what it does."""
 
 import math
+from functools import partial
 
 import pytest
 from detectron2.data import DatasetCatalog
-from small_datasets import WIDTH, coco_content, detectron2_trains_on, write_json, write_pictures
+from detectron2.evaluation import COCOEvaluator
+from small_datasets import (
+    WIDTH,
+    coco_content,
+    detectron2_evaluates,
+    detectron2_trains_on,
+    write_json,
+    write_pictures,
+)
 from tiny_jobs import catalogs_restored
 
 from focal_retina.data.register import register_datasets
+from focal_retina.engine.evaluation import FasterCOCOEvaluator
 
+PYCOCOTOOLS = partial(COCOEvaluator, use_fast_impl=False)
 STOPS = (AssertionError, AttributeError, KeyError, OSError, TypeError, ValueError)
 
 
@@ -118,3 +129,69 @@ def test_a_category_id_twice_adds_a_class_and_all_its_objects_go_to_the_last(fol
         register_datasets([["declared", json_file, str(folder)]])
         with pytest.raises(AssertionError, match="thing_classes"):
             DatasetCatalog.get("declared")
+
+
+def average_precision(folder, content, evaluator_class):
+    json_file = write_json(folder / "a.json", content)
+    return detectron2_evaluates(json_file, str(folder), evaluator_class)
+
+
+@pytest.mark.parametrize("evaluator_class", [FasterCOCOEvaluator, PYCOCOTOOLS])
+@pytest.mark.parametrize(
+    "values, is_found",
+    [
+        ({}, True),
+        ({"iscrowd": 1}, True),
+        ({"bbox": [math.nan, 8, 20, 13]}, False),
+        ({"bbox": [7, 8, math.inf, 13]}, False),
+        ({"bbox": [27, 21, -20, -13]}, False),
+        ({"bbox": [7, 8, 20, 0]}, False),
+        ({"bbox": [WIDTH, 8, 20, 13]}, False),
+        ({"id": 0}, False),
+    ],
+)
+def test_evaluation_misses_objects_of_broken_boxes_and_of_id_0(
+    folder, evaluator_class, values, is_found
+):
+    content = coco_content()
+    content["annotations"][3].update(values)
+    found = average_precision(folder, content, evaluator_class)
+    assert (found == pytest.approx(100)) is is_found
+
+
+@pytest.mark.parametrize("evaluator_class", [FasterCOCOEvaluator, PYCOCOTOOLS])
+def test_evaluation_misses_the_second_of_equal_annotations(folder, evaluator_class):
+    content = coco_content()
+    append(content, "annotations", 3, id=20)
+    assert average_precision(folder, content, evaluator_class) < 90
+
+
+@pytest.mark.parametrize("key", ["area", "iscrowd"])
+def test_keys_of_evaluation_may_be_missing_but_for_pycocotools(folder, key):
+    content = coco_content()
+    del content["annotations"][3][key]
+    assert len(trains_on(folder, content)) == 3
+    assert average_precision(folder, content, FasterCOCOEvaluator) == pytest.approx(100)
+    with pytest.raises(KeyError, match=key):
+        average_precision(folder, content, PYCOCOTOOLS)
+
+
+@pytest.mark.parametrize("kind, refers", [("images", "image_id"), ("categories", "category_id")])
+def test_ids_that_are_strings_train_but_stop_faster_coco_eval(folder, kind, refers):
+    content = coco_content()
+    for entry in content[kind]:
+        entry["id"] = str(entry["id"])
+    for annotation in content["annotations"]:
+        annotation[refers] = str(annotation[refers])
+    assert len(trains_on(folder, content)) == 3
+    with pytest.raises((AssertionError, TypeError)):
+        average_precision(folder, content, FasterCOCOEvaluator)
+
+
+@pytest.mark.parametrize("annotation_id", ["13", 13.0])
+def test_annotation_ids_that_are_no_integers_train_but_stop_faster_coco_eval(folder, annotation_id):
+    content = coco_content()
+    content["annotations"][3]["id"] = annotation_id
+    assert len(trains_on(folder, content)) == 3
+    with pytest.raises(TypeError):
+        average_precision(folder, content, FasterCOCOEvaluator)

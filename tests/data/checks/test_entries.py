@@ -107,6 +107,18 @@ CASES = [
         change("annotations", 3, segmentation=[[1, 2, 3, 4]]),
         ("annotations[3].segmentation", 13, "1.png"),
     ),
+    (
+        "evaluation-key-missing",
+        change("annotations", 3, area=None),
+        ("annotations[3].area", 13, "1.png"),
+    ),
+    (
+        "evaluation-key-missing",
+        change("annotations", 3, iscrowd=None),
+        ("annotations[3].iscrowd", 13, "1.png"),
+    ),
+    ("id-not-integer", change("annotations", 3, id="13"), ("annotations[3].id", "13", "1.png")),
+    ("annotation-id-below-1", change("annotations", 3, id=0), ("annotations[3].id", 0, "1.png")),
     ("image-empty", add("images", 1, id=9, file_name="x.png"), ("images[3].id", None, "x.png")),
 ]
 
