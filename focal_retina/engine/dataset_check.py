@@ -6,6 +6,7 @@ import shlex
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from detectron2.utils import comm
 
@@ -32,56 +33,58 @@ _OF_EVALUATION = (
 )
 
 
-def check_training_data(
-    train: Sequence[str], test: Sequence[str], filter_empty: bool, args: Namespace
-) -> None:
+class TrainingData(NamedTuple):
+    """What a config says about its datasets."""
+
+    register: Sequence[Sequence[str]]  # the declared ones, as ``register_datasets`` takes them
+    train: Sequence[str]  # names
+    test: Sequence[str]
+    filter_empty: bool  # DATALOADER.FILTER_EMPTY_ANNOTATIONS
+
+
+def check_training_data(data: TrainingData, args: Namespace) -> None:
     """Check what the datasets say, without their pictures; log warnings and what is dropped.
 
-    The main process checks, all hear of it.
+    The main process checks, and all hear of an error.
 
     Args:
-        train, test: names of registered datasets.
-        filter_empty: DATALOADER.FILTER_EMPTY_ANNOTATIONS.
+        data: names of registered datasets.
         args: the command line's ``config_file`` and ``opts``.
 
     Raises:
         ValueError: the worst error, and the command that lists all.
     """
-    complaint = None
-    if comm.is_main_process():
-        command = ["python", "-m", "focal_retina.tools.check_dataset"]
-        command = shlex.join([*command, "--config-file", args.config_file, *map(str, args.opts)])
-        complaint = _check(train, test, filter_empty, command)
+    complaint = _check(data, args) if comm.is_main_process() else None
     complaint = comm.all_gather(complaint)[0]
     if complaint:
         raise ValueError(complaint)
 
 
-def _check(
-    train: Sequence[str], test: Sequence[str], filter_empty: bool, command: str
-) -> str | None:
+def _check(data: TrainingData, args: Namespace) -> str | None:
     """Return what is wrong in one sentence; else log warnings and what is dropped."""
     start = time.perf_counter()
-    tables = {name: table_of_dataset(name) for name in dict.fromkeys([*train, *test])}
-    forget_tables()
-    for name in [name for name, table in tables.items() if table is None]:
-        logger.info(f"dataset {name} is no list of records, and is not checked")
-    train, test = ([name for name in names if tables[name]] for names in (train, test))
+    tables = _tables([*data.train, *data.test])
+    train, test = ([name for name in x if name in tables] for x in (data.train, data.test))
     findings = _findings(tables, train, test)
+    command = ["python", "-m", "focal_retina.tools.check_dataset"]
+    command = shlex.join([*command, "--config-file", args.config_file, *map(str, args.opts)])
     errors = [finding for finding in findings if finding.rule.is_error]
     if errors:
         return f"{errors[0]}; all that is wrong is listed by: {command}"
-    drops = {name: count_drops(tables[name], filter_empty) for name in train}
-    if drops and all(drop.images == drop.images_empty for drop in drops.values()):
-        return (
-            f"no image of {', '.join(train)} has an object, so there is nothing to train on: "
-            "annotate some, or set DATALOADER.FILTER_EMPTY_ANNOTATIONS to False"
-        )
-    for name, drop in drops.items():
-        logger.info(f"{name}: training uses {drop}")
+    for name in train:
+        logger.info(f"{name}: training uses {count_drops(tables[name], data.filter_empty)}")
     _warn([finding for finding in findings if finding.rule not in _COUNTED], command)
     logger.info(f"checked the datasets in {time.perf_counter() - start:.1f} seconds")
     return None
+
+
+def _tables(names: Sequence[str]) -> dict[str, Table]:
+    """Return the tables by name, but of datasets that have none."""
+    tables = {name: table_of_dataset(name) for name in dict.fromkeys(names)}
+    forget_tables()
+    for name in (name for name, table in tables.items() if table is None):
+        logger.info(f"dataset {name} is no list of records, and is not checked")
+    return {name: table for name, table in tables.items() if table is not None}
 
 
 def _findings(tables: dict[str, Table], train: Sequence[str], test: Sequence[str]) -> list[Finding]:

@@ -31,7 +31,7 @@ from focal_retina.engine.checks import (
     usable_device,
     weights_errors,
 )
-from focal_retina.engine.dataset_check import check_training_data
+from focal_retina.engine.dataset_check import TrainingData, check_training_data
 from focal_retina.engine.evaluation import FRESH_COCO, coco_evaluator_class, evaluation_mode
 from focal_retina.engine.trainer import (
     autocast_dtype,
@@ -60,7 +60,7 @@ def load(args: Namespace) -> DictConfig:
     Raises:
         ValueError: the first contradiction or missing piece.
     """
-    return _complete(read_config(args), args.eval_only)
+    return _complete(_read(args), args.eval_only)
 
 
 def prepare(args: Namespace) -> Callable[[], object]:
@@ -69,13 +69,12 @@ def prepare(args: Namespace) -> Callable[[], object]:
     Raises:
         ValueError: as in :func:`load`, or from a part of Detectron2 or focal_retina.
     """
-    cfg = read_config(args)
+    cfg = _read(args)
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="focal_retina")
     _complete(cfg, args.eval_only)
     default_setup(cfg, args)
     if not args.eval_only:
-        train, test = (dataset_names(cfg, split) for split in ("train", "test"))
-        check_training_data(train, test, filters_empty(cfg), args)
+        check_training_data(_training_data(cfg), args)
     model = instantiate(cfg.model).to(cfg.train.device)
     logger.info(f"Model:\n{model}")
     if "preprocessor" in cfg.model:
@@ -84,18 +83,32 @@ def prepare(args: Namespace) -> Callable[[], object]:
         log_advice(weights_pixel_advice(cfg.train.init_checkpoint, found))
     if not args.eval_only:
         return _training(cfg, model, args.resume)
-    names = class_names(dataset_names(cfg, "test"))
+    names = class_names(_dataset_names(cfg, "test"))
     checkpointer = FocalCheckpointer(model, cfg.train.output_dir, class_names=names)
     _load_weights(cfg, checkpointer, args.resume)
     return partial(_evaluate, cfg, model)
 
 
-def read_config(args: Namespace) -> DictConfig:
-    """Return the config with its overrides.
+def training_data(args: Namespace) -> TrainingData:
+    """Return which datasets the config of ``args`` names, without registering any.
 
     Raises:
-        ValueError: no such file, a mistake in it, an unknown key.
+        ValueError: a mistake in the config.
     """
+    return _training_data(_read(args))
+
+
+def _training_data(cfg: DictConfig) -> TrainingData:
+    return TrainingData(
+        OmegaConf.to_container(cfg.dataloader).get("register", []),
+        _dataset_names(cfg, "train"),
+        _dataset_names(cfg, "test"),
+        OmegaConf.select(cfg, "dataloader.train.dataset.filter_empty", default=True),
+    )
+
+
+def _read(args: Namespace) -> DictConfig:
+    """Return the config with its overrides."""
     try:
         cfg = LazyConfig.load(args.config_file)
     except FileNotFoundError as error:
@@ -134,9 +147,9 @@ def _complete(cfg: DictConfig, eval_only: bool) -> DictConfig:
     """Fill in what the machine and the datasets decide."""
     cfg.train.device = usable_device("train.device", cfg.train.device)
     register_datasets(OmegaConf.to_container(cfg.dataloader).get("register", []))
-    names = dataset_names(cfg, "test")
+    names = _dataset_names(cfg, "test")
     if not eval_only:
-        names = dataset_names(cfg, "train") + names
+        names = _dataset_names(cfg, "train") + names
     check_datasets(names, "dataloader.register")
     if "num_classes" in cfg.model:
         agreed = agree_on_classes("model.num_classes", cfg.model.num_classes, names)
@@ -150,15 +163,9 @@ def _complete(cfg: DictConfig, eval_only: bool) -> DictConfig:
     return cfg
 
 
-def dataset_names(cfg: DictConfig, split: str) -> list[str]:
-    """Return the names of the "train" or "test" datasets."""
+def _dataset_names(cfg: DictConfig, split: str) -> list[str]:
     names = OmegaConf.select(cfg, f"dataloader.{split}.dataset.names") or []
     return [names] if isinstance(names, str) else list(names)
-
-
-def filters_empty(cfg: DictConfig) -> bool:
-    """Return whether training skips images without objects, as Detectron2 does by default."""
-    return OmegaConf.select(cfg, "dataloader.train.dataset.filter_empty", default=True)
 
 
 def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], object]:
@@ -177,7 +184,7 @@ def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], o
     checkpointer = FocalCheckpointer(
         model,
         cfg.train.output_dir,
-        class_names=class_names(dataset_names(cfg, "train")),
+        class_names=class_names(_dataset_names(cfg, "train")),
         trainer=trainer,
     )
     trainer.register_hooks(_hooks(cfg, model, checkpointer))

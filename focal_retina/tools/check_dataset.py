@@ -14,9 +14,8 @@ import argparse
 import itertools
 import sys
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
-
-from omegaconf import OmegaConf
 
 from focal_retina.data.checks.drops import count_drops
 from focal_retina.data.checks.entries import check_entries
@@ -28,9 +27,8 @@ from focal_retina.data.checks.report import summary, write_all
 from focal_retina.data.checks.splits import check_bytes, check_splits
 from focal_retina.data.checks.table import Table
 from focal_retina.data.register import register_datasets
-from focal_retina.engine import lazy_job
+from focal_retina.engine import lazy_job, yaml_job
 from focal_retina.engine.checks import check_datasets
-from focal_retina.engine.config import load_yaml
 
 
 class Task(NamedTuple):
@@ -98,21 +96,14 @@ def configured_task(args: argparse.Namespace) -> Task:
     """Return the tables of a config's datasets, those for training to be compared with the rest."""
     if args.json or args.images:
         raise ValueError("--config-file names the datasets: leave out --json and --images")
-    if args.config_file.endswith(".py"):
-        cfg = lazy_job.read_config(args)
-        entries = OmegaConf.to_container(cfg.dataloader).get("register", [])
-        train, test = (lazy_job.dataset_names(cfg, split) for split in ("train", "test"))
-        filter_empty = lazy_job.filters_empty(cfg)
-    else:
-        cfg = load_yaml(args.config_file, args.opts, args.trust_config)
-        entries, train, test = cfg.DATASETS.REGISTER, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST
-        filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-    names = list(dict.fromkeys([*train, *test]))
-    tables = {name: _table(name, entries) for name in names}
-    return Task(tables, list(itertools.product(train, test)), filter_empty)
+    job = lazy_job if args.config_file.endswith(".py") else yaml_job
+    data = job.training_data(args)
+    names = dict.fromkeys([*data.train, *data.test])
+    tables = {name: _table(name, data.register) for name in names}
+    return Task(tables, list(itertools.product(data.train, data.test)), data.filter_empty)
 
 
-def _table(name: str, entries: list) -> Table:
+def _table(name: str, entries: Sequence[Sequence[str]]) -> Table:
     """Return the table of a dataset, of the json itself where it is declared in the config."""
     match [entry for entry in entries if entry[0] == name]:
         case [[_, str(json_file), str(image_root)]]:

@@ -9,11 +9,12 @@ import sys
 from argparse import Namespace
 
 import pytest
+from detectron2.data import DatasetCatalog
 from small_datasets import coco_content, write_json, write_pictures
 from tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs
 
 from focal_retina.data.register import register_datasets
-from focal_retina.engine.dataset_check import check_training_data
+from focal_retina.engine.dataset_check import TrainingData, check_training_data
 from focal_retina.tools import check_dataset
 
 ARGS = Namespace(config_file="a.yaml", opts=["SOLVER.STEPS", "(1, 2)"])
@@ -35,7 +36,7 @@ def check(tmp_path, caplog):
             folder = write_pictures(tmp_path / name)
             register_datasets([[name, write_json(tmp_path / f"{name}.json", content), folder]])
         with caplog.at_level(logging.INFO, "focal_retina"):
-            check_training_data(["train"], ["val"], filter_empty, ARGS)
+            check_training_data(TrainingData([], ["train"], ["val"], filter_empty), ARGS)
         return [record.getMessage() for record in caplog.records]
 
     return run
@@ -103,17 +104,22 @@ def test_warnings_are_a_handful_of_lines(check, caplog):
     assert warnings[-1].endswith(COMMAND)
 
 
-def test_a_training_set_without_objects_stops_unless_it_is_to_be_used(check):
+def test_a_training_set_without_objects_is_counted(check):
     content = {**coco_content(), "annotations": []}
-    with pytest.raises(ValueError, match="no image of train has an object, .*FILTER_EMPTY_ANN"):
-        check(content)
-    lines = check(content, filter_empty=False)
-    assert lines[0] == "train: training uses 0 of 0 annotations and 3 of 3 images"
+    lines = check(content)
+    assert "train: training uses 0 of 0 annotations and 0 of 3 images (not 3 without" in lines[0]
+
+
+def test_a_dataset_of_pytorch_is_not_checked(caplog):
+    DatasetCatalog.register("mine", lambda: iter(()))
+    with caplog.at_level(logging.INFO, "focal_retina"):
+        check_training_data(TrainingData([], ["mine"], [], True), ARGS)
+    assert "dataset mine is no list of records, and is not checked" in caplog.text
 
 
 def test_a_dataset_in_training_and_test_leaks(check, tmp_path, caplog):
     check(coco_content())
-    check_training_data(["train"], ["train"], True, ARGS)
+    check_training_data(TrainingData([], ["train"], ["train"], True), ARGS)
     assert f"train ({tmp_path}/train.json): {tmp_path}/train/0.png: " in caplog.text
     assert "(and 2 more): a picture of the training set is in the test set" in caplog.text
 

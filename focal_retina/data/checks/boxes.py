@@ -31,7 +31,8 @@ def check_boxes(table: Table) -> Iterator[tuple[Rule, list[Place]]]:
         (rules.BOX_OUTSIDE, outside),
         (rules.BOX_ACROSS_BORDER, usable & ~outside & across),
     ):
-        yield rule, table.annotation_places(mask, "bbox", boxes.tolist())
+        found = np.flatnonzero(mask).tolist()
+        yield rule, [table.annotation_place(i, "bbox", boxes[i].tolist()) for i in found]
     yield rules.ANNOTATION_REPEATED, _repeated(table)
 
 
@@ -60,9 +61,8 @@ def _repeated(table: Table) -> list[Place]:
     """Return the places of boxes that the same class has in the same image before."""
     annotations, place = table.annotations, table.annotation_place
     columns = annotations.image_idxs, annotations.category_idxs, *annotations.boxes.T
-    keys = list(zip(*(column.tolist() for column in columns), strict=True))
-    boxes = annotations.boxes.tolist()
+    keys = zip(*(column.tolist() for column in columns), strict=True)
     return [
-        place(i, "bbox", boxes[i], f"as {place(j, 'bbox').path}")
+        place(i, "bbox", annotations.boxes[i].tolist(), f"as {place(j, 'bbox').path}")
         for i, j in repeats(key if key[0] >= 0 else None for key in keys)
     ]

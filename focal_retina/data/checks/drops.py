@@ -26,20 +26,15 @@ class Drops(NamedTuple):
             "crowds": self.crowd,
             "with boxes of no area inside the image": self.empty,
         }
-        kept = self.annotations - sum(reasons.values())
-        why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
-        filtered = (
-            ""
-            if not self.images_empty
-            else (
-                f" (not {self.images_empty:,} without objects, "
-                "as DATALOADER.FILTER_EMPTY_ANNOTATIONS says)"
-            )
-        )
-        return (
-            f"{kept:,} of {self.annotations:,} annotations{f' (not {why})' if why else ''} and "
-            f"{self.images - self.images_empty:,} of {self.images:,} images{filtered}"
-        )
+        used = self.annotations - sum(reasons.values())
+        unused = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
+        text = f"{used:,} of {self.annotations:,} annotations"
+        text += f" (not {unused})" if unused else ""
+        text += f" and {self.images - self.images_empty:,} of {self.images:,} images"
+        if self.images_empty:
+            why = "as DATALOADER.FILTER_EMPTY_ANNOTATIONS says"
+            text += f" (not {self.images_empty:,} without objects, {why})"
+        return text
 
 
 def count_drops(table: Table, filter_empty: bool) -> Drops:

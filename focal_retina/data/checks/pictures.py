@@ -84,10 +84,7 @@ def _read_header(path: str) -> tuple[Picture, bool]:
 def _orientation(image: Image.Image) -> int:
     if image.format == "PNG" and "exif" not in image.info:
         return 1  # rather than decode it to look for EXIF behind the pixels, where hardly any is
-    try:
-        return image.getexif().get(_EXIF_ORIENTATION, 1)
-    except Exception:  # as Detectron2 does with EXIF that Pillow cannot parse
-        return 1
+    return image.getexif().get(_EXIF_ORIENTATION, 1)
 
 
 def check_pictures(table: Table, pictures: Sequence[Picture]) -> list[Finding]:

@@ -15,20 +15,9 @@ from focal_retina.data.checks.table import Table
 
 def check_splits(train: Table, test: Table) -> list[Finding]:
     """Compare what two tables say: their classes, and the files of their pictures."""
-    findings = []
-    classes, others = (_class_names(table) for table in (train, test))
-    if classes != others:
-        i = next((i for i, (a, b) in enumerate(zip(classes, others, strict=False)) if a != b), None)
-        note = f"{len(classes)} in {train.source}, {len(others)} in {test.source}"
-        if i is not None:
-            note = f"class {i} is {classes[i]!r} in {train.source}, {others[i]!r} in {test.source}"
-        findings.append(
-            Finding(rules.CLASSES_DIFFER, test.source, [Place("categories", None, note)])
-        )
-    places = [_leak(train, test, i, j) for i, j in _same_files(train, test)]
-    if places:
-        findings.append(Finding(rules.SAME_FILE, test.source, places))
-    return findings
+    leaks = [_leak(train, test, i, j) for i, j in _same_files(train, test)]
+    found = (rules.CLASSES_DIFFER, _class_difference(train, test)), (rules.SAME_FILE, leaks)
+    return [Finding(rule, test.source, places) for rule, places in found if places]
 
 
 def check_bytes(
@@ -51,11 +40,33 @@ def check_bytes(
     return [Finding(rules.SAME_BYTES, test.source, places)] if places else []
 
 
+def _class_difference(train: Table, test: Table) -> list[Place]:
+    """Return where the classes differ first, if they do."""
+    ours, theirs = (_class_names(table) for table in (train, test))
+    for i, (one, other) in enumerate(zip(ours, theirs, strict=False)):
+        if one != other:
+            note = f"class {i} is {one!r} in {train.source}, {other!r} in {test.source}"
+            return [Place("categories", None, note)]
+    if len(ours) == len(theirs):
+        return []
+    note = f"{len(ours)} in {train.source}, {len(theirs)} in {test.source}"
+    return [Place("categories", None, note)]
+
+
 def _class_names(table: Table) -> list[str]:
     """Return the names in the order of their ids, as Detectron2 numbers the classes."""
     named = zip(table.categories.ids, table.categories.names, strict=True)
-    # Ids of several types cannot be ordered, and are a finding of their own.
-    return [name for _, name in sorted(named, key=lambda x: (str(type(x[0])), x[0] or 0))]
+    return [name for _, name in sorted(named, key=_order_of_id)]
+
+
+def _order_of_id(category: tuple[object, str]) -> tuple:
+    """Order malformed ids, numbers, strings: an error of their own where they are mixed."""
+    category_id, _ = category
+    return (
+        category_id is not None,
+        type(category_id) is str,
+        0 if category_id is None else category_id,
+    )
 
 
 def _same_files(train: Table, test: Table) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from focal_retina.data.checks.reading import read_table
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Two of six annotations are usable; of three images one has an object, one an empty box."""
+    """Eight annotations, of which two are usable, the second since its corners are ordered."""
     content = coco_content()
     content["annotations"][1]["bbox"] = [math.nan, 1, 2, 3]
     content["annotations"][2]["bbox"] = [1, 1, 0, 5]
@@ -19,7 +19,7 @@ def dataset(tmp_path):
     content["annotations"][4]["segmentation"] = [[1, 2]]
     content["annotations"][5]["iscrowd"] = 1
     content["annotations"].append({**content["annotations"][0], "id": 20, "image_id": 99})
-    content["annotations"].append({**content["annotations"][0], "id": 21, "iscrowd": 1})
+    content["annotations"].append({**content["annotations"][0], "id": 21, "bbox": [20, 20, -5, -5]})
     return write_json(tmp_path / "a.json", content), write_pictures(tmp_path / "images")
 
 
@@ -29,12 +29,12 @@ def test_the_numbers_are_those_of_detectron2(dataset, filter_empty):
     trained = detectron2_trains_on(*dataset, filter_empty)
     assert len(trained) == drops.images - drops.images_empty
     used = drops.annotations - drops.image_unknown - drops.polygon_invalid - drops.crowd
-    assert sum(len(x["instances"]) for x in trained.values()) == used - drops.empty == 1
+    assert sum(len(x["instances"]) for x in trained.values()) == used - drops.empty == 2
 
 
 def test_the_reasons_are_told(dataset):
     assert str(count_drops(read_table(*dataset), True)) == (
-        "1 of 8 annotations (not 1 of unknown images, 1 without a valid polygon, 3 crowds, "
+        "2 of 8 annotations (not 1 of unknown images, 1 without a valid polygon, 2 crowds, "
         "2 with boxes of no area inside the image) and 2 of 3 images (not 1 without objects, as "
         "DATALOADER.FILTER_EMPTY_ANNOTATIONS says)"
     )
