@@ -15,6 +15,7 @@ import itertools
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from focal_retina.data.checks.drops import count_drops
@@ -23,7 +24,7 @@ from focal_retina.data.checks.findings import Finding
 from focal_retina.data.checks.pictures import check_pictures, inspect_pictures
 from focal_retina.data.checks.reading import read_table
 from focal_retina.data.checks.registered import table_of_dataset
-from focal_retina.data.checks.report import summary, write_all
+from focal_retina.data.checks.report import check_ending, summary, write_all
 from focal_retina.data.checks.splits import check_bytes, check_splits
 from focal_retina.data.checks.table import Table
 from focal_retina.data.register import register_datasets
@@ -44,8 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     start = time.perf_counter()
     try:
-        if args.threads < 1:
-            raise ValueError(f"--threads is {args.threads}; it must be at least 1")
+        check_arguments(args)
         task = configured_task(args) if args.config_file else json_task(args)
         findings = check(task, args)
         if args.all:
@@ -79,6 +79,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise a ValueError now rather than when everything has been checked."""
+    if args.threads < 1:
+        raise ValueError(f"--threads is {args.threads}; it must be at least 1")
+    if args.all:
+        check_ending(args.all)
+        if not Path(args.all).parent.is_dir():
+            raise ValueError(f"--all {args.all}: there is no folder {Path(args.all).parent}")
+
+
 def json_task(args: argparse.Namespace) -> Task:
     """Return the tables of --json, each to be compared with each."""
     if not args.json:
@@ -105,11 +115,12 @@ def configured_task(args: argparse.Namespace) -> Task:
 
 def _table(name: str, entries: Sequence[Sequence[str]]) -> Table:
     """Return the table of a dataset, of the json itself where it is declared in the config."""
-    match [entry for entry in entries if entry[0] == name]:
-        case [[_, str(json_file), str(image_root)]]:
-            return read_table(json_file, image_root, f"{name} ({json_file})")
-        case declared:
-            register_datasets(declared)
+    for entry in entries:
+        match entry:
+            case [first, str(json_file), str(image_root)] if first == name:
+                return read_table(json_file, image_root, f"{name} ({json_file})")
+            case [first, *_] if first == name:
+                register_datasets([entry])
     check_datasets([name], "DATASETS.REGISTER")
     table = table_of_dataset(name)
     if table is None:

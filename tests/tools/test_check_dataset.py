@@ -90,8 +90,13 @@ def test_everything_goes_to_a_file(dataset, tmp_path, capsys):
         (["--config-file", "none.yaml"], "config file none.yaml does not exist"),
         (["--config-file", "none.py"], "config file none.py does not exist"),
         (["--config-file", "{jobs}/tiny.yaml", "DATASETS.TEST", "('x',)"], "x is not registered"),
-        (["--config-file", "{jobs}/tiny.yaml", "--all", "a.txt"], "must end in .json or .csv"),
+        (["--json", "none.json", "--all", "a.txt"], "must end in .json or .csv"),
         (["--config-file", "{jobs}/tiny.yaml", "--threads", "0"], "--threads is 0"),
+        (["--json", "{jobs}/tiny.yaml", "--all", "{jobs}/none/a.csv"], "there is no folder"),
+        (
+            ["--config-file", "{jobs}/tiny.yaml", "DATASETS.REGISTER", "[['tiny_train', 'x']]"],
+            "a dataset is declared as [name, COCO json, image folder]",
+        ),
     ],
 )
 def test_a_mistake_on_the_command_line_gives_status_2(tmp_path, capsys, arguments, complaint):

@@ -19,23 +19,23 @@ def summary(findings: Sequence[Finding], examples: int) -> str:
     return "\n".join(lines)
 
 
-def write_all(path: str, findings: Iterable[Finding]) -> None:
-    """Write every place of every finding to a .json, as a list of objects, or a .csv.
+def check_ending(path: str) -> None:
+    """Raise a ValueError unless :func:`write_all` knows the kind of file."""
+    if Path(path).suffix not in (".json", ".csv"):
+        raise ValueError(f"{path} must end in .json or .csv")
 
-    Raises:
-        ValueError: the path has another ending.
-    """
+
+def write_all(path: str, findings: Iterable[Finding]) -> None:
+    """Write every place of every finding to a .json, as a list of objects, or a .csv."""
+    check_ending(path)
     rows = [_row(finding, *place) for finding in findings for place in finding.places]
-    suffix = Path(path).suffix
-    if suffix == ".json":
-        Path(path).write_text(json.dumps(rows, indent=1))
-    elif suffix == ".csv":
-        with open(path, "w", newline="") as file:
+    with open(path, "w", newline="") as file:
+        if path.endswith(".json"):
+            json.dump(rows, file, indent=1)
+        else:
             writer = csv.DictWriter(file, _COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
-    else:
-        raise ValueError(f"{path} must end in .json or .csv")
 
 
 def _row(finding: Finding, path: str, value: object, *others: object) -> dict:
