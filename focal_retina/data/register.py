@@ -1,7 +1,6 @@
 """The user's own datasets, declared in a config instead of registered in Python."""
 
 import copy
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.file_io import PathManager
 
+from focal_retina.data.checks.reading import read_table
 from focal_retina.data.voc import load_voc, voc_classes
 
 logger = logging.getLogger(__name__)
@@ -113,10 +113,15 @@ def _coco_classes(name: str, json_file: str, image_root: str) -> list[str]:
     """Return the class names in the order of their ids, if json and folder hold together."""
     if not PathManager.isfile(json_file):
         raise ValueError(f"dataset {name}: the COCO json {json_file} does not exist")
-    classes, images, used = _read_coco(name, json_file)
-    if not classes or not images:
-        raise ValueError(f"dataset {name}: {json_file} has no categories or no images")
-    if unknown := used - classes.keys():
+    table = read_table(json_file)
+    if table.malformed:
+        raise ValueError(
+            f"dataset {name}: {json_file} is not COCO json: {table.malformed[0]}; all of it "
+            f"is listed by: python -m focal_retina.tools.check_dataset --json {json_file}"
+        )
+    classes = dict(zip(table.categories.ids, table.categories.names, strict=True))
+    images = table.images.file_names
+    if unknown := set(table.annotations.category_ids) - classes.keys():
         raise ValueError(
             f"dataset {name}: {json_file} has objects of category {unknown.pop()}, which its "
             "categories lack"
@@ -126,18 +131,6 @@ def _coco_classes(name: str, json_file: str, image_root: str) -> list[str]:
     if not PathManager.isfile(first):
         raise ValueError(f"dataset {name}: {first}, which {json_file} names, does not exist")
     return [classes[i] for i in sorted(classes)]
-
-
-def _read_coco(name: str, json_file: str) -> tuple[dict[int, str], list[str], set[int]]:
-    """Return class names by id, file names of images, and the class ids of objects."""
-    try:
-        with PathManager.open(json_file) as file:
-            content = json.load(file)
-        classes = {category["id"]: category["name"] for category in content["categories"]}
-        images = [image["file_name"] for image in content["images"]]
-        return classes, images, {a["category_id"] for a in content.get("annotations", [])}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"dataset {name}: {json_file} is not COCO json: {error!r}") from error
 
 
 def _register_voc(name: str, folder: str, split: str) -> None:

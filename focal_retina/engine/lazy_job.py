@@ -34,6 +34,7 @@ from focal_retina.engine.checks import (
     usable_device,
     weights_errors,
 )
+from focal_retina.engine.dataset_check import TrainingData, check_training_data
 from focal_retina.engine.evaluation import FRESH_COCO, coco_evaluator_class
 from focal_retina.engine.lazy_evaluation import evaluate, evaluate_with_tta
 from focal_retina.engine.resume import with_exact_resume
@@ -75,6 +76,8 @@ def prepare(args: Namespace) -> Callable[[], object]:
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="focal_retina")
     _complete(cfg, args.eval_only)
     default_setup(cfg, args)
+    if not args.eval_only:
+        check_training_data(_training_data(cfg), args)
     model = instantiate(cfg.model).to(cfg.train.device)
     logger.info(f"Model:\n{model}")
     if "preprocessor" in cfg.model:
@@ -87,6 +90,24 @@ def prepare(args: Namespace) -> Callable[[], object]:
     checkpointer = FocalCheckpointer(model, cfg.train.output_dir, class_names=names)
     _load_weights(cfg, checkpointer, args.resume)
     return lambda: {**evaluate(cfg, model), **evaluate_with_tta(cfg, model)}
+
+
+def training_data(args: Namespace) -> TrainingData:
+    """Return which datasets the config of ``args`` names, without registering any.
+
+    Raises:
+        ValueError: a mistake in the config.
+    """
+    return _training_data(read(args))
+
+
+def _training_data(cfg: DictConfig) -> TrainingData:
+    return TrainingData(
+        OmegaConf.to_container(cfg.dataloader).get("register", []),
+        dataset_names(cfg, "train"),
+        dataset_names(cfg, "test"),
+        OmegaConf.select(cfg, "dataloader.train.dataset.filter_empty", default=True),
+    )
 
 
 def read(args: Namespace) -> DictConfig:

@@ -20,6 +20,7 @@ from focal_retina.engine.advice import (
 )
 from focal_retina.engine.checks import check_datasets, check_writable, usable_device, weights_errors
 from focal_retina.engine.config import load_yaml
+from focal_retina.engine.dataset_check import TrainingData, check_training_data
 from focal_retina.engine.evaluation import evaluator_type
 from focal_retina.engine.trainer import FocalTrainer
 from focal_retina.modeling.backbones import PixelFormat
@@ -48,7 +49,24 @@ def prepare(args: Namespace) -> Callable[[], object]:
     log_advice(ignored_keys_advice(cfg))
     pixels = PixelFormat(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.INPUT.FORMAT)
     log_advice(weights_pixel_advice(cfg.MODEL.WEIGHTS, pixels))
+    if not args.eval_only:
+        check_training_data(_training_data(cfg), args)
     return _evaluation(cfg, args.resume) if args.eval_only else _training(cfg, args.resume)
+
+
+def training_data(args: Namespace) -> TrainingData:
+    """Return which datasets the config of ``args`` names, without registering any.
+
+    Raises:
+        ValueError: as ``load_yaml``.
+    """
+    return _training_data(load_yaml(args.config_file, args.opts, args.trust_config))
+
+
+def _training_data(cfg: CfgNode) -> TrainingData:
+    data = cfg.DATASETS
+    filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    return TrainingData(data.REGISTER, data.TRAIN, data.TEST, filter_empty)
 
 
 def _complete(cfg: CfgNode, eval_only: bool) -> CfgNode:

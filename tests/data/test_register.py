@@ -63,11 +63,15 @@ def test_a_malformed_entry_is_shown_with_the_right_forms(entry):
 @pytest.mark.parametrize(
     "changes, complaint",
     [
-        ({"categories": []}, "a.json has no categories or no images"),
-        ({"images": []}, "a.json has no categories or no images"),
+        ({"categories": []}, r"a.json is not COCO json: categories is \[\]"),
+        ({"images": []}, r"a.json is not COCO json: images is \[\]"),
         ({"categories": [{"id": 2, "name": "cat"}]}, "category 1, which its categories lack"),
-        ({"categories": [{"id": 1}]}, "a.json is not COCO json: KeyError.'name'"),
-        ({"images": [{"file_name": "b.png"}]}, "images/b.png, which .*a.json names"),
+        ({"categories": [{"id": 1}]}, r"categories\[0\].name: missing"),
+        ({"images": [{"file_name": "b.png"}]}, r"images\[0\].id .image b.png.: missing"),
+        (
+            {"images": [{"id": 1, "file_name": "b.png", "height": 8, "width": 8}]},
+            "images/b.png, which .*a.json names",
+        ),
     ],
 )
 def test_a_json_that_does_not_hold_together_is_an_error(tmp_path, changes, complaint):

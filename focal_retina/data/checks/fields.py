@@ -1,0 +1,116 @@
+"""The form of COCO json, entry by entry: which keys with which values."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from focal_retina.data.checks.findings import Place
+
+_NUMBERS = {int, float}  # not bool, which json keeps apart
+
+
+class Names(NamedTuple):
+    """How a report names the entry of a number."""
+
+    images: Callable[[int], str] = "images[{}]".format
+    categories: Callable[[int], str] = "categories[{}]".format
+    annotations: Callable[[int], str] = "annotations[{}]".format
+
+
+class Field(NamedTuple):
+    key: str
+    allows: Callable[[object], bool]
+    expected: str
+    default: object = None  # of a key that may be missing
+
+
+def is_id(value: object) -> bool:
+    return type(value) in (int, str) or (type(value) is float and value.is_integer())
+
+
+def is_box(value: object) -> bool:
+    """Whether it is four numbers, NaN and infinity among them."""
+    if type(value) is not list or len(value) != 4 or not {*map(type, value)} <= _NUMBERS:
+        return False
+    try:
+        math.hypot(*value)
+    except OverflowError:  # an integer too large for a float
+        return False
+    return True
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in _NUMBERS
+
+
+def _is_side(value: object) -> bool:
+    return type(value) in _NUMBERS and 1 <= value < 2**31 and value % 1 == 0
+
+
+def _is_name(value: object) -> bool:
+    return type(value) is str and value != ""
+
+
+def _is_flag(value: object) -> bool:
+    return type(value) in (int, float, bool) and value in (0, 1)
+
+
+def _is_not_ignored(value: object) -> bool:
+    return value == 0
+
+
+def _is_segmentation(value: object) -> bool:
+    if type(value) is dict:
+        return type(value.get("counts")) in (list, str) and type(value.get("size")) is list
+    return not value or (type(value) is list and {*map(type, value)} == {list})
+
+
+_ID = Field("id", is_id, "expected an integer")
+_SIDES = (
+    Field("width", _is_side, "expected the picture's width in pixels"),
+    Field("height", _is_side, "expected the picture's height in pixels"),
+)
+_FIELDS = {
+    "images": (_ID, Field("file_name", _is_name, "expected a file name"), *_SIDES),
+    "categories": (_ID, Field("name", _is_name, "expected a name")),
+    "annotations": (
+        _ID,
+        Field("image_id", is_id, "expected the id of an image"),
+        Field("category_id", is_id, "expected the id of a category"),
+        Field("bbox", is_box, "expected four numbers, x, y, width and height in pixels"),
+        Field("iscrowd", _is_flag, "expected 0 or 1", 0),
+        Field("ignore", _is_not_ignored, "Detectron2 refuses annotations to be ignored", 0),
+        Field("area", _is_number, "expected the area in pixels", 0),
+        Field("segmentation", _is_segmentation, "expected polygons or a run-length code", None),
+    ),
+}
+
+
+def malformed_entries(
+    kind: str, entries: Sequence, names: Names, sizes_are_optional: bool = False
+) -> Iterator[tuple[int, Place]]:
+    """Yield number and place of every value that is not of COCO's form.
+
+    Args:
+        kind: "images", "categories" or "annotations".
+    """
+    fields, name = _FIELDS[kind], getattr(names, kind)
+    if sizes_are_optional and kind == "images":
+        fields = tuple(f._replace(default=1) if f in _SIDES else f for f in fields)
+    for number, entry in enumerate(entries):
+        if type(entry) is not dict:
+            yield number, Place(name(number), entry, "expected an object with keys")
+            continue
+        for key, allows, expected, default in fields:
+            value = entry.get(key, default)
+            if not allows(value):
+                note = expected if key in entry else f"missing, {expected}"
+                yield number, Place(f"{name(number)}.{key}", value, note, **_owner(kind, entry))
+
+
+def _owner(kind: str, entry: dict) -> dict[str, object]:
+    if kind == "annotations":
+        return {"annotation_id": entry.get("id"), "image_id": entry.get("image_id")}
+    if kind == "images":
+        return {"image_id": entry.get("id"), "file_name": entry.get("file_name")}
+    return {}

@@ -1,0 +1,121 @@
+"""Checks of the picture files: there, readable, of the size that the json says, 8-bit RGB."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from detectron2.data.detection_utils import read_image
+from detectron2.utils.file_io import PathManager
+from PIL import Image
+from tqdm import tqdm
+
+from focal_retina.data.checks import findings as rules
+from focal_retina.data.checks.findings import Finding, Place, Rule
+from focal_retina.data.checks.table import Table
+
+_EXIF_ORIENTATION = 274
+_TRANSPOSED = (5, 6, 7, 8)  # the orientations that exchange width and height
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # of a file that is not cut off
+_BATCH = 64  # pictures per task of the pool
+
+
+class Picture(NamedTuple):
+    """What a file says about its picture."""
+
+    problem: Rule | None = None  # why training cannot use it
+    note: str = ""
+    size: tuple[int, int] | None = None  # width and height, pixels, turned upright
+    mode: str = ""  # Pillow's
+    orientation: int = 1  # EXIF's; 1 is upright
+    num_bytes: int = 0
+
+
+def inspect_pictures(table: Table, decode: bool, num_threads: int) -> list[Picture]:
+    """Look at all pictures of a table, showing a progress bar.
+
+    Args:
+        decode: read all of each picture, as training does, rather than its header and end.
+    """
+    names = table.images.file_names
+    paths = [table.picture(i) if name else None for i, name in enumerate(names)]
+    batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
+    pictures: list[Picture] = []
+    with (
+        ThreadPoolExecutor(num_threads) as pool,
+        tqdm(total=len(paths), desc="pictures", disable=None) as bar,
+    ):
+        for batch in pool.map(lambda batch: [inspect(path, decode) for path in batch], batches):
+            pictures += batch
+            bar.update(len(batch))
+    return pictures
+
+
+def inspect(path: str | None, decode: bool) -> Picture:
+    """Look at one picture; of None, a malformed file name, there is nothing to say."""
+    if path is None:
+        return Picture()
+    if not PathManager.exists(path):
+        return Picture(rules.FILE_MISSING)
+    try:
+        picture, is_whole = _read_header(path)
+        if decode or not is_whole:
+            height, width = read_image(path, "RGB").shape[:2]
+            picture = picture._replace(size=(width, height))
+    except Exception as error:  # Pillow's parsers raise whatever a broken file makes them
+        return Picture(rules.FILE_UNREADABLE, f"{type(error).__name__}: {error}")
+    return picture
+
+
+def _read_header(path: str) -> tuple[Picture, bool]:
+    """Return the facts of a picture, and whether its file is not cut off."""
+    with PathManager.open(path, "rb") as file:
+        image = Image.open(file)
+        orientation = _orientation(image)
+        size = image.size[::-1] if orientation in _TRANSPOSED else image.size
+        end = _ENDS.get(image.format, b"")
+        num_bytes = file.seek(0, os.SEEK_END)
+        file.seek(max(0, num_bytes - len(end)))
+        is_whole = file.read() == end
+    return Picture(None, "", size, image.mode, orientation, num_bytes), is_whole
+
+
+def _orientation(image: Image.Image) -> int:
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # rather than decode it to look for EXIF behind the pixels, where hardly any is
+    return image.getexif().get(_EXIF_ORIENTATION, 1)
+
+
+def check_pictures(table: Table, pictures: Sequence[Picture]) -> list[Finding]:
+    """Return what is wrong with the pictures of a table, errors first."""
+    found: dict[Rule, list[Place]] = {}
+    for i, picture in enumerate(pictures):
+        for rule, note in _problems(picture, table.images.sizes[i]):
+            path = table.picture(i)
+            place = Place(path, None, note, None, table.images.ids[i], path)
+            found.setdefault(rule, []).append(place)
+    kept = [Finding(rule, table.source, places) for rule, places in found.items()]
+    return sorted(kept, key=lambda finding: not finding.rule.is_error)
+
+
+def _problems(picture: Picture, stated: np.ndarray) -> list[tuple[Rule, str]]:
+    """Return the rules that a picture breaks, given width and height in the json."""
+    if picture.problem is not None:
+        return [(picture.problem, picture.note)]
+    problems = []
+    if picture.size and not np.isnan(stated).any() and picture.size != tuple(stated):
+        width, height = (int(side) for side in stated)
+        note = f"{picture.size[0]}x{picture.size[1]}, the json says {width}x{height}"
+        if picture.orientation in _TRANSPOSED:
+            note += f", before EXIF's orientation {picture.orientation} turns it upright"
+        problems.append((rules.SIZE_DIFFERS, note))
+    elif picture.orientation in range(2, 9):
+        problems.append((rules.EXIF_ROTATED, f"orientation {picture.orientation}"))
+    if picture.mode in ("1", "L", "LA"):
+        problems.append((rules.GREY, f"mode {picture.mode}"))
+    if picture.mode == "CMYK":
+        problems.append((rules.CMYK, ""))
+    if picture.mode.startswith(("I", "F")):
+        problems.append((rules.DEEP, f"mode {picture.mode}"))
+    return problems

@@ -1,0 +1,154 @@
+"""Check datasets before training: boxes, classes, ids, picture files, leaks between the splits.
+
+    python -m focal_retina.tools.check_dataset --config-file X.yaml DATASETS.TRAIN "('mine',)"
+    python -m focal_retina.tools.check_dataset --json train.json --images train \\
+        --json val.json --images val --all findings.csv
+
+Each finding is an error, on which training or evaluation would stop or go wrong, or a warning, and
+says what they do about it. The exit status is 1 where there are errors, else 0; 2 for a mistake on
+the command line. Of each picture the header and the file's end are read, which finds missing, cut
+off and mismatched ones; with --decode all of it, as training does.
+"""
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from focal_retina.data.checks.drops import count_drops
+from focal_retina.data.checks.entries import check_entries
+from focal_retina.data.checks.findings import Finding
+from focal_retina.data.checks.pictures import check_pictures, inspect_pictures
+from focal_retina.data.checks.reading import read_table
+from focal_retina.data.checks.registered import table_of_dataset
+from focal_retina.data.checks.report import check_ending, summary, write_all
+from focal_retina.data.checks.splits import check_bytes, check_splits
+from focal_retina.data.checks.table import Table
+from focal_retina.data.register import register_datasets
+from focal_retina.engine import lazy_job, yaml_job
+from focal_retina.engine.checks import check_datasets
+
+
+class Task(NamedTuple):
+    """What to check."""
+
+    tables: dict[str, Table]
+    pairs: list[tuple[str, str]]  # of keys of the tables, to compare: training with test
+    filter_empty: bool  # DATALOADER.FILTER_EMPTY_ANNOTATIONS
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Check; return 0, 1 where there are errors, 2 after one sentence on a wrong command line."""
+    args = parse_arguments(argv)
+    start = time.perf_counter()
+    try:
+        check_arguments(args)
+        task = configured_task(args) if args.config_file else json_task(args)
+        findings = check(task, args)
+        if args.all:
+            write_all(args.all, findings)
+    except (ValueError, OSError) as error:
+        print(f"check_dataset: {error}", file=sys.stderr)
+        return 2
+    errors = sum(finding.rule.is_error for finding in findings)
+    seconds = time.perf_counter() - start
+    print(f"{errors} kinds of errors, {len(findings) - errors} of warnings; {seconds:.1f} seconds")
+    return 1 if errors else 0
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m focal_retina.tools.check_dataset",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config-file", help="checks its training and test datasets")
+    parser.add_argument("--trust-config", action="store_true", help="as for train_net.py")
+    parser.add_argument("--json", action="append", default=[], help="COCO json, one or more")
+    parser.add_argument("--images", action="append", default=[], help="picture folder of each")
+    parser.add_argument("--json-only", action="store_true", help="leave the picture files alone")
+    parser.add_argument("--decode", action="store_true", help="read all of each picture")
+    parser.add_argument("--threads", type=int, default=8, help="that read pictures (8)")
+    parser.add_argument("--examples", type=int, default=3, help="shown of each finding (3)")
+    parser.add_argument("--all", metavar="FILE", help="a .json or .csv for everything found")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
+    parser.set_defaults(eval_only=True)  # of a LazyConfig the datasets are needed only
+    return parser.parse_args(argv)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise a ValueError now rather than when everything has been checked."""
+    if args.threads < 1:
+        raise ValueError(f"--threads is {args.threads}; it must be at least 1")
+    if args.all:
+        check_ending(args.all)
+        if not Path(args.all).parent.is_dir():
+            raise ValueError(f"--all {args.all}: there is no folder {Path(args.all).parent}")
+
+
+def json_task(args: argparse.Namespace) -> Task:
+    """Return the tables of --json, each to be compared with each."""
+    if not args.json:
+        raise ValueError("name a --config-file, or the json files with --json")
+    if args.opts:
+        raise ValueError(f"{args.opts[0]} is for a config, but there is no --config-file")
+    if len(args.images) not in (0, len(args.json)):
+        raise ValueError("--images names a folder for each --json, or is left out")
+    folders = args.images or [None] * len(args.json)
+    tables = {j: read_table(j, f) for j, f in zip(args.json, folders, strict=True)}
+    return Task(tables, list(itertools.combinations(tables, 2)), True)
+
+
+def configured_task(args: argparse.Namespace) -> Task:
+    """Return the tables of a config's datasets, those for training to be compared with the rest."""
+    if args.json or args.images:
+        raise ValueError("--config-file names the datasets: leave out --json and --images")
+    job = lazy_job if args.config_file.endswith(".py") else yaml_job
+    data = job.training_data(args)
+    names = dict.fromkeys([*data.train, *data.test])
+    tables = {name: _table(name, data.register) for name in names}
+    return Task(tables, list(itertools.product(data.train, data.test)), data.filter_empty)
+
+
+def _table(name: str, entries: Sequence[Sequence[str]]) -> Table:
+    """Return the table of a dataset, of the json itself where it is declared in the config."""
+    for entry in entries:
+        match entry:
+            case [first, str(json_file), str(image_root)] if first == name:
+                return read_table(json_file, image_root, f"{name} ({json_file})")
+            case [first, *_] if first == name:
+                register_datasets([entry])
+    check_datasets([name], "DATASETS.REGISTER")
+    table = table_of_dataset(name)
+    if table is None:
+        raise ValueError(f"dataset {name} is no list of records, which is all that can be checked")
+    return table
+
+
+def check(task: Task, args: argparse.Namespace) -> list[Finding]:
+    """Check the tables and pairs of them, print what is found and return it."""
+    pictures, findings = {}, []
+    for name, table in task.tables.items():
+        found = check_entries(table)
+        if table.image_root is not None and not args.json_only:
+            pictures[name] = inspect_pictures(table, args.decode, args.threads)
+            found += check_pictures(table, pictures[name])
+        drops = count_drops(table, task.filter_empty)
+        print(f"{table.source}\n  training would use {drops}\n{summary(found, args.examples)}")
+        findings += found
+    for one, other in task.pairs:
+        found = check_splits(task.tables[one], task.tables[other])
+        if one in pictures and other in pictures:
+            files = pictures[one], pictures[other]
+            found += check_bytes(task.tables[one], task.tables[other], *files)
+        if found:
+            print(f"{one} and {other}\n{summary(found, args.examples)}")
+        findings += found
+    return findings
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""A small COCO dataset to be broken in one place, and what Detectron2 does with it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.data import (
+    DatasetCatalog,
+    DatasetMapper,
+    MetadataCatalog,
+    get_detection_dataset_dicts,
+)
+from detectron2.data import transforms as T
+from detectron2.data.datasets import register_coco_instances
+from detectron2.structures import Boxes, Instances
+from PIL import Image
+
+NUM_IMAGES = 3
+WIDTH, HEIGHT = 64, 48
+
+
+def coco_content():
+    """Return three images, each with a cat (annotation 10, 12, 14) and a dog (11, 13, 15)."""
+    return {
+        "images": [
+            {"id": i + 1, "file_name": f"{i}.png", "width": WIDTH, "height": HEIGHT}
+            for i in range(NUM_IMAGES)
+        ],
+        "categories": [{"id": 7, "name": "cat"}, {"id": 9, "name": "dog"}],
+        "annotations": [
+            {
+                "id": 10 + i,
+                "image_id": i // 2 + 1,
+                "category_id": 7 + i % 2 * 2,
+                "bbox": [4.0 + i, 5.0, 20.0, 10.0 + i],
+                "area": 20.0 * (10 + i),
+                "iscrowd": 0,
+            }
+            for i in range(2 * NUM_IMAGES)
+        ],
+    }
+
+
+def write_pictures(folder, seed=0):
+    """Write the pictures of :func:`coco_content`, different for every seed; return the folder."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for i in range(NUM_IMAGES):
+        pixels = rng.integers(256, size=(HEIGHT, WIDTH, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return str(folder)
+
+
+def write_json(path, content):
+    Path(path).write_text(json.dumps(content))
+    return str(path)
+
+
+def detectron2_trains_on(json_file, image_folder, filter_empty=True):
+    """Return what Detectron2's loader and mapper give training: by image id, its inputs."""
+    mapper = DatasetMapper(
+        is_train=True,
+        augmentations=[T.ResizeShortestEdge(2 * HEIGHT)],
+        image_format="BGR",
+        use_instance_mask=False,
+    )
+    register_coco_instances("broken", {}, json_file, image_folder)
+    try:
+        records = get_detection_dataset_dicts("broken", filter_empty=filter_empty)
+    finally:
+        DatasetCatalog.remove("broken")
+        MetadataCatalog.remove("broken")
+    return {record["image_id"]: mapper(record) for record in records}
+
+
+def detectron2_evaluates(json_file, image_folder, evaluator_class):
+    """Return the box AP of perfect detections for :func:`coco_content` on another json."""
+    register_coco_instances("evaluated", {}, json_file, image_folder)
+    try:
+        evaluator = evaluator_class("evaluated", output_dir=image_folder)
+        evaluator.reset()
+        for record in DatasetCatalog.get("evaluated"):
+            detections = _perfect_detections(record["image_id"])
+            evaluator.process([record], [{"instances": detections}])
+        return evaluator.evaluate()["bbox"]["AP"]
+    finally:
+        DatasetCatalog.remove("evaluated")
+        MetadataCatalog.remove("evaluated")
+
+
+def _perfect_detections(image_id):
+    objects = [x for x in coco_content()["annotations"] if str(x["image_id"]) == str(image_id)]
+    boxes = torch.tensor([x["bbox"] for x in objects]).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return Instances(
+        (HEIGHT, WIDTH),
+        pred_boxes=Boxes(boxes),
+        pred_classes=torch.tensor([int(x["category_id"] == 9) for x in objects]),
+        scores=torch.ones(len(objects)),
+    )
