@@ -1,5 +1,6 @@
 """The job of a LazyConfig: that of a YAML config, from the parts that the config names."""
 
+import copy
 import logging
 import os
 from argparse import Namespace
@@ -7,9 +8,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import CfgNode, LazyConfig, instantiate
 from detectron2.engine import default_setup, default_writers, hooks
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
+from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from hydra.errors import HydraException
@@ -32,12 +34,12 @@ from focal_retina.engine.checks import (
     weights_errors,
 )
 from focal_retina.engine.evaluation import FRESH_COCO, coco_evaluator_class, evaluation_mode
-from focal_retina.engine.trainer import (
-    autocast_dtype,
-    build_loop,
-    check_batch_size,
-    distribute,
-)
+from focal_retina.engine.hooks import add_hooks
+from focal_retina.engine.loop import TrainingLoop
+from focal_retina.engine.options import TrainingOptions, check_clip_type
+from focal_retina.engine.precision import autocast_dtype
+from focal_retina.engine.trainer import check_batch_size, distribute
+from focal_retina.engine.validation import validation_losses
 from focal_retina.modeling.backbones import PixelFormat
 
 logger = logging.getLogger(__name__)
@@ -45,11 +47,20 @@ logger = logging.getLogger(__name__)
 # Keys that a config may lack, read by Detectron2's ``default_setup`` or here.
 _OPTIONAL = (
     "dataloader.register",
+    "train.accumulation_steps",
     "train.amp.dtype",
     "train.amp.test",
+    "train.best.metric",
+    "train.best.mode",
+    "train.best.patience",
+    "train.clip_gradients.clip_type",
+    "train.clip_gradients.clip_value",
+    "train.clip_gradients.norm_type",
     "train.cudnn_benchmark",
+    "train.ema_decay",
     "train.float32_precision",
     "train.seed",
+    "train.val_loss",
 )
 
 
@@ -149,16 +160,27 @@ def _dataset_names(cfg: DictConfig, split: str) -> list[str]:
 
 def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], object]:
     cfg.optimizer.params.model = model
-    optimizer = instantiate(cfg.optimizer)
+    optimizer = _clipping(cfg.train, instantiate(cfg.optimizer))
     batch_key = "dataloader.train.total_batch_size"
     batch_size = OmegaConf.select(cfg, batch_key)
     if batch_size:
         check_batch_size(batch_key, batch_size)
+    options = TrainingOptions.of_lazy(cfg.train)
+    options.check(
+        batch_size=batch_size,
+        eval_period=cfg.train.eval_period,
+        has_test_set=bool(_dataset_names(cfg, "test")),
+    )
     data_loader = instantiate(cfg.dataloader.train)
     model = distribute(model, **cfg.train.ddp)
     amp = cfg.train.amp
-    trainer = build_loop(
-        model, data_loader, optimizer, amp.get("dtype", "float16") if amp.enabled else None
+    trainer = TrainingLoop(
+        model,
+        data_loader,
+        optimizer,
+        dtype=autocast_dtype(amp.get("dtype", "float16")) if amp.enabled else None,
+        accumulation_steps=options.accumulation_steps,
+        output_dir=cfg.train.output_dir,
     )
     checkpointer = FocalCheckpointer(
         model,
@@ -166,7 +188,8 @@ def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], o
         class_names=class_names(_dataset_names(cfg, "train")),
         trainer=trainer,
     )
-    trainer.register_hooks(_hooks(cfg, model, checkpointer))
+    evaluations = [(cfg.train.eval_period, partial(_evaluate, cfg))]
+    trainer.register_hooks(add_hooks(_hooks(cfg, checkpointer), options, checkpointer, evaluations))
 
     if batch_size and isinstance(optimizer, torch.optim.SGD):
         log_advice(learning_rate_advice("optimizer.lr", cfg.optimizer.lr, batch_key, batch_size))
@@ -183,22 +206,29 @@ def _load_weights(cfg: DictConfig, checkpointer: FocalCheckpointer, resume: bool
         checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
 
 
-def _hooks(
-    cfg: DictConfig, model: nn.Module, checkpointer: FocalCheckpointer
-) -> list[hooks.HookBase]:
-    """Return Detectron2's usual hooks; the writers come last, to see the others' results."""
+def _clipping(train: DictConfig, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Let the optimizer clip gradients as ``SOLVER.CLIP_GRADIENTS`` does, if asked for."""
+    if "clip_gradients" not in train:
+        return optimizer
+    defaults = {"clip_type": "value", "clip_value": 1.0, "norm_type": 2.0}
+    wanted = {**defaults, **train.clip_gradients}
+    check_clip_type("train.clip_gradients.clip_type", wanted["clip_type"])
+    keys = CfgNode({name.upper(): value for name, value in wanted.items()} | {"ENABLED": True})
+    return maybe_add_gradient_clipping(CfgNode({"SOLVER": {"CLIP_GRADIENTS": keys}}), optimizer)
+
+
+def _hooks(cfg: DictConfig, checkpointer: FocalCheckpointer) -> list[hooks.HookBase]:
+    """Return Detectron2's usual hooks but ``EvalHook``."""
     train = cfg.train
     on_every_process = [
         hooks.IterationTimer(),
         hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
     ]
-    evaluation = hooks.EvalHook(train.eval_period, lambda: _evaluate(cfg, model))
     if not comm.is_main_process():
-        return [*on_every_process, evaluation]
+        return on_every_process
     return [
         *on_every_process,
         hooks.PeriodicCheckpointer(checkpointer, **train.checkpointer),
-        evaluation,
         hooks.PeriodicWriter(
             default_writers(train.output_dir, train.max_iter), period=train.log_period
         ),
@@ -206,12 +236,26 @@ def _hooks(
 
 
 def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:
-    if "evaluator" not in cfg.dataloader:
-        return {}
-    loader, evaluator = instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
-    amp = cfg.train.amp
-    dtype = amp.get("dtype", "float16") if amp.get("test") else None
-    with evaluation_mode(model, dtype and autocast_dtype(dtype, next(model.parameters()).device)):
-        results = inference_on_dataset(model, loader, evaluator)
-    print_csv_format(results)
+    """Return the evaluator's results, and the validation losses if they are asked for."""
+    results = {}
+    if "evaluator" in cfg.dataloader:
+        loader, evaluator = instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+        amp = cfg.train.amp
+        dtype = autocast_dtype(amp.get("dtype", "float16")) if amp.get("test") else None
+        with evaluation_mode(model, dtype):
+            results = inference_on_dataset(model, loader, evaluator)
+        print_csv_format(results)
+    if cfg.train.get("val_loss"):
+        results.update(validation_losses(model, _validation_loader(cfg)))
     return results
+
+
+def _validation_loader(cfg: DictConfig):
+    """Return the test's loader with the objects, as the training's mapper takes them."""
+    cfg = copy.deepcopy(cfg)
+    mapper = cfg.dataloader.test.mapper
+    mapper.is_train = True
+    for name in ("use_instance_mask", "use_keypoint", "instance_mask_format"):
+        if name in cfg.dataloader.train.mapper:
+            mapper[name] = cfg.dataloader.train.mapper[name]
+    return instantiate(cfg.dataloader.test)

@@ -82,7 +82,7 @@ class Predictor:
         inputs = [self.network_input(image) for image in images]
         if not inputs:
             return []
-        with evaluation_mode(self.model, evaluation_dtype(self.cfg, self.model.device)) as model:
+        with evaluation_mode(self.model, evaluation_dtype(self.cfg)) as model:
             return [x["instances"].to("cpu") for x in model(inputs)]
 
     def network_input(self, image: np.ndarray) -> dict:

@@ -4,6 +4,9 @@ The paper divides each image's loss by its foreground anchors and leaves open ho
 are combined; every known answer is a choice here.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from detectron2.config import configurable
 from detectron2.utils import comm
@@ -47,6 +50,8 @@ class LossNormalizer(nn.Module):
         self.kind = kind
         self.offset = offset
         self.momentum = momentum
+        # Counts of the pieces seen so far within ``deferred``.
+        self._pieces = None
         if kind == "ema":
             # float64 because Detectron2's value is a Python float.
             self.register_buffer("foreground_ema", torch.tensor(start, dtype=torch.float64))
@@ -68,14 +73,45 @@ class LossNormalizer(nn.Module):
             num_foreground: (N,), int64, foreground anchors of each image.
         """
         counts = num_foreground.double()
+        if self._pieces is not None:
+            self._pieces.append(counts)
+            first = self._pieces[0]
+            return counts.clamp(min=1) * len(first) if self.kind == "image" else self._total(first)
+        return self._divisor(counts)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within, take the calls for pieces of one batch.
+
+        They all divide by what the first piece has; the losses and gradients summed over the pieces
+        are those of the whole batch once multiplied by ``correction()``. Dividing by 1 instead
+        would cost float16 gradients their range.
+        """
+        self._pieces = []
+        try:
+            yield
+        finally:
+            self._pieces = None
+
+    def correction(self) -> Tensor:
+        """Return the factor, 0-dim float64, for the pieces so far; updates "ema", once a batch."""
+        first, counts = self._pieces[0], torch.cat(self._pieces)
+        if self.kind == "image":
+            return counts.new_tensor(len(first) / len(counts))
+        return self._total(first) / self._divisor(counts)
+
+    def _divisor(self, counts: Tensor) -> Tensor:
         if self.kind == "image":
             return counts.clamp(min=1) * len(counts)
-        total = (counts + self.offset).sum()
         if self.kind == "all_gpus":
+            total = (counts + self.offset).sum()
             return _sum_over_gpus(total).clamp(min=1) / comm.get_world_size()
         if self.kind == "gpu":
-            return total.clamp(min=1)
+            return self._total(counts)
         return self._running_mean(counts.sum().clamp(min=1))
+
+    def _total(self, counts: Tensor) -> Tensor:
+        return (counts + self.offset).sum().clamp(min=1)
 
     def _running_mean(self, count: Tensor) -> Tensor:
         if self.training:
