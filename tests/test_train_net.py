@@ -131,6 +131,7 @@ def test_torchrun_trains_and_evaluates_a_lazy_config(torchrun, jobs):
 
 def test_a_lazy_config_resumes_in_bfloat16_with_the_same_warnings(torchrun, jobs):
     options = ["train.max_iter=3", "train.amp.enabled=True", "optimizer.lr=0.1"]
+    options += ["train.amp.dtype=bfloat16"]
     options += [f"train.output_dir={jobs / 'lazy'}"]
     run_here("--resume", "--config-file", jobs / "tiny.py", *options)
     assert iterations(jobs / "lazy") == [1, 2]

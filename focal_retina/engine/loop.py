@@ -66,6 +66,11 @@ class TrainingLoop(SimpleTrainer, EndableTrainer):
         self._checks_gradients = dtype != torch.float16
         self.skipped_steps = 0
         if dtype == torch.float16:
+            if self._device_type == "cpu":
+                logger.warning(
+                    "Few CPUs multiply float16 (avx512_fp16, amx_fp16), the others ten times "
+                    "slower than float32: set SOLVER.AMP.DTYPE (train.amp.dtype) bfloat16"
+                )
             self.grad_scaler = torch.amp.GradScaler(self._device_type)
             optimizer.register_step_post_hook(self._remember_step)
 

@@ -16,6 +16,10 @@ from focal_retina.config import focal_retina_node
 
 NORMALIZERS = ("image", "gpu", "all_gpus", "ema")
 
+# Foreground anchors of a typical batch. Dividing by 1 before the count is known would let float16
+# gradients overflow; a power of two rounds nothing.
+_PROVISIONAL = 128.0
+
 
 class LossNormalizer(nn.Module):
     """Turn foreground counts into the divisor of the losses.
@@ -75,17 +79,16 @@ class LossNormalizer(nn.Module):
         counts = num_foreground.double()
         if self._pieces is not None:
             self._pieces.append(counts)
-            first = self._pieces[0]
-            return counts.clamp(min=1) * len(first) if self.kind == "image" else self._total(first)
+            is_per_image = self.kind == "image"
+            return counts.clamp(min=1) if is_per_image else counts.new_full((), _PROVISIONAL)
         return self._divisor(counts)
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
         """Within, take the calls for pieces of one batch.
 
-        They all divide by what the first piece has; the losses and gradients summed over the pieces
-        are those of the whole batch once multiplied by ``correction()``. Dividing by 1 instead
-        would cost float16 gradients their range.
+        They all divide by the same; the losses and gradients summed over the pieces are those of
+        the whole batch once multiplied by ``correction()``.
         """
         self._pieces = []
         try:
@@ -95,23 +98,20 @@ class LossNormalizer(nn.Module):
 
     def correction(self) -> Tensor:
         """Return the factor, 0-dim float64, for the pieces so far; updates "ema", once a batch."""
-        first, counts = self._pieces[0], torch.cat(self._pieces)
+        counts = torch.cat(self._pieces)
         if self.kind == "image":
-            return counts.new_tensor(len(first) / len(counts))
-        return self._total(first) / self._divisor(counts)
+            return counts.new_full((), 1 / len(counts))
+        return _PROVISIONAL / self._divisor(counts)
 
     def _divisor(self, counts: Tensor) -> Tensor:
         if self.kind == "image":
             return counts.clamp(min=1) * len(counts)
+        total = (counts + self.offset).sum()
         if self.kind == "all_gpus":
-            total = (counts + self.offset).sum()
             return _sum_over_gpus(total).clamp(min=1) / comm.get_world_size()
         if self.kind == "gpu":
-            return self._total(counts)
+            return total.clamp(min=1)
         return self._running_mean(counts.sum().clamp(min=1))
-
-    def _total(self, counts: Tensor) -> Tensor:
-        return (counts + self.offset).sum().clamp(min=1)
 
     def _running_mean(self, count: Tensor) -> Tensor:
         if self.training:

@@ -20,37 +20,32 @@ OBJECTS = [0, 3, 1, 0, 6]
 NAMES = ("loss_cls", "loss_box_reg", "total_loss")
 
 
-def train(steps, cfg, dtype=None, output=None):
-    """Take two optimizer steps; return the losses of the last and the model's state."""
+def step(pieces, cfg, dtype=None):
+    """Take one step; return the losses, the gradient as one vector, and the normaliser's mean."""
     torch.set_num_threads(1)
     rank, world = comm.get_rank(), comm.get_world_size()
     torch.manual_seed(0)
     model = build_model(cfg)
-    sizes, objects = SIZES + SIZES[::-1], OBJECTS + OBJECTS[::-1]
-    batches = [random_batch(sizes, objects, num_classes=4, seed=seed) for seed in range(2)]
-    share = [batch[rank :: world * 2] for batch in batches]
+    batch = random_batch(SIZES * world, OBJECTS * world, num_classes=4)[rank::world]
     wrapped = DistributedDataParallel(model, broadcast_buffers=False) if world > 1 else model
-    optimizer = torch.optim.SGD(model.parameters(), 0.002, momentum=0.9)
-    loop = TrainingLoop(wrapped, share, optimizer, dtype=dtype, accumulation_steps=steps)
-    with EventStorage(0) as loop.storage:
-        for loop.iter in range(2):
-            loop.run_step()
-        latest = {name: value for name, (value, _) in loop.storage.latest().items()}
-    losses = [latest.get(name) for name in NAMES]
-    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    state = {**model.state_dict(), **{f"grad.{n}": p.grad for n, p in trained.items()}}
-    if output is not None and rank == 0:
-        torch.save({"losses": losses, "state": state}, output)
-    return losses, state
+    optimizer = torch.optim.SGD(model.parameters(), 0.002)
+    loop = TrainingLoop(wrapped, [batch], optimizer, dtype=dtype, accumulation_steps=pieces)
+    if dtype == torch.float16:
+        loop.grad_scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+    with EventStorage(0) as storage:
+        loop.run_step()
+        losses = {name: storage.latest()[name][0] for name in NAMES if name in storage.latest()}
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])
+    mean = model.state_dict().get("loss.normalizer.foreground_ema", torch.zeros(()))
+    return losses, gradient, mean.item()
 
 
-def check_same(one, other, tolerance=2e-5):
-    losses, state = one
-    other_losses, other_state = other
-    assert other_losses == pytest.approx(losses, rel=tolerance)
-    for name, value in state.items():
-        error = (other_state[name] - value).abs().max()
-        assert error <= tolerance * value.abs().max() + 1e-9, name
+def check_same(whole, pieces, tolerance=1e-5):
+    """Compare the gradient as a whole: rounding may flip a ReLU, of which its part changes."""
+    losses, gradient, mean = whole
+    assert pieces[0] == pytest.approx(losses, rel=tolerance)
+    assert pieces[2] == mean
+    assert (pieces[1] - gradient).norm() <= 100 * tolerance * gradient.norm()
 
 
 def test_a_batch_is_cut_into_nearly_equal_pieces_in_order_none_empty():
@@ -63,7 +58,7 @@ def test_a_batch_is_cut_into_nearly_equal_pieces_in_order_none_empty():
 @pytest.mark.parametrize("normalizer", ["image", "gpu", "all_gpus", "ema"])
 def test_every_normaliser_gives_the_gradient_of_the_whole_batch(normalizer):
     cfg = tiny_config(NORMALIZER=normalizer)
-    check_same(train(1, cfg), train(3, cfg))
+    check_same(step(1, cfg), step(3, cfg))
 
 
 def test_offset_and_selected_examples_too():
@@ -73,50 +68,45 @@ def test_offset_and_selected_examples_too():
         EXAMPLE_SELECTION="ohem",
         OHEM_NORMALIZER="foreground",
     )
-    check_same(train(1, cfg), train(5, cfg))
+    check_same(step(1, cfg), step(5, cfg))
 
 
 def test_frozen_batch_norm_too():
     cfg = tiny_config(NORMALIZER="image")
     cfg.MODEL.RESNETS.NORM = "FrozenBN"
-    check_same(train(1, cfg), train(2, cfg))
+    check_same(step(1, cfg), step(2, cfg))
 
 
-def test_mixed_precision_too():
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_too(dtype):
     cfg = tiny_config(NORMALIZER="ema")
-    check_same(train(1, cfg, torch.bfloat16), train(3, cfg, torch.bfloat16), tolerance=0.2)
+    check_same(step(1, cfg, dtype), step(3, cfg, dtype), tolerance=1e-3)
 
 
-def train_every_way(folder):
-    for normalizer in ("ema", "all_gpus"):
-        for steps in (1, 2):
-            output = folder / f"{normalizer}{steps}.pth"
-            train(steps, tiny_config(NORMALIZER=normalizer), output=output)
+def steps_of_a_process(folder):
+    for kind in ("ema", "all_gpus"):
+        for pieces in (1, 2):
+            path = folder / f"{kind}-{pieces}-{comm.get_rank()}.pth"
+            torch.save(step(pieces, tiny_config(NORMALIZER=kind)), path)
 
 
 def test_two_processes_too(tmp_path):
-    launch(train_every_way, 2, dist_url="auto", args=(tmp_path,))
-    for normalizer in ("ema", "all_gpus"):
-        one, two = (torch.load(tmp_path / f"{normalizer}{steps}.pth") for steps in (1, 2))
-        check_same((one["losses"], one["state"]), (two["losses"], two["state"]))
+    launch(steps_of_a_process, 2, dist_url="auto", args=(tmp_path,))
+    for kind in ("ema", "all_gpus"):
+        for rank in (0, 1):
+            check_same(*(torch.load(tmp_path / f"{kind}-{pieces}-{rank}.pth") for pieces in (1, 2)))
 
 
 def test_other_models_take_the_mean_over_the_pieces_by_images():
     cfg = tiny_config()
     cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
-    (losses, _), batch = train(2, cfg), random_batch(SIZES, OBJECTS, num_classes=4)
-    assert all(map(torch.isfinite, map(torch.tensor, losses)))
+    losses, _, _ = step(2, cfg)
     torch.manual_seed(0)
     model = build_model(cfg)
-    loop = TrainingLoop(model, [batch], torch.optim.SGD(model.parameters(), 0.0))
-    loop.accumulation_steps = 2
-    with EventStorage(0) as storage:
-        loop.run_step()
-        found = storage.latest()["loss_box_reg"][0]
-        torch.manual_seed(0)
-        model = build_model(cfg)
-        pieces = [(len(x) / 5, model(x)["loss_box_reg"].item()) for x in split_batch(batch, 2)]
-    assert found == pytest.approx(sum(weight * loss for weight, loss in pieces), rel=1e-5)
+    pieces = split_batch(random_batch(SIZES, OBJECTS, num_classes=4), 2)
+    with EventStorage(0):
+        means = [(len(piece) / 5, model(piece)["loss_box_reg"].item()) for piece in pieces]
+    assert losses["loss_box_reg"] == pytest.approx(sum(w * x for w, x in means), rel=1e-5)
 
 
 @pytest.mark.parametrize("key, value", [("OHEM_NORMALIZER", "examples"), ("OHEM_SCOPE", "batch")])

@@ -89,12 +89,11 @@ def test_the_average_is_evaluated_and_saved_as_weights(tmp_path, kind):
     assert (tmp_path / "out/last_checkpoint").read_text() == "model_final.pth"
     state = torch.load(tmp_path / "out/model_final.pth", weights_only=True)
     average = torch.load(tmp_path / "out/model_final_ema.pth", weights_only=True)["model"]
-    (in_checkpoint,) = _find(state, "ModelEMA")
+    (in_checkpoint,) = find(state, "ModelEMA")
     assert all(torch.equal(in_checkpoint["model"][name], x) for name, x in average.items())
 
 
-def _find(state, name):
-    found = [state[name]] if name in state else []
-    return found + [
-        x for value in state.values() if isinstance(value, dict) for x in _find(value, name)
-    ]
+def find(state, name):
+    """Return the values of a name, at any depth."""
+    inner = [find(value, name) for value in state.values() if isinstance(value, dict)]
+    return [state[name]] * (name in state) + [x for found in inner for x in found]

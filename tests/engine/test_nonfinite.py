@@ -1,4 +1,4 @@
-"""A loss that is not finite ends the run before the step, says where it was, and can be replayed."""
+"""A loss that is not finite ends the run before the step, says where, and can be replayed."""
 
 import math
 import subprocess
@@ -120,10 +120,8 @@ def test_masks_and_the_rest_of_a_dict_survive_the_file(tmp_path):
     save_batch(tmp_path / "file.pth", torch.nn.Linear(1, 1), batch, None)
     (again,) = load_batch(tmp_path / "file.pth")
     assert again.keys() == {"image", "instances", "height"}
-    masks = again["instances"].gt_masks
-    assert torch.equal(
-        masks.get_bounding_boxes().tensor, objects.gt_masks.get_bounding_boxes().tensor
-    )
+    boxes = [x.gt_masks.get_bounding_boxes().tensor for x in (again["instances"], objects)]
+    assert torch.equal(*boxes)
 
 
 def one_of_two_processes(folder):
