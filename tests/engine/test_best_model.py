@@ -96,27 +96,3 @@ def test_an_unknown_metric_is_named_at_the_first_evaluation_with_those_there_are
     message = str(error.value)
     assert "the evaluation has no 'AP50'; did you mean" in message
     assert message.endswith("it has bbox/AP, bbox/AP50")
-
-
-@pytest.mark.parametrize(
-    "options, complaint",
-    [
-        ({"accumulation_steps": 3}, "SOLVER.ACCUMULATION_STEPS .* is 3; .* one process, 2"),
-        ({"accumulation_steps": 0}, "ACCUMULATION_STEPS .* is 0"),
-        ({"ema_decay": 1.0}, r"SOLVER.EMA_DECAY \(train.ema_decay\) is 1.0; .*for instance 0.999"),
-        ({"best_metric": "bbox/AP", "best_mode": "best"}, "'best'; it is max or min"),
-        ({"best_metric": "bbox/AP", "best_patience": 0}, "at least 1"),
-        ({"best_patience": 3}, "names no metric"),
-    ],
-)
-def test_a_bad_value_is_an_error_before_training(options, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        TrainingOptions(**options).check(batch_size=2, eval_period=5, has_test_set=True)
-
-
-def test_what_needs_evaluations_says_so():
-    patient = TrainingOptions(best_metric="bbox/AP", best_patience=3)
-    with pytest.raises(ValueError, match="TEST.EVAL_PERIOD .* is 0"):
-        patient.check(batch_size=2, eval_period=0, has_test_set=True)
-    with pytest.raises(ValueError, match="need a dataset in DATASETS.TEST"):
-        TrainingOptions(val_loss=True).check(batch_size=2, eval_period=1, has_test_set=False)
