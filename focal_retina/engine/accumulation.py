@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.normalizer import LossNormalizer
 from focal_retina.modeling.retinanet import FocalRetinaNet
 
@@ -19,9 +20,18 @@ def split_batch(batch: list, steps: int) -> list[list]:
     return [batch[start:end] for start, end in pairwise(bounds)]
 
 
+def divides_by_foreground(model: nn.Module) -> bool:
+    """Return whether all losses of a model are sums that its ``LossNormalizer`` divides."""
+    return (
+        isinstance(model, FocalRetinaNet)
+        and isinstance(model.loss, FocalRetinaLoss)
+        and isinstance(model.loss.normalizer, LossNormalizer)
+    )
+
+
 def check_accumulation(model: nn.Module, steps: int) -> None:
     """Raise a ValueError where the loss of a batch is no sum over pieces of it."""
-    selection = model.loss.example_selection if isinstance(model, FocalRetinaNet) else None
+    selection = model.loss.example_selection if divides_by_foreground(model) else None
     if steps > 1 and selection is not None:
         if selection.normalizer == "examples" or selection.scope == "batch":
             raise ValueError(
@@ -61,7 +71,7 @@ def as_one_batch(model: nn.Module, pieces: list[list]) -> Iterator[Share]:
     The pieces of a ``FocalRetinaNet`` are also padded to the size of the whole batch: padding is
     background to the loss, and part of what group normalisation sees.
     """
-    if len(pieces) == 1 or not isinstance(model, FocalRetinaNet):
+    if len(pieces) == 1 or not divides_by_foreground(model):
         yield Share(pieces)
         return
     normalizer, preprocessor = model.loss.normalizer, model.preprocessor

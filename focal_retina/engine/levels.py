@@ -1,5 +1,6 @@
 """Which pyramid level of a batch has a loss that is not finite."""
 
+import contextlib
 from collections.abc import Callable
 
 import torch
@@ -28,7 +29,7 @@ def faulty_levels(model: nn.Module, forward: Callable[[], object]) -> list[str]:
     hook = loss.register_forward_pre_hook(lambda _, args: seen.append(args))
     try:
         # No counts of other processes: each looks at its own batch.
-        with EventStorage(), loss.normalizer.deferred():
+        with EventStorage(), getattr(loss.normalizer, "deferred", contextlib.nullcontext)():
             forward()
             hook.remove()
             return _faults(loss, _names(owners[0]), *seen[0])
@@ -42,11 +43,9 @@ def _names(owner: nn.Module) -> list[str]:
 
 
 def _faults(loss, names: list[str], logits, deltas, anchors: Tensor, assignment) -> list[str]:
-    cells = [x.shape[-2] * x.shape[-1] for x in logits]
-    anchors_per_cell = len(anchors) // sum(cells)
     faults, start = [], 0
-    for level, (name, count) in enumerate(zip(names, cells, strict=True)):
-        end = start + count * anchors_per_cell
+    for level, name in enumerate(names):
+        end = start + deltas[level][0].numel() // 4
         only = [
             [x if i == level else torch.zeros_like(x) for i, x in enumerate(xs)]
             for xs in (logits, deltas)

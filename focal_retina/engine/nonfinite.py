@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import torch
 from detectron2.utils import comm
-from torch import Tensor, nn
+from torch import nn
 
 from focal_retina.engine.ending import TrainingError
 from focal_retina.engine.levels import faulty_levels
@@ -101,13 +101,10 @@ def _of_losses(losses: dict[str, float], levels: list[str]) -> str:
 
 def _of_gradients(model: nn.Module) -> str:
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    names = [name for name, gradient in gradients.items() if not _is_finite(gradient)]
+    # As the loop has looked at them: the norm.
+    names = [name for name, gradient in gradients.items() if not gradient.norm().isfinite()]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"the losses are finite, but not the gradients of {', '.join(names[:3])}{more},"
-
-
-def _is_finite(gradient: Tensor) -> bool:
-    return bool(gradient.isfinite().all())
 
 
 def _names(batch: list) -> str:

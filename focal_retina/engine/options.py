@@ -34,6 +34,8 @@ class TrainingOptions:
     @classmethod
     def of_lazy(cls, train: DictConfig) -> "TrainingOptions":
         best = train.get("best") or {}
+        if unknown := set(best) - {"metric", "mode", "patience"}:
+            raise ValueError(f"train.best has metric, mode and patience, not {unknown.pop()}")
         given = {**train, **{f"best_{name}": value for name, value in best.items()}}
         return cls(**{f.name: given[f.name] for f in fields(cls) if f.name in given})
 
@@ -81,6 +83,16 @@ class TrainingOptions:
             patience is not None and metric is None,
             f"TEST.BEST.PATIENCE (train.best.patience) is {patience}, but TEST.BEST.METRIC "
             "(train.best.metric) names no metric, for instance bbox/AP",
+        )
+        yield (
+            metric is not None and "/" not in metric and not metric.startswith("val_"),
+            f"TEST.BEST.METRIC (train.best.metric) is {metric!r}; it is a name in metrics.json,"
+            " for instance bbox/AP or val_total_loss",
+        )
+        yield (
+            metric is not None and metric.startswith("val_") and not self.val_loss,
+            f"TEST.BEST.METRIC (train.best.metric) {metric} needs TEST.VAL_LOSS (train.val_loss) "
+            "True",
         )
         yield (
             patience is not None and eval_period < 1,

@@ -19,8 +19,8 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
+from focal_retina.engine.accumulation import divides_by_foreground
 from focal_retina.modeling.normalizer import LossNormalizer
-from focal_retina.modeling.retinanet import FocalRetinaNet
 
 # Layers whose training mode is not wanted.
 _NOISY = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
@@ -52,7 +52,10 @@ def validation_losses(model: nn.Module, loader: Iterable[list[dict]]) -> dict[st
     for sums, *_ in gathered:
         total.update(sums)
     images, foreground = (max(sum(x[i] for x in gathered), 1) for i in (1, 2))
-    divisors = {"loss_cls": images} if _divides_by_examples(model) else {}
+    # OHEM gives the mean over an image's examples, whatever the normaliser.
+    selection = model.loss.example_selection if normalizer else None
+    by_image = selection is not None and selection.normalizer == "examples"
+    divisors = {"loss_cls": images} if by_image else {}
     means = {f"val_{name}": x / divisors.get(name, foreground) for name, x in total.items()}
     return {**means, "val_total_loss": sum(means.values())}
 
@@ -88,17 +91,10 @@ class _Foreground(nn.Module):
 
 
 def _count_foreground(model: nn.Module) -> _Foreground | None:
-    if not isinstance(model, FocalRetinaNet):
+    if not divides_by_foreground(model):
         return None
-    model.monitor = None
     model.loss.normalizer = _Foreground(model.loss.normalizer)
     return model.loss.normalizer
-
-
-def _divides_by_examples(model: nn.Module) -> bool:
-    """Whether OHEM gives the mean over an image's examples, whatever the normaliser."""
-    selection = model.loss.example_selection if isinstance(model, FocalRetinaNet) else None
-    return selection is not None and selection.normalizer == "examples"
 
 
 def _in_training_mode(model: nn.Module) -> nn.Module:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tiny_jobs import catalogs_restored, run_here, write_jobs
 
 from focal_retina.engine.options import TrainingOptions, check_clip_type
@@ -47,6 +48,8 @@ def test_every_option_together_trains_evaluates_and_keeps_the_best(tmp_path, con
         ({"best_metric": "bbox/AP", "best_mode": "best"}, "'best'; it is max or min"),
         ({"best_metric": "bbox/AP", "best_patience": 0}, "at least 1"),
         ({"best_patience": 3}, "names no metric"),
+        ({"best_metric": "AP"}, "'AP'; it is a name in metrics.json"),
+        ({"best_metric": "val_total_loss"}, "needs TEST.VAL_LOSS"),
     ],
 )
 def test_a_bad_value_is_an_error_before_training(options, complaint):
@@ -60,6 +63,11 @@ def test_what_needs_evaluations_says_so():
         patient.check(batch_size=2, eval_period=0, has_test_set=True)
     with pytest.raises(ValueError, match="need a dataset in DATASETS.TEST"):
         TrainingOptions(val_loss=True).check(batch_size=2, eval_period=1, has_test_set=False)
+
+
+def test_a_misspelt_option_of_a_lazy_config_is_an_error():
+    with pytest.raises(ValueError, match="train.best has metric, mode and patience, not metrc"):
+        TrainingOptions.of_lazy(OmegaConf.create({"best": {"metrc": "bbox/AP"}}))
 
 
 def test_another_kind_of_clipping_is_an_error():
