@@ -1,6 +1,5 @@
 """The job of a LazyConfig: that of a YAML config, from the parts that the config names."""
 
-import copy
 import logging
 import os
 from argparse import Namespace
@@ -8,10 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from detectron2.config import CfgNode, LazyConfig, instantiate
+from detectron2.config import LazyConfig, instantiate
 from detectron2.engine import default_setup, default_writers, hooks
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
-from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from hydra.errors import HydraException
@@ -36,10 +34,10 @@ from focal_retina.engine.checks import (
 from focal_retina.engine.evaluation import FRESH_COCO, coco_evaluator_class, evaluation_mode
 from focal_retina.engine.hooks import add_hooks
 from focal_retina.engine.loop import TrainingLoop
-from focal_retina.engine.options import TrainingOptions, check_clip_type
+from focal_retina.engine.options import TrainingOptions, clip_gradients
 from focal_retina.engine.precision import autocast_dtype
 from focal_retina.engine.trainer import check_batch_size, distribute
-from focal_retina.engine.validation import validation_losses
+from focal_retina.engine.validation import lazy_validation_loader, validation_losses
 from focal_retina.modeling.backbones import PixelFormat
 
 logger = logging.getLogger(__name__)
@@ -160,7 +158,7 @@ def _dataset_names(cfg: DictConfig, split: str) -> list[str]:
 
 def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], object]:
     cfg.optimizer.params.model = model
-    optimizer = _clipping(cfg.train, instantiate(cfg.optimizer))
+    optimizer = clip_gradients(instantiate(cfg.optimizer), cfg.train.get("clip_gradients"))
     batch_key = "dataloader.train.total_batch_size"
     batch_size = OmegaConf.select(cfg, batch_key)
     if batch_size:
@@ -206,17 +204,6 @@ def _load_weights(cfg: DictConfig, checkpointer: FocalCheckpointer, resume: bool
         checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
 
 
-def _clipping(train: DictConfig, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Let the optimizer clip gradients as ``SOLVER.CLIP_GRADIENTS`` does, if asked for."""
-    if "clip_gradients" not in train:
-        return optimizer
-    defaults = {"clip_type": "value", "clip_value": 1.0, "norm_type": 2.0}
-    wanted = {**defaults, **train.clip_gradients}
-    check_clip_type("train.clip_gradients.clip_type", wanted["clip_type"])
-    keys = CfgNode({name.upper(): value for name, value in wanted.items()} | {"ENABLED": True})
-    return maybe_add_gradient_clipping(CfgNode({"SOLVER": {"CLIP_GRADIENTS": keys}}), optimizer)
-
-
 def _hooks(cfg: DictConfig, checkpointer: FocalCheckpointer) -> list[hooks.HookBase]:
     """Return Detectron2's usual hooks but ``EvalHook``."""
     train = cfg.train
@@ -246,16 +233,5 @@ def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:
             results = inference_on_dataset(model, loader, evaluator)
         print_csv_format(results)
     if cfg.train.get("val_loss"):
-        results.update(validation_losses(model, _validation_loader(cfg)))
+        results.update(validation_losses(model, lazy_validation_loader(cfg.dataloader)))
     return results
-
-
-def _validation_loader(cfg: DictConfig):
-    """Return the test's loader with the objects, as the training's mapper takes them."""
-    cfg = copy.deepcopy(cfg)
-    mapper = cfg.dataloader.test.mapper
-    mapper.is_train = True
-    for name in ("use_instance_mask", "use_keypoint", "instance_mask_format"):
-        if name in cfg.dataloader.train.mapper:
-            mapper[name] = cfg.dataloader.train.mapper[name]
-    return instantiate(cfg.dataloader.test)

@@ -29,7 +29,7 @@ def faulty_levels(model: nn.Module, forward: Callable[[], object]) -> list[str]:
     hook = loss.register_forward_pre_hook(lambda _, args: seen.append(args))
     try:
         # No counts of other processes: each looks at its own batch.
-        with EventStorage(), getattr(loss.normalizer, "deferred", contextlib.nullcontext)():
+        with EventStorage(1), getattr(loss.normalizer, "deferred", contextlib.nullcontext)():
             forward()
             hook.remove()
             return _faults(loss, _names(owners[0]), *seen[0])

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, fields
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
+from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
 from omegaconf import DictConfig
+from torch.optim import Optimizer
 
 
 @dataclass(frozen=True)
@@ -110,3 +112,24 @@ def check_clip_type(key: str, clip_type: str) -> None:
     """Raise a ValueError at a kind of gradient clipping that Detectron2 has not."""
     if clip_type not in ("value", "norm"):
         raise ValueError(f"{key} is {clip_type!r}; it is value or norm (of each parameter)")
+
+
+def clip_gradients(optimizer: Optimizer, clipping: DictConfig | None) -> Optimizer:
+    """Return the optimizer, which clips as SOLVER.CLIP_GRADIENTS says, in lower case; None: not.
+
+    Raises:
+        ValueError: another name than "clip_type", "clip_value" and "norm_type", or type.
+    """
+    if clipping is None:
+        return optimizer
+    defaults = get_cfg().SOLVER.CLIP_GRADIENTS
+    node = CfgNode({**defaults, "ENABLED": True})
+    for name, value in clipping.items():
+        if name.upper() not in defaults:
+            names = ", ".join(key.lower() for key in defaults)
+            raise ValueError(f"train.clip_gradients has {names}, not {name}")
+        node[name.upper()] = value
+    check_clip_type("train.clip_gradients.clip_type", node.CLIP_TYPE)
+    if not node.ENABLED:
+        return optimizer
+    return maybe_add_gradient_clipping(CfgNode({"SOLVER": {"CLIP_GRADIENTS": node}}), optimizer)

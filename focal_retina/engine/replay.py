@@ -44,7 +44,7 @@ def replay(path: str, model: nn.Module) -> dict[str, Tensor]:
     model.load_state_dict(content["model"])
     device = next(model.parameters()).device.type
     dtype = content["dtype"] and getattr(torch, content["dtype"])
-    with EventStorage(), torch.autocast(device, dtype, enabled=dtype is not None):
+    with EventStorage(1), torch.autocast(device, dtype, enabled=dtype is not None):
         return model.train()(_from_plain(content["batch"]))
 
 

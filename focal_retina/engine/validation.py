@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, instantiate
 from detectron2.data import (
     DatasetMapper,
     build_detection_test_loader,
@@ -17,6 +17,7 @@ from detectron2.data import (
 from detectron2.data import transforms as T
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from focal_retina.engine.accumulation import divides_by_foreground
@@ -39,24 +40,28 @@ def validation_losses(model: nn.Module, loader: Iterable[list[dict]]) -> dict[st
         model: without the wrapper of ``DistributedDataParallel``, in any mode.
         loader: of single images with "instances"; this process's share.
     """
-    sums, images = Counter(), 0
-    with _random_states_kept(), EventStorage():
+    with _random_states_kept(), EventStorage(1):  # in iteration 0 models draw pictures
         model = _in_training_mode(copy.deepcopy(model))
         normalizer = _count_foreground(model)
+        sums, images = Counter(), 0
         for batch in loader:
             sums.update({name: loss.double() for name, loss in model(batch).items()})
             images += len(batch)
-    sums = {name: float(value) for name, value in sums.items()}
-    gathered = comm.all_gather((sums, images, float(normalizer.total) if normalizer else images))
-    total = Counter()
-    for sums, *_ in gathered:
-        total.update(sums)
-    images, foreground = (max(sum(x[i] for x in gathered), 1) for i in (1, 2))
+    divisor = normalizer.total if normalizer else images
     # OHEM gives the mean over an image's examples, whatever the normaliser.
     selection = model.loss.example_selection if normalizer else None
     by_image = selection is not None and selection.normalizer == "examples"
-    divisors = {"loss_cls": images} if by_image else {}
-    means = {f"val_{name}": x / divisors.get(name, foreground) for name, x in total.items()}
+    return _means(sums, divisor, {"loss_cls": images} if by_image else {})
+
+
+def _means(sums: Counter, divisor, divisors: dict) -> dict[str, float]:
+    """Divide the sums over all processes by ``divisors``, where they have none by ``divisor``."""
+    pairs = {name: (float(x), float(divisors.get(name, divisor))) for name, x in sums.items()}
+    gathered = comm.all_gather(pairs)
+    means = {}
+    for name in dict.fromkeys(name for found in gathered for name in found):
+        total, count = np.sum([found[name] for found in gathered if name in found], axis=0)
+        means[f"val_{name}"] = float(total / max(count, 1))
     return {**means, "val_total_loss": sum(means.values())}
 
 
@@ -72,6 +77,17 @@ def build_validation_loader(cfg: CfgNode):
     return build_detection_test_loader(
         dataset, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
     )
+
+
+def lazy_validation_loader(dataloader: DictConfig):
+    """Return the loader of ``dataloader.test`` with objects, as the training's mapper has them."""
+    dataloader = copy.deepcopy(dataloader)
+    mapper = dataloader.test.mapper
+    mapper.is_train = True
+    for name in ("use_instance_mask", "use_keypoint", "instance_mask_format"):
+        if name in dataloader.train.mapper:
+            mapper[name] = dataloader.train.mapper[name]
+    return instantiate(dataloader.test)
 
 
 class _Foreground(nn.Module):
@@ -93,6 +109,7 @@ class _Foreground(nn.Module):
 def _count_foreground(model: nn.Module) -> _Foreground | None:
     if not divides_by_foreground(model):
         return None
+    model.monitor = None
     model.loss.normalizer = _Foreground(model.loss.normalizer)
     return model.loss.normalizer
 

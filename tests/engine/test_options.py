@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 from tiny_jobs import catalogs_restored, run_here, write_jobs
 
-from focal_retina.engine.options import TrainingOptions, check_clip_type
+from focal_retina.engine.options import TrainingOptions, clip_gradients
 
 OPTIONS = {
     "tiny.yaml": [
@@ -70,6 +70,22 @@ def test_a_misspelt_option_of_a_lazy_config_is_an_error():
         TrainingOptions.of_lazy(OmegaConf.create({"best": {"metrc": "bbox/AP"}}))
 
 
-def test_another_kind_of_clipping_is_an_error():
-    with pytest.raises(ValueError, match="train.clip_gradients.clip_type is 'sum'; it is value or"):
-        check_clip_type("train.clip_gradients.clip_type", "sum")
+def test_clipping_of_a_lazy_config_is_detectron2s():
+    weight = torch.nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([3.0, -4.0])
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    wanted = {"clip_type": "norm", "clip_value": 0.5}
+    clip_gradients(optimizer, OmegaConf.create(wanted)).step()
+    torch.testing.assert_close(weight.detach(), torch.tensor([-0.3, 0.4]))
+
+
+@pytest.mark.parametrize(
+    "wanted, complaint",
+    [
+        ({"clip_type": "sum"}, "train.clip_gradients.clip_type is 'sum'; it is value or norm"),
+        ({"value": 1.0}, "train.clip_gradients has .*clip_value.*, not value"),
+    ],
+)
+def test_other_clipping_is_an_error(wanted, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        clip_gradients(None, OmegaConf.create(wanted))
