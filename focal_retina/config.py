@@ -134,7 +134,7 @@ def add_focal_retina_config(cfg: CfgNode) -> None:
     cfg.DATASETS.REGISTER = []
 
     # Precision of SOLVER.AMP.ENABLED: "float16" (Detectron2's, with loss scaling) or "bfloat16"
-    # (without).
+    # (without), on any device; most CPUs emulate float16, ten times slower than float32.
     cfg.SOLVER.AMP.DTYPE = "float16"
     # Evaluate under autocast, in SOLVER.AMP.DTYPE; decoding and NMS stay in float32.
     cfg.TEST.AMP = CfgNode({"ENABLED": False})

@@ -1,7 +1,9 @@
 """Keep the best weights by a metric, and stop after evaluations without gain."""
 
 import math
+import os
 
+import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
@@ -19,8 +21,8 @@ class BestModel(HookBase):
 
     Detectron2's ``BestCheckpointer`` forgets its best on a resume, saves all of the run's state and
     makes ``--resume`` go on from it. Here the file has weights, "iteration", "metric" and "value".
-    To be listed after ``EvalHook``, on every process, and before the checkpointer, whose files then
-    know the evaluation of their iteration.
+    To be listed after ``EvalHook``, on every process. A checkpoint is written before the evaluation
+    of its iteration; a resumed run learns from the file that it was the best.
 
     Args:
         checkpointer: of the evaluated weights.
@@ -46,8 +48,11 @@ class BestModel(HookBase):
         self._best: float | None = None
         self._best_iter: int | None = None
         self._without_gain = 0
+        self._judged_iter = -1
 
     def before_train(self) -> None:
+        if self.trainer.start_iter > 0:
+            self._take_over(comm.all_gather(self._read_file())[0])
         self._stop_if_patience_is_over("the run was stopped early: ")
 
     def after_step(self) -> None:
@@ -64,7 +69,24 @@ class BestModel(HookBase):
         if self.trainer.iter + 1 >= self.trainer.max_iter:
             self._judge(self.trainer.max_iter - 1)
 
+    def _read_file(self) -> tuple[str, int, float] | None:
+        path = os.path.join(self._checkpointer.save_dir, "model_best.pth")
+        if not comm.is_main_process() or not os.path.isfile(path):
+            return None
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return content["metric"], content["iteration"], content["value"]
+
+    def _take_over(self, best: tuple[str, int, float] | None) -> None:
+        """Count the best evaluation, if it was made after the checkpoint of its iteration."""
+        metric, iteration, value = best or (None, -1, None)
+        if metric == self._metric and self._judged_iter < iteration < self.trainer.start_iter:
+            self._best, self._best_iter, self._without_gain = value, iteration, 0
+            self._judged_iter = iteration
+
     def _judge(self, iteration: int) -> None:
+        if iteration == self._judged_iter:  # a resumed run does an evaluation again
+            return
+        self._judged_iter = iteration
         value = self._value()
         sign = 1 if self._mode == "max" else -1
         if not math.isfinite(value) or (
@@ -103,9 +125,11 @@ class BestModel(HookBase):
             "best": self._best,
             "best_iter": self._best_iter,
             "without_gain": self._without_gain,
+            "judged_iter": self._judged_iter,
         }
 
     def load_state_dict(self, state_dict: dict) -> None:
         self._best = state_dict["best"]
         self._best_iter = state_dict["best_iter"]
         self._without_gain = state_dict["without_gain"]
+        self._judged_iter = state_dict["judged_iter"]

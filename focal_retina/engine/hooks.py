@@ -20,9 +20,8 @@ def add_hooks(
 ) -> list[HookBase]:
     """Return Detectron2's hooks with those of the options added.
 
-    The average of the weights is taken right after each step, and evaluated in their place. The
-    checkpointer comes before the evaluations, as in Detectron2, or, where ``BestModel`` counts
-    them, after them; writers stay last.
+    The average of the weights is taken right after each step, and evaluated in their place. As in
+    Detectron2 the checkpointer comes before the evaluations, and the writers come last.
 
     Args:
         usual: Detectron2's, without ``EvalHook``.
@@ -48,13 +47,9 @@ def add_hooks(
                 save_final=partial(_save_final, checkpointer, ema),
             )
         )
-    late = (hooks.PeriodicWriter,)
-    if options.best_metric is not None:
-        late += (hooks.PeriodicCheckpointer,)
-    first, last = [], []
-    for hook in usual:
-        (last if isinstance(hook, late) else first).append(hook)
-    return [*first[:1], *([ema] if ema else []), *first[1:], *evaluating, *last]
+    writers = [hook for hook in usual if isinstance(hook, hooks.PeriodicWriter)]
+    others = [hook for hook in usual if hook not in writers]
+    return [*others[:1], *([ema] if ema else []), *others[1:], *evaluating, *writers]
 
 
 def _save_final(checkpointer: FocalCheckpointer, ema: ModelEMA | None, iteration: int) -> None:

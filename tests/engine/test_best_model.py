@@ -90,6 +90,12 @@ def test_the_best_so_far_and_the_count_survive_a_resume(tmp_path):
     assert loop.iter == 3
 
 
+def test_a_finished_run_that_goes_on_knows_its_last_evaluation(tmp_path):
+    run(tmp_path, [1, 2, 5], iterations=3)
+    run(tmp_path, [3, 4, 4], iterations=6, resume=True)
+    assert (best(tmp_path)["value"], best(tmp_path)["iteration"]) == (5, 2)
+
+
 def test_an_unknown_metric_is_named_at_the_first_evaluation_with_those_there_are(tmp_path):
     with pytest.raises(UnknownMetricError) as error:
         run(tmp_path, [1], best_metric="AP50")

@@ -13,7 +13,7 @@ from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from small_models import tiny_config
-from tiny_jobs import ROOT, write_jobs
+from tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs
 
 import focal_retina  # noqa: F401  the spawned processes need the registered parts
 from focal_retina.engine.loop import TrainingLoop
@@ -144,22 +144,37 @@ def test_all_processes_end_with_the_sentence_of_the_one_at_fault(tmp_path):
     assert [x.name for x in tmp_path.glob("*.pth")] == ["nonfinite_iter_0000012_rank1.pth"]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_run_that_diverges_ends_in_one_sentence_and_keeps_its_checkpoint(tmp_path, processes):
+def diverging(tmp_path):
     config = ["--config-file", write_jobs(tmp_path) / "tiny.yaml", "OUTPUT_DIR", tmp_path / "out"]
     config += ["SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.MAX_ITER", 9, "SOLVER.BASE_LR", 1e20]
-    config += ["SOLVER.WARMUP_ITERS", 0]
-    flags = ["train_net.py", "--num-gpus", processes, "--dist-url", "auto"]
-    command = [sys.executable, *map(str, [*flags, *config])]
+    return [*config, "SOLVER.WARMUP_ITERS", 0]
+
+
+def check_end(said, folder):
+    """Look at the sentence, at the last checkpoint, and at the batch."""
+    lines = [line for line in said.splitlines() if ": error: iteration " in line]
+    (sentence,) = lines
+    assert "images/00000" in sentence
+    assert "Traceback" not in said
+    iteration = int(sentence.split("error: iteration ")[1].split(":")[0])
+    last = (folder / "last_checkpoint").read_text()
+    assert last == f"model_{iteration - 1:07d}.pth"
+    weights = torch.load(folder / last, weights_only=True)["model"]
+    assert all(value.isfinite().all() for value in weights.values())
+    assert list(folder.glob("nonfinite_iter_*.pth"))
+
+
+def test_a_run_that_diverges_ends_in_one_sentence_and_keeps_its_checkpoint(tmp_path, capsys):
+    with catalogs_restored(), pytest.raises(SystemExit) as stopped:
+        run_here(*diverging(tmp_path))
+    assert stopped.value.code == 3
+    said = capsys.readouterr()
+    check_end(said.err + said.out, tmp_path / "out")
+
+
+def test_so_do_two_processes(tmp_path):
+    flags = ["train_net.py", "--num-gpus", 2, "--dist-url", "auto", *diverging(tmp_path)]
+    command = [sys.executable, *map(str, flags)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert done.returncode == 3
-    lines = done.stderr.splitlines()
-    (sentence,) = [line for line in lines if line.startswith("train_net.py: error: iteration ")]
-    assert "tiny" not in sentence and ".png" in sentence
-    assert "Traceback" not in done.stderr + done.stdout
-    iteration = int(sentence.split()[3].rstrip(":"))
-    last = (tmp_path / "out/last_checkpoint").read_text()
-    assert last == f"model_{iteration - 1:07d}.pth"
-    weights = torch.load(tmp_path / "out" / last, weights_only=True)["model"]
-    assert all(value.isfinite().all() for value in weights.values())
-    assert list((tmp_path / "out").glob("nonfinite_iter_*.pth"))
+    check_end(done.stderr + done.stdout, tmp_path / "out")
