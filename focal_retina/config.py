@@ -133,8 +133,8 @@ def add_focal_retina_config(cfg: CfgNode) -> None:
     # [name, "voc", VOC folder, split]; no Python needed.
     cfg.DATASETS.REGISTER = []
 
-    # Precision of SOLVER.AMP.ENABLED on CUDA: "float16" (Detectron2's, with loss scaling) or
-    # "bfloat16" (without). The CPU always takes bfloat16.
+    # Precision of SOLVER.AMP.ENABLED: "float16" (Detectron2's, with loss scaling) or "bfloat16"
+    # (without), on any device; most CPUs emulate float16, ten times slower than float32.
     cfg.SOLVER.AMP.DTYPE = "float16"
     # Evaluate under autocast, in SOLVER.AMP.DTYPE; decoding and NMS stay in float32.
     cfg.TEST.AMP = CfgNode({"ENABLED": False})
@@ -142,3 +142,24 @@ def add_focal_retina_config(cfg: CfgNode) -> None:
     # Keep so many of the periodic checkpoints (SOLVER.CHECKPOINT_PERIOD), the newest; None: all.
     # The best and the final model are not counted. In a LazyConfig train.checkpointer.max_to_keep.
     cfg.SOLVER.CHECKPOINT_MAX_TO_KEEP = None
+
+    # Pieces of a process's batch that go through the model one after the other, for less memory:
+    # one step of the optimizer, with the gradient of all of SOLVER.IMS_PER_BATCH, so that learning
+    # rate and schedule stay. Batch norm sees a piece at a time. The losses of other
+    # meta-architectures than FocalRetinaNet are the mean over the pieces, by images.
+    cfg.SOLVER.ACCUMULATION_STEPS = 1
+    # Exponential moving average of the weights, updated each iteration by this factor, for
+    # instance 0.999: evaluated in their place, and model_final_ema.pth. None for no average.
+    cfg.SOLVER.EMA_DECAY = None
+
+    # With each evaluation the losses on DATASETS.TEST, unaugmented: val_loss_cls and so on.
+    cfg.TEST.VAL_LOSS = False
+    cfg.TEST.BEST = CfgNode()
+    # Keep the evaluated weights of the best evaluation as model_best.pth, by this metric's name in
+    # metrics.json: "bbox/AP", "val_total_loss", ... None: do not.
+    cfg.TEST.BEST.METRIC = None
+    # Better is "max", or "min".
+    cfg.TEST.BEST.MODE = "max"
+    # End the run after so many evaluations (TEST.EVAL_PERIOD) in a row without a better metric.
+    # None: never.
+    cfg.TEST.BEST.PATIENCE = None

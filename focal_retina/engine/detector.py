@@ -66,7 +66,7 @@ def _from_yaml(config_file: str, weights: str | None, opts: Sequence[str]) -> De
         cfg,
         cfg.INPUT.FORMAT,
         build_mapper(cfg, is_train=False).augmentations,
-        trainer.evaluation_dtype(cfg, torch.device(cfg.MODEL.DEVICE)),
+        trainer.evaluation_dtype(cfg),
         *_classes(datasets, retinanet.NUM_CLASSES),
     )
 

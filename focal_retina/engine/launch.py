@@ -6,6 +6,7 @@ import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import torch
 from detectron2.engine import default_argument_parser, launch
@@ -13,9 +14,10 @@ from detectron2.utils import comm
 from torch import distributed, multiprocessing
 
 from focal_retina.engine import lazy_job, yaml_job
+from focal_retina.engine.ending import TrainingError
 
-# Exit status of a user's mistake, as argparse has it.
-_MISTAKE = 2
+# Exit status of a user's mistake, as argparse has it, and of a run that fails, see ``ending``.
+_MISTAKE, _FAILED = 2, 3
 _TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"}
 # Packages whose ValueErrors name the setting at fault; one raised by anything else is a bug.
 _WELL_SPOKEN = ("focal_retina", "detectron2", "fvcore")
@@ -36,7 +38,8 @@ def main(args: Namespace) -> None:
     """Train or evaluate, in as many processes as ``args`` or torchrun ask for.
 
     Without CUDA, ``--num-gpus 2`` means two processes that talk through gloo. A user's mistake
-    ends the program with one sentence and status 2; any other error keeps its traceback.
+    ends the program with one sentence and status 2, a loss that is not finite with status 3; any
+    other error keeps its traceback.
     """
     if _TORCHRUN <= os.environ.keys():
         _join_torchrun()
@@ -55,9 +58,9 @@ def main(args: Namespace) -> None:
             args=(args,),
         )
     except multiprocessing.ProcessExitedException as error:
-        if error.exit_code != _MISTAKE:
+        if error.exit_code not in (_MISTAKE, _FAILED):
             raise
-        sys.exit(_MISTAKE)
+        sys.exit(error.exit_code)
 
 
 def _run(args: Namespace) -> None:
@@ -65,7 +68,10 @@ def _run(args: Namespace) -> None:
         torch.set_num_threads(max(1, torch.get_num_threads() // comm.get_local_size()))
     with _mistakes_in_one_sentence():
         job = _kind(args).prepare(args)
-    job()
+    try:
+        job()
+    except TrainingError as error:
+        _end_all(error)
 
 
 def _kind(args: Namespace):
@@ -106,6 +112,18 @@ def _mistakes_in_one_sentence() -> Iterator[None]:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         if frame.f_globals.get("__name__", "").split(".")[0] not in _WELL_SPOKEN:
             raise
-        sentence = " ".join(str(error).split())
-        print(f"{os.path.basename(sys.argv[0])}: error: {sentence}", file=sys.stderr)
+        _print_sentence(error)
         sys.exit(_MISTAKE)
+
+
+def _end_all(error: TrainingError) -> NoReturn:
+    """End every process of the run, all of which have the same error, after one report."""
+    if comm.is_main_process():
+        _print_sentence(error)
+    comm.synchronize()  # the end of one process kills the others
+    sys.exit(_FAILED)
+
+
+def _print_sentence(error: Exception) -> None:
+    sentence = " ".join(str(error).split())
+    print(f"{os.path.basename(sys.argv[0])}: error: {sentence}", file=sys.stderr)

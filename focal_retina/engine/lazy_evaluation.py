@@ -7,14 +7,21 @@ from omegaconf import DictConfig
 from torch import nn
 
 from focal_retina.engine.evaluation import evaluation_mode
-from focal_retina.engine.trainer import autocast_dtype, without_ddp
+from focal_retina.engine.precision import autocast_dtype
+from focal_retina.engine.trainer import without_ddp
+from focal_retina.engine.validation import lazy_validation_loader, validation_losses
 from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
 
 
 def evaluate(cfg: DictConfig, model: nn.Module) -> dict:
-    """Return the results of ``dataloader.evaluator``; none where the config has no evaluator."""
+    """Return what ``dataloader.evaluator`` finds, if there is one, and with train.val_loss losses."""
     evaluator = cfg.dataloader.get("evaluator")
-    return {} if evaluator is None else _results(cfg, model, model, instantiate(evaluator))
+    results = {} if evaluator is None else _results(cfg, model, model, instantiate(evaluator))
+    if cfg.train.get("val_loss"):
+        results.update(
+            validation_losses(without_ddp(model), lazy_validation_loader(cfg.dataloader))
+        )
+    return results
 
 
 def evaluate_with_tta(cfg: DictConfig, model: nn.Module) -> dict:
@@ -34,8 +41,7 @@ def evaluate_with_tta(cfg: DictConfig, model: nn.Module) -> dict:
 def evaluation_dtype(cfg: DictConfig) -> torch.dtype | None:
     """Return what autocast computes in at test; None unless ``train.amp.test``."""
     amp = cfg.train.amp
-    device = torch.device(cfg.train.device)
-    return autocast_dtype(amp.get("dtype", "float16"), device) if amp.get("test") else None
+    return autocast_dtype(amp.get("dtype", "float16")) if amp.get("test") else None
 
 
 def _results(cfg: DictConfig, model: nn.Module, detector: nn.Module, evaluator) -> dict:

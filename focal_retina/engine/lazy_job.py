@@ -36,10 +36,14 @@ from focal_retina.engine.checks import (
 )
 from focal_retina.engine.dataset_check import TrainingData, check_training_data
 from focal_retina.engine.evaluation import FRESH_COCO, coco_evaluator_class
+from focal_retina.engine.hooks import add_hooks
 from focal_retina.engine.lazy_evaluation import evaluate, evaluate_with_tta
+from focal_retina.engine.loop import TrainingLoop
+from focal_retina.engine.options import TrainingOptions, clip_gradients
+from focal_retina.engine.precision import autocast_dtype
 from focal_retina.engine.resume import with_exact_resume
 from focal_retina.engine.run_checkpointer import RunCheckpointer
-from focal_retina.engine.trainer import build_loop, check_batch_size, distribute
+from focal_retina.engine.trainer import check_batch_size, distribute
 from focal_retina.engine.writers import resumable_writers
 from focal_retina.modeling.backbones import PixelFormat
 
@@ -48,11 +52,20 @@ logger = logging.getLogger(__name__)
 # Keys that a config may lack, read by Detectron2's ``default_setup`` or here.
 _OPTIONAL = (
     "dataloader.register",
+    "train.accumulation_steps",
     "train.amp.dtype",
     "train.amp.test",
+    "train.best.metric",
+    "train.best.mode",
+    "train.best.patience",
+    "train.clip_gradients.clip_type",
+    "train.clip_gradients.clip_value",
+    "train.clip_gradients.norm_type",
     "train.cudnn_benchmark",
+    "train.ema_decay",
     "train.float32_precision",
     "train.seed",
+    "train.val_loss",
 )
 
 
@@ -179,7 +192,7 @@ def dataset_names(cfg: DictConfig, split: str) -> list[str]:
 
 def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], object]:
     cfg.optimizer.params.model = model
-    optimizer = instantiate(cfg.optimizer)
+    optimizer = clip_gradients(instantiate(cfg.optimizer), cfg.train.get("clip_gradients"))
     batch_key = "dataloader.train.total_batch_size"
     batch_size = OmegaConf.select(cfg, batch_key)
     if batch_size:
@@ -187,10 +200,21 @@ def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], o
     names = dataset_names(cfg, "train")
     with empty_data_errors(names, "dataloader.train.dataset.filter_empty"):
         data_loader = instantiate(exact_loader_config(cfg.dataloader.train))
+    options = TrainingOptions.of_lazy(cfg.train)
+    options.check(
+        batch_size=batch_size,
+        eval_period=cfg.train.eval_period,
+        has_test_set=bool(dataset_names(cfg, "test")),
+    )
     model = distribute(model, **cfg.train.ddp)
     amp = cfg.train.amp
-    trainer = build_loop(
-        model, data_loader, optimizer, amp.get("dtype", "float16") if amp.enabled else None
+    trainer = TrainingLoop(
+        model,
+        data_loader,
+        optimizer,
+        dtype=autocast_dtype(amp.get("dtype", "float16")) if amp.enabled else None,
+        accumulation_steps=options.accumulation_steps,
+        output_dir=cfg.train.output_dir,
     )
     checkpointer = FocalCheckpointer(
         model,
@@ -198,7 +222,14 @@ def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], o
         class_names=class_names(names),
         trainer=trainer,
     )
-    trainer.register_hooks(_hooks(cfg, model, checkpointer))
+    evaluations = [
+        (cfg.train.eval_period, partial(evaluate, cfg)),
+        # After training only: it costs many evaluations.
+        (0, partial(evaluate_with_tta, cfg)),
+    ]
+    built = add_hooks(_hooks(cfg), options, checkpointer, evaluations)
+    periodic = RunCheckpointer(checkpointer, **cfg.train.checkpointer)
+    trainer.register_hooks(with_exact_resume(built, periodic))
 
     if batch_size and isinstance(optimizer, torch.optim.SGD):
         log_advice(learning_rate_advice("optimizer.lr", cfg.optimizer.lr, batch_key, batch_size))
@@ -215,22 +246,11 @@ def _load_weights(cfg: DictConfig, checkpointer: FocalCheckpointer, resume: bool
         checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
 
 
-def _hooks(
-    cfg: DictConfig, model: nn.Module, checkpointer: FocalCheckpointer
-) -> list[hooks.HookBase]:
-    """Return Detectron2's usual hooks, and those of an exact resume.
-
-    The writers come after all that writes, to see its results.
-    """
+def _hooks(cfg: DictConfig) -> list[hooks.HookBase]:
+    """Return Detectron2's usual hooks, without checkpoints and evaluations."""
     train = cfg.train
-    built = [
-        hooks.IterationTimer(),
-        hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
-        hooks.EvalHook(train.eval_period, lambda: evaluate(cfg, model)),
-        # After training only: it costs many evaluations.
-        hooks.EvalHook(0, lambda: evaluate_with_tta(cfg, model)),
-    ]
+    built = [hooks.IterationTimer(), hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier))]
     if comm.is_main_process():
         writers = resumable_writers(train.output_dir, train.max_iter)
         built.append(hooks.PeriodicWriter(writers, period=train.log_period))
-    return with_exact_resume(built, RunCheckpointer(checkpointer, **train.checkpointer))
+    return built

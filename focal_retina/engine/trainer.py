@@ -1,13 +1,13 @@
-"""Detectron2's trainer, also on several CPU processes and in bfloat16."""
+"""Detectron2's trainer, also on several CPU processes, and with the options of ``options``."""
 
 import os
-import time
 import weakref
+from functools import partial
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
-from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
+from detectron2.engine import DefaultTrainer, TrainerBase, hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import DatasetMapperTTA
@@ -21,33 +21,52 @@ from focal_retina.data.loader import build_train_loader
 from focal_retina.data.register import class_names
 from focal_retina.data.resize import build_mapper
 from focal_retina.engine.checks import empty_data_errors
+from focal_retina.engine.ending import EndableTrainer
 from focal_retina.engine.evaluation import build_evaluator, evaluation_mode
+from focal_retina.engine.hooks import add_hooks
+from focal_retina.engine.loop import TrainingLoop
+from focal_retina.engine.options import TrainingOptions, check_clip_type
+from focal_retina.engine.precision import autocast_dtype
 from focal_retina.engine.resume import with_exact_resume
 from focal_retina.engine.run_checkpointer import RunCheckpointer
+from focal_retina.engine.validation import build_validation_loader, validation_losses
 from focal_retina.engine.writers import resumable_writers
 from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
 
 
-class FocalTrainer(DefaultTrainer):
+class FocalTrainer(DefaultTrainer, EndableTrainer):
     """Detectron2's ``DefaultTrainer``, built from the same config.
 
-    It differs in that the processes need no GPU, in SOLVER.AMP on the CPU and in bfloat16, in
-    that it evaluates, in that TEST.AUG is for ``FocalRetinaNet``, and in that a run can be resumed
-    exactly (see ``resume``).
+    It differs in that the processes need no GPU, in the loop (``TrainingLoop``) and the hooks of
+    ``TrainingOptions``, in that it evaluates, in that TEST.AUG is for ``FocalRetinaNet``, and in
+    that a run can be resumed exactly (see ``resume``).
     """
 
     def __init__(self, cfg: CfgNode):
         TrainerBase.__init__(self)
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         check_batch_size("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH)
+        self.options = TrainingOptions.of_yaml(cfg)
+        self.options.check(
+            batch_size=cfg.SOLVER.IMS_PER_BATCH,
+            eval_period=cfg.TEST.EVAL_PERIOD,
+            has_test_set=len(cfg.DATASETS.TEST) > 0,
+        )
+        if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
+            check_clip_type("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
 
         model = distribute(model, broadcast_buffers=False)
         amp = cfg.SOLVER.AMP
-        self._trainer = build_loop(
-            model, data_loader, optimizer, amp.get("DTYPE", "float16") if amp.ENABLED else None
+        self._trainer = TrainingLoop(
+            model,
+            data_loader,
+            optimizer,
+            dtype=autocast_dtype(amp.get("DTYPE", "float16")) if amp.ENABLED else None,
+            accumulation_steps=self.options.accumulation_steps,
+            output_dir=cfg.OUTPUT_DIR,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = FocalCheckpointer(
@@ -62,12 +81,12 @@ class FocalTrainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[hooks.HookBase]:
-        built = super().build_hooks()
+        usual = [h for h in super().build_hooks() if not isinstance(h, hooks.EvalHook)]
+        evaluations = [(self.cfg.TEST.EVAL_PERIOD, self._evaluate)]
         if self.cfg.TEST.AUG.ENABLED:
             # After training only, as in Detectron2's train_net.py: it costs many evaluations.
-            # Before the writers, which come last, to be written by them.
-            evaluation = hooks.EvalHook(0, lambda: self.test_with_tta(self.cfg, self.model))
-            built.insert(-1 if comm.is_main_process() else len(built), evaluation)
+            evaluations.append((0, partial(self.test_with_tta, self.cfg)))
+        built = add_hooks(usual, self.options, self.checkpointer, evaluations)
         solver = self.cfg.SOLVER
         checkpointer = RunCheckpointer(
             self.checkpointer,
@@ -75,6 +94,13 @@ class FocalTrainer(DefaultTrainer):
             max_to_keep=solver.get("CHECKPOINT_MAX_TO_KEEP"),
         )
         return with_exact_resume(built, checkpointer)
+
+    def _evaluate(self, model: nn.Module) -> dict:
+        results = self.test(self.cfg, model)
+        if self.options.val_loss:
+            results.update(validation_losses(model, build_validation_loader(self.cfg)))
+        self._last_eval_results = results
+        return results
 
     def build_writers(self) -> list[EventWriter]:
         return resumable_writers(self.cfg.OUTPUT_DIR, self.max_iter)
@@ -96,7 +122,7 @@ class FocalTrainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None) -> dict:
-        dtype = evaluation_dtype(cfg, next(model.parameters()).device)
+        dtype = evaluation_dtype(cfg)
         with evaluation_mode(model, dtype):
             return super().test(cfg, model, evaluators)
 
@@ -106,17 +132,17 @@ class FocalTrainer(DefaultTrainer):
         folder = os.path.join(cfg.OUTPUT_DIR, "inference_TTA")
         evaluators = [build_evaluator(name, folder) for name in cfg.DATASETS.TEST]
         plain = without_ddp(model)
-        with evaluation_mode(plain, evaluation_dtype(cfg, next(model.parameters()).device)):
+        with evaluation_mode(plain, evaluation_dtype(cfg)):
             augmented = FocalRetinaNetWithTTA(plain, DatasetMapperTTA(cfg))
             results = super().test(cfg, augmented, evaluators)
         return {f"{name}_TTA": value for name, value in results.items()}
 
 
-def evaluation_dtype(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
+def evaluation_dtype(cfg: CfgNode) -> torch.dtype | None:
     """Return what autocast computes in at test; None unless TEST.AMP.ENABLED."""
     if not cfg.TEST.get("AMP", {}).get("ENABLED", False):
         return None
-    return autocast_dtype(cfg.SOLVER.AMP.DTYPE, device)
+    return autocast_dtype(cfg.SOLVER.AMP.DTYPE)
 
 
 def check_batch_size(key: str, batch_size: int) -> None:
@@ -141,48 +167,3 @@ def distribute(model: nn.Module, **kwargs) -> nn.Module:
 def without_ddp(model: nn.Module) -> nn.Module:
     """Undo :func:`distribute`."""
     return model.module if isinstance(model, DistributedDataParallel) else model
-
-
-def build_loop(
-    model: nn.Module, data_loader, optimizer: torch.optim.Optimizer, dtype: str | None
-) -> SimpleTrainer:
-    """Return Detectron2's training loop.
-
-    Args:
-        dtype: what autocast computes in, "float16" (with Detectron2's loss scaling) or
-            "bfloat16"; None for no autocast. See :func:`autocast_dtype`.
-    """
-    if dtype is None:
-        return SimpleTrainer(model, data_loader, optimizer)
-    trainers = {torch.float16: AMPTrainer, torch.bfloat16: BFloat16Trainer}
-    trainer = trainers[autocast_dtype(dtype, next(model.parameters()).device)]
-    return trainer(model, data_loader, optimizer)
-
-
-def autocast_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Return the dtype called "float16" or "bfloat16"; the CPU, which lacks the former, takes
-    the latter. ValueError for another name.
-    """
-    if name not in ("float16", "bfloat16"):
-        raise ValueError(f"mixed precision is float16 or bfloat16, not {name!r}")
-    return torch.bfloat16 if device.type == "cpu" else getattr(torch, name)
-
-
-class BFloat16Trainer(SimpleTrainer):
-    """Forward pass under bfloat16 autocast, on any device.
-
-    bfloat16 has the range of float32: unlike float16 it needs no loss scaling.
-    """
-
-    def run_step(self) -> None:
-        start = time.perf_counter()
-        data = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-        with torch.autocast(next(self.model.parameters()).device.type, torch.bfloat16):
-            losses = self.model(data)
-        self.optimizer.zero_grad()
-        sum(losses.values()).backward()
-        if hasattr(self, "after_backward"):  # Detectron2 0.6 has no such hook
-            self.after_backward()
-        self._write_metrics(losses, data_time)
-        self.optimizer.step()

@@ -4,6 +4,9 @@ The paper divides each image's loss by its foreground anchors and leaves open ho
 are combined; every known answer is a choice here.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from detectron2.config import configurable
 from detectron2.utils import comm
@@ -12,6 +15,10 @@ from torch import Tensor, nn
 from focal_retina.config import focal_retina_node
 
 NORMALIZERS = ("image", "gpu", "all_gpus", "ema")
+
+# Foreground anchors of a typical batch. Dividing by 1 before the count is known would let float16
+# gradients overflow; a power of two rounds nothing.
+_PROVISIONAL = 128.0
 
 
 class LossNormalizer(nn.Module):
@@ -47,6 +54,8 @@ class LossNormalizer(nn.Module):
         self.kind = kind
         self.offset = offset
         self.momentum = momentum
+        # Counts of the pieces seen so far within ``deferred``.
+        self._pieces = None
         if kind == "ema":
             # float64 because Detectron2's value is a Python float.
             self.register_buffer("foreground_ema", torch.tensor(start, dtype=torch.float64))
@@ -68,6 +77,33 @@ class LossNormalizer(nn.Module):
             num_foreground: (N,), int64, foreground anchors of each image.
         """
         counts = num_foreground.double()
+        if self._pieces is not None:
+            self._pieces.append(counts)
+            is_per_image = self.kind == "image"
+            return counts.clamp(min=1) if is_per_image else counts.new_full((), _PROVISIONAL)
+        return self._divisor(counts)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within, take the calls for pieces of one batch.
+
+        They all divide by the same; the losses and gradients summed over the pieces are those of
+        the whole batch once multiplied by ``correction()``.
+        """
+        self._pieces = []
+        try:
+            yield
+        finally:
+            self._pieces = None
+
+    def correction(self) -> Tensor:
+        """Return the factor, 0-dim float64, for the pieces so far; updates "ema", once a batch."""
+        counts = torch.cat(self._pieces)
+        if self.kind == "image":
+            return counts.new_full((), 1 / len(counts))
+        return _PROVISIONAL / self._divisor(counts)
+
+    def _divisor(self, counts: Tensor) -> Tensor:
         if self.kind == "image":
             return counts.clamp(min=1) * len(counts)
         total = (counts + self.offset).sum()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from detectron2.config import configurable
 from detectron2.modeling import Backbone
 from detectron2.structures import ImageList
@@ -37,6 +38,8 @@ class ImagePreprocessor(nn.Module):
         self.input_format = input_format
         self.size_divisibility = size_divisibility
         self.channels_last = channels_last
+        # Pieces of a batch are padded as the whole is: the least height and width, in pixels.
+        self.min_size = (0, 0)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
 
@@ -64,6 +67,14 @@ class ImagePreprocessor(nn.Module):
         constraints = getattr(backbone, "padding_constraints", None)
         kwargs = {"padding_constraints": constraints} if constraints else {}
         batch = ImageList.from_tensors(images, divisibility, **kwargs)
+        batch.tensor = _pad_to(batch.tensor, self.min_size, divisibility or 1)
         if self.channels_last:
             batch.tensor = batch.tensor.contiguous(memory_format=torch.channels_last)
         return batch
+
+
+def _pad_to(images: torch.Tensor, min_size: tuple[int, int], divisibility: int) -> torch.Tensor:
+    """Pad images (N, C, H, W) at the bottom and right to at least a multiple over ``min_size``."""
+    height, width = (-(-side // divisibility) * divisibility for side in min_size)
+    bottom, right = max(0, height - images.shape[2]), max(0, width - images.shape[3])
+    return F.pad(images, (0, right, 0, bottom)) if bottom or right else images

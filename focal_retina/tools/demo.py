@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from focal_retina.data.shapes import register_shapes
 from focal_retina.engine import FocalTrainer, yaml_job
+from focal_retina.engine.ending import TrainingError
 from focal_retina.tools.command_line import tool_parser
 from focal_retina.tools.pictures import draw_detections, write_curves, write_grid
 
@@ -51,8 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with open(output / "log.txt", "a") as log, contextlib.redirect_stdout(log):
             trainer.train()
-    except FloatingPointError as error:
-        return fail(f"{str(error).splitlines()[0]} Set a lower SOLVER.BASE_LR.")
+    except TrainingError as error:
+        return fail(error)
     write_pictures(trainer, output)
     print_results(trainer, output, time.perf_counter() - start)
     return 0

@@ -7,9 +7,8 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 
 from focal_retina.engine.evaluation import evaluation_mode
-from focal_retina.engine.trainer import autocast_dtype, evaluation_dtype
-
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+from focal_retina.engine.precision import autocast_dtype
+from focal_retina.engine.trainer import evaluation_dtype
 
 
 def small_model():
@@ -20,7 +19,7 @@ def small_model():
     return build_model(cfg)
 
 
-@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
 @torch.no_grad()
 def test_evaluation_folds_computes_in_the_dtype_and_restores(dtype):
     model = small_model().train()
@@ -39,14 +38,13 @@ def test_evaluation_folds_computes_in_the_dtype_and_restores(dtype):
 
 def test_autocast_at_test_is_a_key_and_off_by_default():
     cfg = detectron2_retinanet_config()
-    assert evaluation_dtype(cfg, CPU) is None
+    assert evaluation_dtype(cfg) is None
     cfg.TEST.AMP.ENABLED = True
-    assert evaluation_dtype(cfg, CPU) == torch.bfloat16
-    assert evaluation_dtype(cfg, CUDA) == torch.float16
+    assert evaluation_dtype(cfg) == torch.float16
     cfg.SOLVER.AMP.DTYPE = "bfloat16"
-    assert evaluation_dtype(cfg, CUDA) == torch.bfloat16
+    assert evaluation_dtype(cfg) == torch.bfloat16
 
 
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="float16 or bfloat16, not 'fp8'"):
-        autocast_dtype("fp8", CUDA)
+        autocast_dtype("fp8")

@@ -5,78 +5,13 @@ import json
 import pytest
 import torch
 from detectron2.data import MetadataCatalog
-from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer
+from detectron2.engine import DefaultTrainer
 from detectron2.utils.env import seed_all_rng
-from detectron2.utils.events import EventStorage
 from tiny_jobs import catalogs_restored, run_here, write_jobs
-from torch import nn
 
 from focal_retina.data.register import register_datasets
 from focal_retina.engine import FocalTrainer, build_evaluator
 from focal_retina.engine.config import load_yaml
-from focal_retina.engine.trainer import BFloat16Trainer, build_loop
-
-
-class Line(nn.Module):
-    """A model of two losses that remembers in which precision it multiplied."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(8, 8)
-
-    def forward(self, batch):
-        y = self.layer(batch)
-        self.dtype = y.dtype
-        return {"loss_a": y.float().square().mean(), "loss_b": y.float().abs().mean()}
-
-
-def train_line(dtype, steps=3):
-    """Return the model after a few steps, and its last total loss."""
-    torch.manual_seed(0)
-    model = Line()
-    data = list(torch.randn(steps, 4, 8))
-    loop = build_loop(model, data, torch.optim.SGD(model.parameters(), 0.1), dtype)
-    with EventStorage(0) as loop.storage:
-        for loop.iter in range(steps):
-            loop.run_step()
-        return model, loop.storage.latest()["total_loss"][0]
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_mixed_precision_on_the_cpu_is_bfloat16_and_close_to_single(dtype):
-    single, single_loss = train_line(None)
-    mixed, mixed_loss = train_line(dtype)
-    assert (single.dtype, mixed.dtype) == (torch.float32, torch.bfloat16)
-    assert mixed.layer.weight.dtype == torch.float32
-    assert mixed_loss == pytest.approx(single_loss, rel=2e-2)
-    torch.testing.assert_close(mixed.layer.weight, single.layer.weight, atol=2e-3, rtol=0)
-    assert not torch.equal(mixed.layer.weight, single.layer.weight)
-
-
-@pytest.mark.parametrize(
-    "device, dtype, loop",
-    [
-        ("cpu", None, SimpleTrainer),
-        ("cpu", "float16", BFloat16Trainer),
-        ("cpu", "bfloat16", BFloat16Trainer),
-        pytest.param(
-            *("cuda", "float16", AMPTrainer),
-            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"),
-        ),
-        pytest.param(
-            *("cuda", "bfloat16", BFloat16Trainer),
-            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"),
-        ),
-    ],
-)
-def test_device_and_dtype_choose_the_loop(device, dtype, loop):
-    model = Line().to(device)
-    assert type(build_loop(model, [], torch.optim.SGD(model.parameters(), 0.1), dtype)) is loop
-
-
-def test_an_unknown_dtype_is_an_error():
-    with pytest.raises(ValueError, match="float16 or bfloat16, not 'float8'"):
-        build_loop(Line(), [], None, "float8")
 
 
 def test_a_dataset_without_evaluator_of_boxes_is_an_error(tmp_path):

@@ -1,0 +1,58 @@
+"""The hooks of ``TrainingOptions``, in their places among Detectron2's."""
+
+from collections.abc import Callable
+from functools import partial
+
+from detectron2.engine import HookBase, hooks
+from torch import nn
+
+from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.engine.best_model import BestModel
+from focal_retina.engine.ema import ModelEMA, WeightsCheckpointer
+from focal_retina.engine.options import TrainingOptions
+
+
+def add_hooks(
+    usual: list[HookBase],
+    options: TrainingOptions,
+    checkpointer: FocalCheckpointer,
+    evaluations: list[tuple[int, Callable[[nn.Module], dict]]],
+) -> list[HookBase]:
+    """Return Detectron2's hooks with those of the options added.
+
+    The average of the weights is taken right after each step, and evaluated in their place. As in
+    Detectron2 the checkpointer comes before the evaluations, and the writers come last.
+
+    Args:
+        usual: Detectron2's, without ``EvalHook``.
+        checkpointer: of the run.
+        evaluations: for each the period, 0 for after training only, and from a model to results.
+    """
+    model, folder, names = checkpointer.model, checkpointer.save_dir, checkpointer.class_names
+    ema = None
+    if options.ema_decay is not None:
+        ema = ModelEMA(model, options.ema_decay, folder, names)
+        model = ema.model
+    evaluating: list[HookBase] = [
+        hooks.EvalHook(period, partial(evaluate, model)) for period, evaluate in evaluations
+    ]
+    if options.best_metric is not None:
+        evaluating.append(
+            BestModel(
+                WeightsCheckpointer(model, folder, class_names=names),
+                period=evaluations[0][0],
+                metric=options.best_metric,
+                mode=options.best_mode,
+                patience=options.best_patience,
+                save_final=partial(_save_final, checkpointer, ema),
+            )
+        )
+    writers = [hook for hook in usual if isinstance(hook, hooks.PeriodicWriter)]
+    others = [hook for hook in usual if hook not in writers]
+    return [*others[:1], *([ema] if ema else []), *others[1:], *evaluating, *writers]
+
+
+def _save_final(checkpointer: FocalCheckpointer, ema: ModelEMA | None, iteration: int) -> None:
+    checkpointer.save_run("model_final", iteration=iteration)
+    if ema is not None:
+        ema.save_final(iteration)
