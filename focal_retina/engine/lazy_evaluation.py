@@ -14,7 +14,7 @@ from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
 
 
 def evaluate(cfg: DictConfig, model: nn.Module) -> dict:
-    """Return what ``dataloader.evaluator`` finds, if there is one, and with train.val_loss losses."""
+    """Return the results of ``dataloader.evaluator``, if any, and the losses of train.val_loss."""
     evaluator = cfg.dataloader.get("evaluator")
     results = {} if evaluator is None else _results(cfg, model, model, instantiate(evaluator))
     if cfg.train.get("val_loss"):
