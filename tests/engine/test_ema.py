@@ -96,4 +96,5 @@ def test_the_average_is_evaluated_and_saved_as_weights(tmp_path, kind):
 def find(state, name):
     """Return the values of a name, at any depth."""
     inner = [find(value, name) for value in state.values() if isinstance(value, dict)]
-    return [state[name]] * (name in state) + [x for found in inner for x in found]
+    here = [state[name]] if name in state else []
+    return here + [x for found in inner for x in found]
