@@ -18,6 +18,8 @@ def differences(first: Path, second: Path) -> list[str]:
     """
     names = [sorted(p.name for p in run.glob("*.pth")) for run in (first, second)]
     found = [] if names[0] == names[1] else [f"checkpoints: {names[0]} and {names[1]}"]
+    if not all((run / "model_final.pth").exists() for run in (first, second)):
+        return found
     states = [torch.load(run / "model_final.pth", weights_only=True) for run in (first, second)]
     found += [f"model_final.pth: {where}" for where in unequal(*map(without_times, states))]
     lines = [list(_metrics(run / "metrics.json")) for run in (first, second)]

@@ -114,11 +114,11 @@ def test_a_number_below_one_is_an_error(tmp_path, option):
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path, caplog):
-    (tmp_path / "model_0000003.pth.unfinished").write_bytes(b"half")
+    (tmp_path / "model_0000099.pth.unfinished").write_bytes(b"half")
     caplog.set_level("INFO")
     build(tmp_path).run()
     assert list(tmp_path.glob("*.unfinished")) == []
-    assert "model_0000003.pth.unfinished, which a killed run has left" in caplog.text
+    assert "model_0000099.pth.unfinished, which a killed run has left" in caplog.text
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def tortured(tmp_path_factory):
     """One process and two, without data workers and with two, five kills each."""
     folder = tmp_path_factory.mktemp("torture")
     command = [sys.executable, "-m", "focal_retina.tools.torture", "--kills", 5]
-    command += ["--processes", 1, 2, "--workers", 0, 2, "--iterations", 30, "--output", folder]
+    command += ["--processes", 1, 2, "--workers", 0, 2, "--iterations", 25, "--output", folder]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -83,11 +83,16 @@ def lose_a_checkpoint(folder):
     next(folder.glob("model_00*.pth")).unlink()
 
 
+def lose_the_final_checkpoint(folder):
+    (folder / "model_final.pth").unlink()
+
+
 @pytest.mark.parametrize(
     "change",
     [
         *(change_a_weight, change_momentum_of_the_normaliser, change_a_metric),
         *(lose_a_line_of_metrics, change_a_detection, lose_a_checkpoint),
+        lose_the_final_checkpoint,
     ],
 )
 def test_any_difference_is_found(twin, change):
