@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+# Where projects keep the weights inside a checkpoint.
+WEIGHTS_KEYS = ("model", "state_dict", "blobs", "model_state_dict")
+
 
 def read_checkpoint(path: str) -> dict:
     """Return the content of a ``.pkl``, a ``.safetensors`` or any other file, by ``torch.save``.
@@ -29,10 +32,16 @@ def read_checkpoint(path: str) -> dict:
                 "and plain containers only"
             ) from error
         raise ValueError(f"{path} is not a checkpoint: {error}") from error
-    except (EOFError, KeyError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} is not a checkpoint: {error}") from error
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle may raise any
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} is not a checkpoint: {reason}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
+    weights = next((content[k] for k in WEIGHTS_KEYS if k in content), content)
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise ValueError(f"{path} is not a checkpoint: it holds no weights by name")
     return content
 
 

@@ -3,11 +3,13 @@
 import difflib
 import logging
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
 logger = logging.getLogger(__name__)
@@ -54,11 +56,44 @@ def check_datasets(names: Sequence[str], register_key: str) -> None:
 
 
 def usable_device(key: str, device: str) -> str:
-    """Return ``device``; where that is CUDA and there is none, log a line and return "cpu"."""
+    """Return ``device``; where that is CUDA and there is none, log a line and return "cpu".
+
+    Raises:
+        ValueError: PyTorch has no such device.
+    """
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{key} is {device!r}, which PyTorch does not know; set it to cpu or cuda"
+        ) from error
     if not device.startswith("cuda") or torch.cuda.is_available():
         return device
     logger.info(f"{key} becomes cpu: this machine has no CUDA device")
     return "cpu"
+
+
+def check_writable(key: str, folder: str) -> None:
+    """Raise a ValueError, in all processes, if the main one cannot write into the output folder.
+
+    At the start, and not after the first hours of training.
+    """
+    reason = _why_not_writable(folder) if comm.is_main_process() else None
+    if reason := comm.all_gather(reason)[0]:
+        raise ValueError(f"{key} {folder} cannot be written: {reason}; name another folder")
+
+
+def _why_not_writable(folder: str) -> str | None:
+    if not folder or "://" in folder:
+        return None
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.strerror
 
 
 @contextmanager
@@ -66,5 +101,5 @@ def weights_errors(key: str, path: str) -> Iterator[None]:
     """Turn what loading unreadable weights raises into a ValueError that names the key."""
     try:
         yield
-    except (AssertionError, OSError) as error:
+    except (AssertionError, OSError, ValueError) as error:
         raise ValueError(f"{key} {path} cannot be loaded: {error}") from error

@@ -12,12 +12,14 @@ from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
 from torch import distributed, multiprocessing
 
+from focal_retina.data.images import ImageError
 from focal_retina.engine import lazy_job, yaml_job
+from focal_retina.engine.rules import shortened, whole
 
 # Exit status of a user's mistake, as argparse has it.
 _MISTAKE = 2
 _TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"}
-# Packages whose ValueErrors name the setting at fault; one raised by anything else is a bug.
+# Packages whose errors name the setting at fault; one raised by anything else is a bug.
 _WELL_SPOKEN = ("focal_retina", "detectron2", "fvcore")
 
 
@@ -38,6 +40,8 @@ def main(args: Namespace) -> None:
     Without CUDA, ``--num-gpus 2`` means two processes that talk through gloo. A user's mistake
     ends the program with one sentence and status 2; any other error keeps its traceback.
     """
+    with _mistakes_in_one_sentence():
+        _check(args)
     if _TORCHRUN <= os.environ.keys():
         _join_torchrun()
         _run(args)
@@ -65,7 +69,16 @@ def _run(args: Namespace) -> None:
         torch.set_num_threads(max(1, torch.get_num_threads() // comm.get_local_size()))
     with _mistakes_in_one_sentence():
         job = _kind(args).prepare(args)
-    job()
+    try:
+        job()
+    except ImageError as error:
+        _stop(error)
+
+
+def _check(args: Namespace) -> None:
+    whole(1, 1000).check("--num-gpus", args.num_gpus)
+    whole(1, 10_000).check("--num-machines", args.num_machines)
+    whole(0, args.num_machines - 1).check("--machine-rank", args.machine_rank)
 
 
 def _kind(args: Namespace):
@@ -99,13 +112,20 @@ def _join_torchrun() -> None:
 
 @contextmanager
 def _mistakes_in_one_sentence() -> Iterator[None]:
-    """Print a well-spoken ValueError in one line, and exit."""
+    """Print a well-spoken error in one line, and exit."""
     try:
         yield
-    except ValueError as error:
+    except (AssertionError, ValueError) as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if frame.f_globals.get("__name__", "").split(".")[0] not in _WELL_SPOKEN:
+        package = frame.f_globals.get("__name__", "").split(".")[0]
+        # Detectron2 asserts much of what it takes from a config, with or without a sentence.
+        is_sentence = isinstance(error, ValueError) or " " in str(error)
+        if package not in _WELL_SPOKEN or not is_sentence:
             raise
-        sentence = " ".join(str(error).split())
-        print(f"{os.path.basename(sys.argv[0])}: error: {sentence}", file=sys.stderr)
-        sys.exit(_MISTAKE)
+        _stop(error)
+
+
+def _stop(error: Exception) -> None:
+    sentence = shortened(" ".join(str(error).split()), 1000)
+    print(f"{os.path.basename(sys.argv[0])}: error: {sentence}", file=sys.stderr)
+    sys.exit(_MISTAKE)

@@ -2,22 +2,22 @@
 
 import logging
 import os
+import traceback
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import torch
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from detectron2.engine import default_setup, default_writers, hooks
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.data.images import NamingMapper
 from focal_retina.data.register import agree_on_classes, class_names, register_datasets
 from focal_retina.engine.advice import (
     frozen_norm_advice,
@@ -27,11 +27,12 @@ from focal_retina.engine.advice import (
 )
 from focal_retina.engine.checks import (
     check_datasets,
-    did_you_mean,
+    check_writable,
     usable_device,
     weights_errors,
 )
 from focal_retina.engine.evaluation import FRESH_COCO, coco_evaluator_class, evaluation_mode
+from focal_retina.engine.lazy_config import load_lazy
 from focal_retina.engine.trainer import (
     autocast_dtype,
     build_loop,
@@ -41,16 +42,6 @@ from focal_retina.engine.trainer import (
 from focal_retina.modeling.backbones import PixelFormat
 
 logger = logging.getLogger(__name__)
-
-# Keys that a config may lack, read by Detectron2's ``default_setup`` or here.
-_OPTIONAL = (
-    "dataloader.register",
-    "train.amp.dtype",
-    "train.amp.test",
-    "train.cudnn_benchmark",
-    "train.float32_precision",
-    "train.seed",
-)
 
 
 def load(args: Namespace) -> DictConfig:
@@ -69,10 +60,11 @@ def prepare(args: Namespace) -> Callable[[], object]:
         ValueError: as in :func:`load`, or from a part of Detectron2 or focal_retina.
     """
     cfg = _read(args)
+    check_writable("train.output_dir", cfg.train.output_dir)
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="focal_retina")
     _complete(cfg, args.eval_only)
     default_setup(cfg, args)
-    model = instantiate(cfg.model).to(cfg.train.device)
+    model = _build(cfg, "model").to(cfg.train.device)
     logger.info(f"Model:\n{model}")
     if "preprocessor" in cfg.model:
         pixels = cfg.model.preprocessor
@@ -81,45 +73,15 @@ def prepare(args: Namespace) -> Callable[[], object]:
     if not args.eval_only:
         return _training(cfg, model, args.resume)
     names = class_names(_dataset_names(cfg, "test"))
-    checkpointer = FocalCheckpointer(model, cfg.train.output_dir, class_names=names)
+    checkpointer = FocalCheckpointer(model, cfg.train.output_dir, class_names=names, complete=True)
     _load_weights(cfg, checkpointer, args.resume)
     return partial(_evaluate, cfg, model)
 
 
 def _read(args: Namespace) -> DictConfig:
-    """Return the config with its overrides."""
-    try:
-        cfg = LazyConfig.load(args.config_file)
-    except FileNotFoundError as error:
-        raise ValueError(f"config file {error.filename} does not exist") from error
-    except (ImportError, SyntaxError) as error:
-        raise ValueError(f"{args.config_file}: {error} {error.__cause__ or ''}") from error
-    needed = ["model", "dataloader", "train"]
-    needed += [] if args.eval_only else ["optimizer", "lr_multiplier"]
-    for section in needed:
-        if section not in cfg:
-            raise ValueError(f"{args.config_file} defines no {section}")
-    return _override(cfg, args.opts)
-
-
-def _override(cfg: DictConfig, opts: Sequence[str]) -> DictConfig:
-    for override in opts:
-        _check_key(cfg, override.split("=")[0].lstrip("+"))
-    try:
-        return LazyConfig.apply_overrides(cfg, opts)
-    except (HydraException, KeyError, NotImplementedError, OmegaConfBaseException) as error:
-        raise ValueError(f"overrides {opts}: {error}") from error
-
-
-def _check_key(cfg: DictConfig, key: str) -> None:
-    """Let an override add an argument to a call, but not a key that nothing reads."""
-    parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(cfg, parent) if parent else cfg
-    adds_argument = isinstance(node, DictConfig) and "_target_" in node
-    exists = OmegaConf.select(cfg, key, default=cfg) is not cfg
-    if not (exists or adds_argument or key in _OPTIONAL):
-        siblings = [f"{parent}.{k}".lstrip(".") for k in node] if node else list(cfg)
-        raise ValueError(f"the config has no key {key}{did_you_mean(key, siblings)}")
+    training = [] if args.eval_only else ["optimizer", "lr_multiplier"]
+    sections = ["model", "dataloader", "train", *training]
+    return load_lazy(args.config_file, args.opts, sections)
 
 
 def _complete(cfg: DictConfig, eval_only: bool) -> DictConfig:
@@ -149,12 +111,12 @@ def _dataset_names(cfg: DictConfig, split: str) -> list[str]:
 
 def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], object]:
     cfg.optimizer.params.model = model
-    optimizer = instantiate(cfg.optimizer)
+    optimizer = _build(cfg, "optimizer")
     batch_key = "dataloader.train.total_batch_size"
     batch_size = OmegaConf.select(cfg, batch_key)
     if batch_size:
         check_batch_size(batch_key, batch_size)
-    data_loader = instantiate(cfg.dataloader.train)
+    data_loader = _build(cfg, "dataloader.train")
     model = distribute(model, **cfg.train.ddp)
     amp = cfg.train.amp
     trainer = build_loop(
@@ -178,6 +140,25 @@ def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], o
     return partial(trainer.train, trainer.iter + 1 if resumes else 0, cfg.train.max_iter)
 
 
+def _build(cfg: DictConfig, key: str):
+    """Return what a node of the config makes; a mapper in it will name images it cannot read.
+
+    Raises:
+        ValueError: an argument is unknown or missing; also whatever the parts raise.
+    """
+    node = OmegaConf.select(cfg, key)
+    arguments = {name: node[name] for name in node}
+    try:
+        if isinstance(arguments.get("mapper"), DictConfig):
+            arguments["mapper"] = NamingMapper(instantiate(node.mapper))
+        return instantiate(arguments)
+    except (AssertionError, TypeError) as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if not frame.f_globals["__name__"].startswith("detectron2.config"):
+            raise
+        raise ValueError(f"{key}: {error}") from error
+
+
 def _load_weights(cfg: DictConfig, checkpointer: FocalCheckpointer, resume: bool) -> None:
     with weights_errors("train.init_checkpoint", cfg.train.init_checkpoint):
         checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
@@ -190,7 +171,7 @@ def _hooks(
     train = cfg.train
     on_every_process = [
         hooks.IterationTimer(),
-        hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+        hooks.LRScheduler(scheduler=_build(cfg, "lr_multiplier")),
     ]
     evaluation = hooks.EvalHook(train.eval_period, lambda: _evaluate(cfg, model))
     if not comm.is_main_process():
@@ -208,7 +189,7 @@ def _hooks(
 def _evaluate(cfg: DictConfig, model: nn.Module) -> dict:
     if "evaluator" not in cfg.dataloader:
         return {}
-    loader, evaluator = instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+    loader, evaluator = _build(cfg, "dataloader.test"), _build(cfg, "dataloader.evaluator")
     amp = cfg.train.amp
     dtype = amp.get("dtype", "float16") if amp.get("test") else None
     with evaluation_mode(model, dtype and autocast_dtype(dtype, next(model.parameters()).device)):

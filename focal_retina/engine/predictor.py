@@ -61,7 +61,9 @@ class Predictor:
         self.cfg = cfg
         self.model = build_model(cfg).eval()
         with weights_errors("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS):
-            FocalCheckpointer(self.model, class_names=class_names(datasets)).load(cfg.MODEL.WEIGHTS)
+            FocalCheckpointer(self.model, class_names=class_names(datasets), complete=True).load(
+                cfg.MODEL.WEIGHTS
+            )
         sides = [cfg.INPUT.MIN_SIZE_TEST] * 2
         self._resize = T.ResizeShortestEdge(sides, cfg.INPUT.MAX_SIZE_TEST)
 

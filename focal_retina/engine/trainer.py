@@ -6,6 +6,11 @@ import weakref
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import (
+    DatasetMapper,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
@@ -15,6 +20,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.data.images import NamingMapper
 from focal_retina.data.register import class_names
 from focal_retina.engine.evaluation import build_evaluator, evaluation_mode
 from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
@@ -24,7 +30,8 @@ class FocalTrainer(DefaultTrainer):
     """Detectron2's ``DefaultTrainer``, built from the same config.
 
     It differs in that the processes need no GPU, in SOLVER.AMP on the CPU and in bfloat16, in
-    that it evaluates, and in that TEST.AUG is for ``FocalRetinaNet``.
+    that it evaluates, in that it names images that cannot be read, and in that TEST.AUG is for
+    ``FocalRetinaNet``.
     """
 
     def __init__(self, cfg: CfgNode):
@@ -60,6 +67,15 @@ class FocalTrainer(DefaultTrainer):
             evaluation = hooks.EvalHook(0, lambda: self.test_with_tta(self.cfg, self.model))
             built.insert(-1 if comm.is_main_process() else len(built), evaluation)
         return built
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode):
+        return build_detection_train_loader(cfg, mapper=NamingMapper(DatasetMapper(cfg, True)))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
+        mapper = NamingMapper(DatasetMapper(cfg, False))
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

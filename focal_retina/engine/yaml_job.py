@@ -18,7 +18,7 @@ from focal_retina.engine.advice import (
     log_advice,
     weights_pixel_advice,
 )
-from focal_retina.engine.checks import check_datasets, usable_device, weights_errors
+from focal_retina.engine.checks import check_datasets, check_writable, usable_device, weights_errors
 from focal_retina.engine.config import load_yaml
 from focal_retina.engine.evaluation import evaluator_type
 from focal_retina.engine.trainer import FocalTrainer
@@ -41,6 +41,7 @@ def prepare(args: Namespace) -> Callable[[], object]:
         ValueError: as in :func:`load`, or a part cannot be built from the config.
     """
     cfg = load_yaml(args.config_file, args.opts, args.trust_config)
+    check_writable("OUTPUT_DIR", cfg.OUTPUT_DIR)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="focal_retina")
     _complete(cfg, args.eval_only)
     default_setup(cfg, args)
@@ -76,7 +77,7 @@ def _complete(cfg: CfgNode, eval_only: bool) -> CfgNode:
 def _evaluation(cfg: CfgNode, resume: bool) -> Callable[[], object]:
     model = FocalTrainer.build_model(cfg)
     names = class_names(cfg.DATASETS.TEST)
-    checkpointer = FocalCheckpointer(model, cfg.OUTPUT_DIR, class_names=names)
+    checkpointer = FocalCheckpointer(model, cfg.OUTPUT_DIR, class_names=names, complete=True)
     with weights_errors("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS):
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
 

@@ -14,13 +14,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, get_detection_dataset_dicts
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 
 from focal_retina import FocalRetinaNet
+from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.config import has_background_logit
 from focal_retina.engine import yaml_job
 from focal_retina.engine.checks import weights_errors
@@ -89,7 +89,7 @@ def load_model(cfg: CfgNode) -> FocalRetinaNet:
     if not isinstance(model, FocalRetinaNet) or has_background_logit(cfg):
         raise ValueError("Figure 4 needs a FocalRetinaNet with a sigmoid loss")
     with weights_errors("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS):
-        DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+        FocalCheckpointer(model, complete=True).load(cfg.MODEL.WEIGHTS)
     return model
 
 
