@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Callable
 
+from detectron2.data import DatasetMapper
+from detectron2.utils.file_io import PathManager
 from PIL import Image
 
 # What Detectron2 and Pillow raise of a file that is missing, broken, too large or of another size
@@ -24,6 +26,9 @@ class ImageError(ValueError):
 class NamingMapper:
     """Another mapper, but its errors name the image.
 
+    Of Detectron2's own mapper it also refuses what that would take for another picture: a PNG whose
+    checksums do not fit, and pixels of more than 8 bits, which it clips to 255.
+
     Args:
         mapper: from a dataset's dict to a model's input, such as Detectron2's ``DatasetMapper``.
     """
@@ -32,15 +37,28 @@ class NamingMapper:
         self.mapper = mapper
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """Raises:
-        ImageError: the mapper cannot read the image, or use what the dataset says about it.
+        """Return what the mapper does.
+
+        Raises:
+            ImageError: the image cannot be read, or is not as the dataset says.
         """
+        name = dataset_dict.get("file_name")
         try:
+            if isinstance(self.mapper, DatasetMapper):
+                _check_file(name)
             return self.mapper(dataset_dict)
         except _BROKEN as error:
-            name = dataset_dict.get("file_name")
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ImageError(f"image {name} cannot be used: {reason}") from error
+
+
+def _check_file(name: str) -> None:
+    """Look at what takes no decoding."""
+    with PathManager.open(name, "rb") as file, Image.open(file) as image:
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"its pixels (mode {image.mode}) have more than 8 bits; convert it")
+        if image.format == "PNG":
+            image.verify()
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:

@@ -58,9 +58,8 @@ def _model(cfg: CfgNode) -> Iterator[str]:
 
 def _solver(cfg: CfgNode) -> Iterator[str]:
     solver = cfg.SOLVER
-    steps = [step for step in solver.STEPS if step <= solver.MAX_ITER]
-    if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR" and len(steps) >= solver.MAX_ITER:
-        yield f"SOLVER.STEPS is {solver.STEPS}, too many for SOLVER.MAX_ITER {solver.MAX_ITER}"
+    if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR" and solver.MAX_ITER in solver.STEPS:
+        yield f"SOLVER.STEPS has {solver.MAX_ITER}, the end at SOLVER.MAX_ITER: leave it out"
     if solver.NESTEROV and not solver.MOMENTUM:
         yield "SOLVER.NESTEROV needs a SOLVER.MOMENTUM above 0"
     if solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and solver.BASE_LR_END > solver.BASE_LR:

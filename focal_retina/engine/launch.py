@@ -1,6 +1,7 @@
 """From the command line to processes: one, several on this machine, or those of torchrun."""
 
 import os
+import re
 import sys
 import traceback
 from argparse import ArgumentParser, Namespace
@@ -21,6 +22,8 @@ _MISTAKE = 2
 _TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"}
 # Packages whose errors name the setting at fault; one raised by anything else is a bug.
 _WELL_SPOKEN = ("focal_retina", "detectron2", "fvcore")
+# As PyTorch's init_process_group takes it, and Detectron2's "auto".
+_DIST_URL = re.compile(r"auto|tcp://[^/]+:\d+|(file|env)://.*")
 
 
 def argument_parser(epilog: str | None = None) -> ArgumentParser:
@@ -94,6 +97,8 @@ def _report_mistakes_once(args: Namespace) -> None:
         gpus = torch.cuda.device_count()
         if 0 < gpus < args.num_gpus:
             raise ValueError(f"--num-gpus {args.num_gpus}, but this machine has {gpus} GPUs")
+        if not _DIST_URL.fullmatch(args.dist_url):
+            raise ValueError(f"--dist-url {args.dist_url} is neither auto nor tcp://HOST:PORT")
         if args.dist_url == "auto" and args.num_machines > 1:
             raise ValueError("--dist-url auto is for one machine; give tcp://HOST:PORT")
         _kind(args).load(args)

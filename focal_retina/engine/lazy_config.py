@@ -81,7 +81,10 @@ def _override(cfg: DictConfig, opts: Sequence[str]) -> DictConfig:
 def _check_kind(key: str, before: object, after: object) -> None:
     """Let an override change neither a node nor a number into something else, but for null."""
     is_number = isinstance(before, int | float)
-    if isinstance(before, DictConfig) and not isinstance(after, DictConfig | None):
+    is_optional = "." in key  # a part of the model, for instance
+    if isinstance(before, DictConfig) and not (
+        isinstance(after, DictConfig) or (after is None and is_optional)
+    ):
         raise ValueError(f"{key} is {shown(after)}, but it takes keys of its own, {key}.KEY=VALUE")
     if is_number and isinstance(after, str | DictConfig):
         raise ValueError(f"{key} is {shown(after)}, but it takes a {type(before).__name__}")
@@ -103,4 +106,4 @@ def _check_key(cfg: DictConfig, key: str) -> None:
     if not (exists or adds_argument or key in _OPTIONAL):
         names = node if isinstance(node, DictConfig) else cfg
         siblings = [f"{parent}.{k}".lstrip(".") for k in names]
-        raise ValueError(f"the config has no key {key}{did_you_mean(key, siblings)}")
+        raise ValueError(f"the config has no key {key or repr(key)}{did_you_mean(key, siblings)}")

@@ -2,7 +2,7 @@
 
 import logging
 import os
-import traceback
+import re
 from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
@@ -42,6 +42,11 @@ from focal_retina.engine.trainer import (
 from focal_retina.modeling.backbones import PixelFormat
 
 logger = logging.getLogger(__name__)
+
+# The wording of Python and of Detectron2's ``instantiate``.
+_MISTAKEN_CALL = re.compile(
+    r"\(\) (got an unexpected keyword|missing \d+ required)|does not define a callable"
+)
 
 
 def load(args: Namespace) -> DictConfig:
@@ -152,9 +157,9 @@ def _build(cfg: DictConfig, key: str):
         if isinstance(arguments.get("mapper"), DictConfig):
             arguments["mapper"] = NamingMapper(instantiate(node.mapper))
         return instantiate(arguments)
-    except (AssertionError, TypeError) as error:
-        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if not frame.f_globals["__name__"].startswith("detectron2.config"):
+    except (AssertionError, ImportError, TypeError) as error:
+        is_mistake = isinstance(error, ImportError) or _MISTAKEN_CALL.search(str(error))
+        if not is_mistake:
             raise
         raise ValueError(f"{key}: {error}") from error
 

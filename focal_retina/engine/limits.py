@@ -12,6 +12,7 @@ from focal_retina.engine.rules import (
     each,
     either,
     flag,
+    function,
     multiple,
     nothing,
     number,
@@ -70,7 +71,7 @@ _TABLE = (
         """,
     ),
     (either(nothing, whole(1)), "train.checkpointer.max_to_keep"),
-    (ascending(each(whole(0))), "SOLVER.STEPS"),
+    (ascending(each(whole(1))), "SOLVER.STEPS"),
     (whole(-1, 2**32 - 2**16), "SEED train.seed"),  # NumPy's; each process adds its number
     (whole(1, 100_000), "SOLVER.IMS_PER_BATCH dataloader.train.total_batch_size"),
     (whole(1, 100_000), "MODEL.RETINANET.NUM_CLASSES model.num_classes"),
@@ -187,6 +188,13 @@ _TABLE = (
     (each(row(text, text, number(), number())), "TEST.EXPECTED_RESULTS"),
     (_NORMS, "MODEL.FPN.NORM MODEL.RETINANET.NORM MODEL.RESNETS.NORM"),
     (_NORMS, "MODEL.FOCAL_RETINA.REGNET.NORM"),
+    (
+        either(_NORMS, function),
+        """
+        model.backbone.norm                         model.backbone.bottom_up.stem.norm
+        model.head.norm                             model.backbone.bottom_up.stages.norm
+        """,
+    ),
     (one_of(18, 34, 50, 101, 152), "MODEL.RESNETS.DEPTH model.backbone.bottom_up.stages.depth"),
     (one_of("sum", "avg"), "MODEL.FPN.FUSE_TYPE model.backbone.fuse_type"),
     (

@@ -90,10 +90,10 @@ def row(*rules: Rule) -> Rule:
 
 
 def ascending(rule: Rule) -> Rule:
-    """Allow a rule's lists if they ascend."""
+    """Allow a rule's lists if each value is above the one before."""
     return Rule(
         f"{rule.words}, in ascending order",
-        lambda value: rule.allows(value) and list(value) == sorted(value),
+        lambda value: rule.allows(value) and list(value) == sorted(set(value)),
     )
 
 
@@ -123,3 +123,4 @@ def _is_list(value: object) -> bool:
 nothing = Rule("None", lambda value: value is None)
 text = Rule("text", lambda value: isinstance(value, str))
 flag = Rule("True or False", lambda value: isinstance(value, bool))
+function = Rule("a function", callable)

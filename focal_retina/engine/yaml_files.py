@@ -41,8 +41,11 @@ def check_files(config_file: str, above: tuple[str, ...] = ()) -> None:
 
 
 def _read(config_file: str) -> yaml.MappingNode:
-    with PathManager.open(config_file, "rb") as file:
-        content = file.read(_MAX_BYTES + 1)
+    try:
+        with PathManager.open(config_file, "rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"config file {config_file} cannot be read: {error}") from error
     if len(content) > _MAX_BYTES:
         raise ValueError(f"{config_file} is no config: it has more than {_MAX_BYTES} bytes")
     try:

@@ -173,7 +173,9 @@ class TimmBackbone(Backbone):
         try:
             model = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
         except TypeError as error:
-            raise ValueError(f"timm's {name} does not take the options {options}: {error}") from error
+            raise ValueError(
+                f"timm's {name} does not take the options {options}: {error}"
+            ) from error
         self.model = timm.layers.freeze_batch_norm_2d(model) if freeze_bn else model
         config = model.pretrained_cfg
         # timm's images are RGB, 0 to 1.

@@ -21,12 +21,14 @@ from focal_retina.engine.predictor import Predictor, read_picture
 from focal_retina.export.comparison import largest_difference
 from focal_retina.export.formats import EXPORTERS, ONNX_OPSET, load_exported
 from focal_retina.export.modules import Detections, RawOutputs, size_divisibility
+from focal_retina.tools.arguments import check_output_file
 
 
 def main(argv: list[str] | None = None) -> int:
     """Export and compare; return 0, or 2 after one sentence on what is wrong."""
     args = parse_arguments(argv)
     try:
+        check_output_file(args.output)
         opts = [*args.opts, "MODEL.DEVICE", "cpu", "MODEL.FOCAL_RETINA.COMPILE", "False"]
         predictor = Predictor(args.config_file, args.weights, opts)
         module = RawOutputs(predictor.model) if args.raw else Detections(predictor.model)

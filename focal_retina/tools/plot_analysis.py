@@ -32,6 +32,7 @@ from focal_retina.paper.loss_shares import (
     facts,
     sample_logits,
 )
+from focal_retina.tools.arguments import count
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,9 +59,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--output", default="output/analysis", help="folder (output/analysis)")
     parser.add_argument("--config-file", help="of the model, a YAML, for Figure 4")
-    parser.add_argument("--max-images", type=int, help="of the dataset (all)")
-    parser.add_argument("--foreground", type=int, default=NUM_FOREGROUND, help="sample (1e5)")
-    parser.add_argument("--background", type=int, default=NUM_BACKGROUND, help="sample (1e7)")
+    parser.add_argument("--max-images", type=count(), help="of the dataset (all)")
+    parser.add_argument("--foreground", type=count(), default=NUM_FOREGROUND, help="sample (1e5)")
+    parser.add_argument("--background", type=count(), default=NUM_BACKGROUND, help="sample (1e7)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
     return parser.parse_args(argv)
 

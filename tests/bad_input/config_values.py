@@ -3,9 +3,9 @@
 import math
 
 import yaml
+from bad_input.running import Case
 from detectron2.config import get_cfg
 
-from bad_input.running import Case
 from focal_retina import add_focal_retina_config
 from focal_retina.engine.config import dotted_keys
 
@@ -47,7 +47,15 @@ ABSURD = {
     "MODEL.RETINANET.NUM_CLASSES": [0, -1, 2, HUGE],
     "MODEL.RETINANET.IN_FEATURES": [[], ["p9"], [3]],
     "MODEL.RETINANET.NUM_CONVS": [-1, HUGE],
-    "MODEL.RETINANET.IOU_THRESHOLDS": [[], [0.5, 0.4], [0.0, 0.5], [0.4, 1.5], [NAN, 0.5], ["a"]],
+    "MODEL.RETINANET.IOU_THRESHOLDS": [
+        [],
+        [0.5, 0.4],
+        [0.5, 0.5],
+        [0.0, 0.5],
+        [0.4, 1.5],
+        [NAN, 0.5],
+        ["a"],
+    ],
     "MODEL.RETINANET.IOU_LABELS": [[], [0, 1], [0, -1, 1, 1], [0, 5, 1], ["a", "b", "c"]],
     "MODEL.RETINANET.PRIOR_PROB": [0.0, 1.0, -0.5, INF],
     "MODEL.RETINANET.SCORE_THRESH_TEST": [-0.1, 1.1, INF],
@@ -77,7 +85,7 @@ ABSURD = {
     "SOLVER.WEIGHT_DECAY_NORM": [-0.1, INF],
     "SOLVER.WEIGHT_DECAY_BIAS": [-0.1, INF, "x", NAN, [0.1]],
     "SOLVER.GAMMA": [0.0, -0.1, INF],
-    "SOLVER.STEPS": [[3, 1], [-1], [NAN], ["a"], [1.5], [HUGE]],
+    "SOLVER.STEPS": [[3, 1], [1, 1], [0], [-1], [NAN], ["a"], [1.5], [HUGE]],
     "SOLVER.NUM_DECAYS": [0, -1, HUGE],
     "SOLVER.WARMUP_FACTOR": [-0.1, 1.5, INF],
     "SOLVER.WARMUP_ITERS": [-1, HUGE],
@@ -98,7 +106,12 @@ ABSURD = {
     "INPUT.MIN_SIZE_TEST": [-1, HUGE],
     "INPUT.MAX_SIZE_TEST": [0, -1, HUGE],
     "INPUT.CROP.SIZE": [[], [0.5], [0.0, 0.0], [-1.0, 1.0], [NAN, 1.0], ["a", "b"], [2.0, 2.0]],
-    "TEST.EXPECTED_RESULTS": [[3], [["bbox"]], [["bbox", "AP", "x", "y"]], [["bbox", "AP", NAN, 1]]],
+    "TEST.EXPECTED_RESULTS": [
+        [3],
+        [["bbox"]],
+        [["bbox", "AP", "x", "y"]],
+        [["bbox", "AP", NAN, 1]],
+    ],
     "TEST.EVAL_PERIOD": [-1, HUGE],
     "TEST.KEYPOINT_OKS_SIGMAS": [[-1.0], ["a"], [NAN]],
     "TEST.DETECTIONS_PER_IMAGE": [0, -1, HUGE],

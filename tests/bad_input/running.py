@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 import traceback
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +40,22 @@ class Case:
     culprit: str | None
     files: dict[str, str | bytes | None] = field(default_factory=dict)
 
+    def placed(self, jobs: Path, here: Path) -> "Case":
+        """Write the files, and return the case with its folders' names."""
+
+        def fill(text: str | None) -> str | None:
+            return text and text.replace("{jobs}", str(jobs)).replace("{here}", str(here))
+
+        for name, content in self.files.items():
+            path = here / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if content is None:
+                path.mkdir()
+            else:
+                path.write_bytes(content if isinstance(content, bytes) else fill(content).encode())
+        arguments = tuple(map(fill, self.arguments))
+        return replace(self, arguments=arguments, culprit=fill(self.culprit))
+
 
 class Outcome(NamedTuple):
     status: int
@@ -46,25 +63,7 @@ class Outcome(NamedTuple):
     last: str  # line of stderr
 
 
-def run_case(case: Case, jobs: Path, here: Path) -> Outcome:
-    """Write the case's files and run its tool."""
-
-    def placed(text: str) -> str:
-        return text.replace("{jobs}", str(jobs)).replace("{here}", str(here))
-
-    for name, content in case.files.items():
-        path = here / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if content is None:
-            path.mkdir()
-        elif isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            path.write_text(placed(content))
-    return run_tool(case.tool, [placed(x) for x in case.arguments])
-
-
-def run_tool(tool: str, arguments: list[str]) -> Outcome:
+def run_tool(tool: str, arguments: Sequence[str]) -> Outcome:
     """Run a tool to its end, as its command line would."""
     output, errors = io.StringIO(), io.StringIO()
     with (
