@@ -7,6 +7,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.events import EventStorage
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--all-bad-input", action="store_true", help="try all of tests/bad_input, not a share"
+    )
+
+
 @pytest.fixture
 def event_storage():
     with EventStorage(0) as storage:

@@ -1,7 +1,6 @@
 """Absurd command lines of every tool."""
 
 from bad_input.running import Case
-from bad_input.weights import prepare  # noqa: F401
 
 TINY = "--config-file {jobs}/tiny.yaml"
 MODEL = f"{TINY} --weights {{jobs}}/trained/model_final.pth"

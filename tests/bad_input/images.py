@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 from bad_input.running import Case
-from bad_input.weights import prepare  # noqa: F401
 
 SIDE = 64
 

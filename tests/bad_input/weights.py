@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def legacy(content: object) -> bytes:
     return buffer.getvalue()
 
 
+# Made by a hostile file that gets to run.
+RAN = Path(tempfile.gettempdir(), "bad_input_ran")
 WEIGHT = "head.bbox_pred.weight"
 SOME = {"model": {WEIGHT: torch.zeros(2, 2)}}
 WHOLE = saved({"model": {f"a{i}": torch.zeros(100) for i in range(20)}})
@@ -91,10 +94,10 @@ FILES = {
     "other-shapes.pth": saved(SOME),
     "torchvision.pth": saved({"layer1.0.conv1.weight": torch.zeros(1), "conv1.weight": torch.zeros(1)}),
     "module.pth": saved(torch.nn.Linear(1, 1)),
-    "hostile.pth": saved({"model": Touch("/tmp/bad-input-ran")}),
-    "hostile-legacy.pth": legacy({"model": Touch("/tmp/bad-input-ran")}),
-    "hostile.pkl": pickle.dumps({"model": Touch("/tmp/bad-input-ran")}),
-    "system.pkl": b"cos\nsystem\n(S'touch /tmp/bad-input-ran'\ntR.",
+    "hostile.pth": saved({"model": Touch(str(RAN))}),
+    "hostile-legacy.pth": legacy({"model": Touch(str(RAN))}),
+    "hostile.pkl": pickle.dumps({"model": Touch(str(RAN))}),
+    "system.pkl": f"cos\nsystem\n(S'touch {RAN}'\ntR.".encode(),
     "eval.pkl": b"c__builtin__\neval\n(S'1'\ntR.",
     "getattr.pkl": b"c__builtin__\ngetattr\n.",
     "bomb.pkl": b"(" * 100_000,
