@@ -5,6 +5,9 @@ from bad_input.running import Case
 TINY = "--config-file {jobs}/tiny.yaml"
 MODEL = f"{TINY} --weights {{jobs}}/trained/model_final.pth"
 QUICK = "--output {here}/out"
+TRAINED = "{jobs}/trained/model_final.pth"
+CONVERT = TRAINED + " {here}/a.pth"
+BACK = CONVERT + " --to torchvision"
 NOWHERE = ("/dev/full", "/proc/nowhere", "{jobs}/tiny.yaml", "/dev/full/x")
 
 # Tool, arguments separated by blanks, what the sentence names.
@@ -86,7 +89,7 @@ LINES = (
     ("export", f"{MODEL} --output {{here}}/m.onnx --nonesuch", "--nonesuch"),
     ("export", f"{TINY} --output {{here}}/m.onnx", "MODEL.WEIGHTS"),
     ("export", f"{TINY} --weights none.pth --output {{here}}/m.onnx", "none.pth"),
-    ("export", f"{MODEL} --output {{here}}/m.pt --format torchscript --images none.jpg", "none.jpg"),
+    ("export", f"{MODEL} --output {{here}}/m.pt --images none.jpg", "none.jpg"),
     ("export", f"{MODEL} --output {{here}}/m.pt --opts MODEL.DEVICE", "MODEL.DEVICE"),
     *(
         ("export", f"{MODEL} --format {form} --output {x}", x)
@@ -104,13 +107,13 @@ LINES = (
     ("convert_checkpoint", "a.pth b.pth --norm-eps x", "--norm-eps"),
     ("convert_checkpoint", "a.pth b.pth --norm-eps -1", "--norm-eps"),
     ("convert_checkpoint", "a.pth b.pth --norm-eps nan", "--norm-eps"),
-    ("convert_checkpoint", "{jobs}/trained/model_final.pth {here}/a.pth --from resnet", "model_final"),
-    ("convert_checkpoint", "{jobs}/trained/model_final.pth {here}/a.pth --from mmdetection", "model_final"),
-    ("convert_checkpoint", "{jobs}/trained/model_final.pth {here}/a.pth --from torchvision", "model_final"),
-    ("convert_checkpoint", "{jobs}/trained/model_final.pth {here}/a.pth --from detectron1", "model_final"),
-    ("convert_checkpoint", "{jobs}/trained/model_final.pth {here}/a.pth --to torchvision", "model_final.yaml"),
-    ("convert_checkpoint", "{jobs}/trained/model_final.pth {here}/a.pth --to torchvision --config-file {jobs}/tiny.yaml", "MODEL.RESNETS.DEPTH"),
-    ("convert_checkpoint", "{jobs}/trained/model_final.pth {here}/a.pth --to torchvision --config-file none.yaml", "none.yaml"),
+    ("convert_checkpoint", f"{CONVERT} --from resnet", "model_final"),
+    ("convert_checkpoint", f"{CONVERT} --from mmdetection", "model_final"),
+    ("convert_checkpoint", f"{CONVERT} --from torchvision", "model_final"),
+    ("convert_checkpoint", f"{CONVERT} --from detectron1", "model_final"),
+    ("convert_checkpoint", BACK, "model_final.yaml"),
+    ("convert_checkpoint", f"{BACK} --config-file {{jobs}}/tiny.yaml", "MODEL.RESNETS.DEPTH"),
+    ("convert_checkpoint", f"{BACK} --config-file none.yaml", "none.yaml"),
     *(("convert_checkpoint", f"{{jobs}}/trained/model_final.pth {x}/a.pth", x) for x in NOWHERE),
     ("demo", "--nonesuch", "--nonesuch"),
     ("demo", f"{QUICK} --train-images 0", "--train-images"),
@@ -160,7 +163,7 @@ LINES = (
     ("plot_analysis", f"{QUICK} {TINY}", "MODEL.WEIGHTS"),
     ("plot_analysis", f"{QUICK} {TINY} MODEL.WEIGHTS none.pth", "none.pth"),
     ("plot_analysis", f"{QUICK} {TINY} MODEL.WEIGHTS", "MODEL.WEIGHTS"),
-    ("plot_analysis", f"{QUICK} {TINY} MODEL.WEIGHTS x MODEL.META_ARCHITECTURE RetinaNet", "FocalRetinaNet"),
+    ("plot_analysis", f"{QUICK} {TINY} MODEL.WEIGHTS x MODEL.META_ARCHITECTURE RetinaNet", "4"),
     *(("plot_analysis", f"--output {x}", x) for x in NOWHERE),
 )  # fmt: skip
 

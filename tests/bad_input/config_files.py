@@ -1,9 +1,20 @@
 """Config files that are broken, hostile or contradict themselves."""
 
+from pathlib import Path
+
+import yaml
 from bad_input.running import Case
 
+CONTRADICTIONS = Path(__file__).with_name("contradictions.yaml")
 HERE = ("--config-file", "{here}/a.yaml")
 BASE = "_BASE_: {jobs}/tiny.yaml\nOUTPUT_DIR: {here}/out\n"
+
+
+def laughs(twice: str) -> str:
+    """Aliases of aliases, 2^63 values written out."""
+    lines = [f"B{i}: &a{i} {twice.format(f'a{i - 1}')}\n" for i in range(1, 64)]
+    return "A: &a0 [1]\n" + "".join(lines)
+
 
 # Name, content of a.yaml, what the sentence names.
 BROKEN = (
@@ -64,9 +75,9 @@ BROKEN = (
     ("python-tuple", "SOLVER: {STEPS: !!python/tuple [1]}\n", "!!python"),
     ("alias-of-itself", "SOLVER: &a {STEPS: *a}\n", "a.yaml"),
     ("alias-list-of-itself", "SOLVER: {STEPS: &a [*a]}\n", "a.yaml"),
-    ("laughs-lists", "A: &a0 [1, 1]\n" + "".join(f"B{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 64)), "a.yaml"),
-    ("laughs-nodes", "A: &a0 {X: 1}\n" + "".join(f"B{i}: &a{i} {{X: *a{i - 1}, Y: *a{i - 1}}}\n" for i in range(1, 64)), "a.yaml"),
-    ("laughs-value", "SOLVER:\n  MAX_ITER: &a [" + "1, " * 100 + "]\n  STEPS: [" + "*a, " * 9000 + "]\n", "a.yaml"),
+    ("laughs-lists", laughs("[*{0}, *{0}]"), "a.yaml"),
+    ("laughs-nodes", laughs("{{X: *{0}, Y: *{0}}}"), "a.yaml"),
+    ("laughs-value", "A: &a [" + "1, " * 100 + "]\nB: [" + "*a, " * 9000 + "]\n", "a.yaml"),
     ("deep-lists", "SOLVER: {STEPS: " + "[" * 3000 + "]" * 3000 + "}\n", "a.yaml"),
     ("deep-nodes", "".join(f"{' ' * i}A:\n" for i in range(400)), "a.yaml"),
     ("deep-flow", "SEED: " + "{a: " * 100 + "1" + "}" * 100 + "\n", "a.yaml"),
@@ -80,51 +91,6 @@ BROKEN = (
 )  # fmt: skip
 
 # Name, what a.yaml adds to the tiny job, what the sentence names.
-CONTRADICTIONS = (
-    ("classes", "MODEL: {RETINANET: {NUM_CLASSES: 2}}", "MODEL.RETINANET.NUM_CLASSES is 2"),
-    ("levels", "MODEL: {ANCHOR_GENERATOR: {SIZES: [[32], [64]]}}", "ANCHOR_GENERATOR.SIZES"),
-    ("levels-ratios", "MODEL: {ANCHOR_GENERATOR: {ASPECT_RATIOS: [[1.0], [2.0]]}}", "ASPECT_RATIOS"),
-    ("features", "MODEL: {RETINANET: {IN_FEATURES: [p3, p4]}}", "MODEL.ANCHOR_GENERATOR.SIZES"),
-    ("uneven", "MODEL: {ANCHOR_GENERATOR: {SIZES: [[32, 40], [64], [128], [256], [512]]}}", "SIZES"),
-    ("gn-fpn", "MODEL: {FPN: {NORM: GN}}", "MODEL.FPN.NORM is GN"),
-    ("gn-head", "MODEL: {RETINANET: {NORM: GN}}", "MODEL.RETINANET.NORM is GN"),
-    ("labels", "MODEL: {RETINANET: {IOU_THRESHOLDS: [0.5]}}", "MODEL.RETINANET.IOU_LABELS"),
-    ("resnet", "MODEL: {RESNETS: {RES2_OUT_CHANNELS: 256}}", "MODEL.RESNETS.RES2_OUT_CHANNELS"),
-    ("resnet-features", "MODEL: {RESNETS: {OUT_FEATURES: [res4]}}", "MODEL.FPN.IN_FEATURES"),
-    ("resnet-unknown-feature", "MODEL: {RESNETS: {OUT_FEATURES: [res9]}}", "MODEL.RESNETS.OUT_FEATURES"),
-    ("steps", "SOLVER: {STEPS: [1], MAX_ITER: 1}", "SOLVER.STEPS"),
-    ("too-small", "SOLVER: {IMS_PER_BATCH: 3}\nMODEL: {FPN: {OUT_CHANNELS: 0}}", "MODEL.FPN.OUT_CHANNELS"),
-    ("regnet-features", "MODEL: {BACKBONE: {NAME: build_focal_retina_regnet_fpn_backbone}}", "IN_FEATURES"),
-    ("timm-name", "MODEL: {BACKBONE: {NAME: build_focal_retina_timm_fpn_backbone}, FOCAL_RETINA: {TIMM: {NAME: resnet5}}}", "'resnet5'"),
-    ("timm-option", "MODEL: {BACKBONE: {NAME: build_focal_retina_timm_fpn_backbone}, FOCAL_RETINA: {TIMM: {NAME: resnet18, OPTIONS: {out_indx: 1}}}}", "out_indx"),
-    ("pixels", "MODEL: {PIXEL_MEAN: [1.0]}", "MODEL.PIXEL_MEAN"),
-    ("pixels-std", "MODEL: {PIXEL_STD: [1.0, 1.0, 0.0]}", "MODEL.PIXEL_STD"),
-    ("pixels-grey", "INPUT: {FORMAT: L}", "MODEL.PIXEL_MEAN"),
-    ("device", "MODEL: {DEVICE: gpu}", "MODEL.DEVICE"),
-    ("focal-star", "MODEL: {FOCAL_RETINA: {CLS_LOSS: focal_star}, RETINANET: {FOCAL_LOSS_GAMMA: 0.0}}", "FOCAL_LOSS_GAMMA"),
-    ("alpha-per-class", "MODEL: {FOCAL_RETINA: {CLASS_ALPHA: [0.1, 0.2]}}", "CLASS_ALPHA"),
-    ("backend", "MODEL: {DEVICE: cpu, FOCAL_RETINA: {BACKEND: triton}}", "triton"),
-    ("range", "INPUT: {MIN_SIZE_TRAIN: [64], MIN_SIZE_TRAIN_SAMPLING: range}", "INPUT.MIN_SIZE_TRAIN"),
-    ("crop", "INPUT: {CROP: {ENABLED: True, SIZE: [2.0, 2.0]}}", "INPUT.CROP.SIZE"),
-    ("crop-range", "INPUT: {CROP: {ENABLED: True, TYPE: absolute_range, SIZE: [20, 10]}}", "INPUT.CROP.SIZE"),
-    ("nesterov", "SOLVER: {NESTEROV: True, MOMENTUM: 0.0}", "SOLVER.NESTEROV"),
-    ("cosine", "SOLVER: {LR_SCHEDULER_NAME: WarmupCosineLR, BASE_LR_END: 1.0}", "SOLVER.BASE_LR_END"),
-    ("reference", "SOLVER: {REFERENCE_WORLD_SIZE: 4}", "SOLVER.REFERENCE_WORLD_SIZE"),
-    ("augmentation", "TEST: {AUG: {ENABLED: True}}\nMODEL: {META_ARCHITECTURE: RetinaNet}", "TEST.AUG.ENABLED"),
-    ("no-training-data", "DATASETS: {TRAIN: []}", "DATASETS.TRAIN"),
-    ("unknown-dataset", "DATASETS: {TRAIN: [tiny_trian]}", "tiny_trian"),
-    ("unknown-test-dataset", "DATASETS: {TEST: [none]}", "none"),
-    ("same-name", "DATASETS: {REGISTER: [[tiny_val, '{jobs}/none.json', x]]}", "none.json"),
-    ("register-number", "DATASETS: {REGISTER: [3]}", "not as 3"),
-    ("register-text", "DATASETS: {REGISTER: [abc]}", "not as 'abc'"),
-    ("register-two", "DATASETS: {REGISTER: [[a, b]]}", "['a', 'b']"),
-    ("register-numbers", "DATASETS: {REGISTER: [[1, 2, 3]]}", "[1, 2, 3]"),
-    ("register-missing", "DATASETS: {REGISTER: [[a, none.json, none]]}", "none.json"),
-    ("register-voc", "DATASETS: {REGISTER: [[a, voc, none, train]]}", "none"),
-    ("meta-architecture", "MODEL: {META_ARCHITECTURE: FocalRetina}", "FocalRetina"),
-    ("backbone", "MODEL: {BACKBONE: {NAME: resnet}}", "MODEL.BACKBONE.NAME"),
-    ("generator", "MODEL: {ANCHOR_GENERATOR: {NAME: Octave}}", "MODEL.ANCHOR_GENERATOR.NAME"),
-)  # fmt: skip
 
 # Odd, but fine: name, content of a.yaml.
 FINE = (
@@ -140,10 +106,9 @@ FINE = (
 
 def cases() -> list[Case]:
     found = [Case(f"yaml-{n}", "train_net", HERE, c, {"a.yaml": t}) for n, t, c in BROKEN]
-    found += [
-        Case(f"contradiction-{n}", "train_net", HERE, c, {"a.yaml": f"{BASE}{t}\n"})
-        for n, t, c in CONTRADICTIONS
-    ]
+    for name, (config, culprit) in yaml.safe_load(CONTRADICTIONS.read_text()).items():
+        text = BASE + yaml.safe_dump(config)
+        found.append(Case(f"contradiction-{name}", "train_net", HERE, culprit, {"a.yaml": text}))
     found += [Case(f"fine-{n}", "train_net", HERE, None, {"a.yaml": t}) for n, t in FINE]
     cycle = {"a.yaml": "_BASE_: sub/b.yaml\n", "sub/b.yaml": "_BASE_: ../a.yaml\n"}
     found.append(Case("yaml-base-cycle", "train_net", HERE, "b.yaml", cycle))

@@ -2,12 +2,10 @@
 
 import io
 import json
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
-
 from bad_input.running import Case
+from PIL import Image
 
 SIDE = 64
 

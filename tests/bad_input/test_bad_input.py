@@ -45,7 +45,9 @@ def pytest_generate_tests(metafunc):
             for case in table.cases()
             if takes_all or zlib.crc32(case.id.encode()) % every == 0
         ]
-        metafunc.parametrize("case", cases, ids=[case.id for case in cases])
+        pending = pytest.mark.xfail(reason="the content of the json is not checked yet")
+        marked = [pytest.param(c, id=c.id, marks=[pending] if c.pending else []) for c in cases]
+        metafunc.parametrize("case", marked)
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tiny_jobs import run_here
-
 from bad_input.running import Case
+from tiny_jobs import run_here
 
 
 class Touch:
@@ -73,7 +72,7 @@ FILES = {
     "zip.pth": archive(**{"a.txt": b"hello"}),
     "zip-empty.pth": archive(),
     "zip-no-tensors.pth": archive(**{"archive/data.pkl": b"", "archive/version": b"3\n"}),
-    "zip-bad-pickle.pth": archive(**{"archive/data.pkl": b"\x80\x02garbage", "archive/version": b"3"}),
+    "zip-bad-pickle.pth": archive(**{"archive/data.pkl": b"\x80\x02a", "archive/version": b"3"}),
     "legacy-half.pth": legacy(SOME)[:-50],
     "number.pth": saved(3),
     "list.pth": saved([torch.zeros(1)]),
@@ -92,7 +91,7 @@ FILES = {
     "values-list.pth": saved({"model": {WEIGHT: [1.0]}}),
     "other-keys.pth": saved({"model": {"encoder.weight": torch.zeros(2)}}),
     "other-shapes.pth": saved(SOME),
-    "torchvision.pth": saved({"layer1.0.conv1.weight": torch.zeros(1), "conv1.weight": torch.zeros(1)}),
+    "torchvision.pth": saved(dict.fromkeys(["layer1.0.conv1.weight", "fc.bias"], torch.ones(1))),
     "module.pth": saved(torch.nn.Linear(1, 1)),
     "hostile.pth": saved({"model": Touch(str(RAN))}),
     "hostile-legacy.pth": legacy({"model": Touch(str(RAN))}),
