@@ -16,7 +16,7 @@ LAYERS = {
     "data": set(),
     "export": {"modeling", "ops"},
     "engine": {"modeling", "data", "ops", "checkpoint"},
-    "paper": {"engine", "modeling", "data", "ops", "benchmark"},
+    "paper": {"engine", "checkpoint", "modeling", "data", "ops", "benchmark"},
 }
 
 

@@ -61,7 +61,7 @@ def _read(config_file: str) -> yaml.MappingNode:
     except RecursionError as error:
         raise ValueError(f"{config_file} nests its values too deep") from error
     if not isinstance(node, yaml.MappingNode):
-        raise ValueError(f"{config_file} is empty, or not keys with values")
+        raise ValueError(f"{config_file}: it is empty, or not keys with values")
     if _count(node, {}) > _MAX_VALUES:
         raise ValueError(
             f"{config_file} has aliases (*) of themselves or of more than {_MAX_VALUES} values, or "

@@ -170,7 +170,7 @@ LINES = (
 
 def cases() -> list[Case]:
     found = []
-    for tool, line, culprit in LINES:
-        shown = line.replace("{", "").replace("}", "")[:80]
-        found.append(Case(f"line-{tool} {shown}", tool, tuple(line.split()), culprit))
+    for number, (tool, line, culprit) in enumerate(LINES):
+        shown = line.replace("{", "").replace("}", "")[:70]
+        found.append(Case(f"line-{number}-{tool} {shown}", tool, tuple(line.split()), culprit))
     return found
