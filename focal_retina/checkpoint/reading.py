@@ -38,8 +38,9 @@ def read_checkpoint(path: str) -> dict:
         raise ValueError(f"{path} is not a checkpoint: {_first_line(error)}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
-    weights = next((content[k] for k in WEIGHTS_KEYS if k in content), content)
-    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+    inner = [content[key] for key in WEIGHTS_KEYS if key in content] or [content]
+    weights = next((x for x in inner if isinstance(x, dict)), None)
+    if weights is None or not all(isinstance(name, str) for name in weights):
         raise ValueError(f"{path} is not a checkpoint: it holds no weights by name")
     return content
 

@@ -152,6 +152,8 @@ def _build(cfg: DictConfig, key: str):
         ValueError: an argument is unknown or missing; also whatever the parts raise.
     """
     node = OmegaConf.select(cfg, key)
+    if not isinstance(node, DictConfig):
+        return instantiate(node)
     arguments = {name: node[name] for name in node}
     try:
         if isinstance(arguments.get("mapper"), DictConfig):
