@@ -224,10 +224,6 @@ _TABLE = (
     (one_of("choice", "range"), "INPUT.MIN_SIZE_TRAIN_SAMPLING"),
     (one_of("none", "horizontal", "vertical"), "INPUT.RANDOM_FLIP"),
     (one_of("relative_range", "relative", "absolute", "absolute_range"), "INPUT.CROP.TYPE"),
-    (
-        one_of("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"),
-        "SOLVER.LR_SCHEDULER_NAME",
-    ),
     (one_of("constant", "linear"), "SOLVER.WARMUP_METHOD lr_multiplier.warmup_method"),
     (one_of("value", "norm"), "SOLVER.CLIP_GRADIENTS.CLIP_TYPE"),
     (one_of("float16", "bfloat16"), "SOLVER.AMP.DTYPE train.amp.dtype"),

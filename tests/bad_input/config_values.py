@@ -119,8 +119,8 @@ ABSURD = {
     "TEST.AUG.MAX_SIZE": [0, -1, HUGE],
     "TEST.PRECISE_BN.NUM_ITER": [0, -1, HUGE],
 }
-# Texts that are free.
-FREE = {"MODEL.FOCAL_RETINA.TIMM.NAME"}
+# Texts that a trainer of the user's may know more of.
+FREE = {"MODEL.FOCAL_RETINA.TIMM.NAME", "SOLVER.LR_SCHEDULER_NAME"}
 
 
 def defaults() -> dict[str, object]:
