@@ -5,6 +5,21 @@ import logging
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.events import EventStorage
+from hypothesis import settings
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--all-bad-input", action="store_true", help="try all of tests/bad_input, not a share"
+    )
+
+
+def pytest_configure(config):
+    takes_all = config.getoption("--all-bad-input")
+    # Few and always the same examples in the suite; as many and as other ones as can be to search.
+    settings.register_profile("suite", max_examples=30, derandomize=True, deadline=None)
+    settings.register_profile("search", max_examples=1000, deadline=None)
+    settings.load_profile("search" if takes_all else "suite")
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ LAYERS = {
     "benchmark": {"engine", "modeling", "ops"},
     "torture": {"engine", "data", "checkpoint"},
     "paper": {"engine", "modeling", "data", "ops", "benchmark"},
+    "paper": {"engine", "checkpoint", "modeling", "data", "ops", "benchmark"},
 }
 
 

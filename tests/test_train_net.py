@@ -188,7 +188,7 @@ def sentence_of(capsys, monkeypatch):
         ([], ["DATASETS.TEST", "('stuff',)"], "stuff has evaluator_type 'sem_seg'"),
         ([], ["MODEL.WEIGHTS", "none.pth"], "MODEL.WEIGHTS none.pth cannot be loaded"),
         (["--eval-only"], ["MODEL.WEIGHTS", "none.pth"], "MODEL.WEIGHTS none.pth cannot be loaded"),
-        ([], ["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "x"], "float16 or bfloat16, not 'x'"),
+        ([], ["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "x"], "SOLVER.AMP.DTYPE is 'x'"),
         (
             [],
             ["TEST.AUG.ENABLED", True, "MODEL.META_ARCHITECTURE", "RetinaNet"],

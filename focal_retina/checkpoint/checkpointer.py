@@ -30,6 +30,8 @@ class FocalCheckpointer(DetectionCheckpointer):
     Args:
         model, save_dir, checkpointables: see ``DetectionCheckpointer``.
         class_names: of the model, in the order of its logits; None where they are unknown.
+        complete: refuse weights that leave any of the model's at its random start, as those to
+            evaluate must not. Otherwise only those of which none fits.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class FocalCheckpointer(DetectionCheckpointer):
         save_dir: str = "",
         *,
         class_names: Sequence[str] | None = None,
+        complete: bool = False,
         **checkpointables,
     ):
         super().__init__(model, save_dir, **checkpointables)
         self.class_names = list(class_names) if class_names else None
         self._resumes = False
+        self.complete = complete
 
     def save(self, name: str, **kwargs) -> None:
         """Write ``name.pth``, whole or not at all, and then ``last_checkpoint``.
@@ -186,4 +190,20 @@ class FocalCheckpointer(DetectionCheckpointer):
         # A running mean of the training, which other projects lack; it starts anew.
         for name in [n for n in incompatible.missing_keys if n.startswith("loss.normalizer.")]:
             incompatible.missing_keys.remove(name)
+        self._check_fit(incompatible)
         return incompatible
+
+    def _check_fit(self, incompatible) -> None:
+        """Raise a ValueError where too few of the weights have a place in the model."""
+        names = [name for name, _ in self.model.named_parameters()]
+        shapes = {name: shapes for name, *shapes in incompatible.incorrect_shapes}
+        missing = [n for n in names if n in shapes or n in incompatible.missing_keys]
+        if not missing or not (self.complete or len(missing) == len(names)):
+            return
+        reason = "is missing"
+        if missing[0] in shapes:
+            reason = "is {} there and {} in the model".format(*shapes[missing[0]])
+        raise ValueError(
+            f"it is of another model: {len(missing)} of {len(names)} weights do not fit, such as "
+            f"{missing[0]}, which {reason}"
+        )

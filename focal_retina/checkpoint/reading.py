@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+# Where projects keep the weights inside a checkpoint.
+WEIGHTS_KEYS = ("model", "state_dict", "blobs", "model_state_dict")
+
 
 def read_checkpoint(path: str) -> dict:
     """Return the content of a ``.pkl``, a ``.safetensors`` or any other file, by ``torch.save``.
@@ -32,11 +35,17 @@ def read_checkpoint(path: str) -> dict:
                 f"{path} is refused: it tried to use {wanted[1]}, and a checkpoint may hold arrays "
                 "and plain containers only"
             ) from error
-        raise ValueError(f"{path} is not a checkpoint: {error}") from error
-    except (EOFError, KeyError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} is not a checkpoint: {error}") from error
+        raise ValueError(f"{path} is not a checkpoint: {_first_line(error)}") from error
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle may raise any
+        raise ValueError(f"{path} is not a checkpoint: {_first_line(error)}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
+    inner = [content[key] for key in WEIGHTS_KEYS if key in content] or [content]
+    weights = next((x for x in inner if isinstance(x, dict)), None)
+    if weights is None or not all(isinstance(name, str) for name in weights):
+        raise ValueError(f"{path} is not a checkpoint: it holds no weights by name")
     return content
 
 
@@ -73,6 +82,11 @@ def _zip_damage(path: str) -> str | None:
     ) as error:
         return str(error)
     return f"the checksum of its part {part} does not fit" if part else None
+
+
+def _first_line(error: Exception) -> str:
+    """Return what happened without the advice of ``torch.load``, to let the file run its code."""
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _read_torch(path: str) -> object:

@@ -3,6 +3,7 @@
 from focal_retina.checkpoint import detectron1, detectron2, mmdetection, resnet, torchvision
 from focal_retina.checkpoint.architecture import config_of
 from focal_retina.checkpoint.conversion import COCO_THINGS, NORM_EPS, Conversion
+from focal_retina.checkpoint.reading import WEIGHTS_KEYS
 
 # In this order: a detector's names may include those of its backbone.
 SOURCES = {
@@ -12,13 +13,11 @@ SOURCES = {
     "mmdetection": mmdetection,
     "resnet": resnet,
 }
-# Where projects keep the weights inside a checkpoint.
-_WEIGHTS_KEYS = ("model", "state_dict", "blobs", "model_state_dict")
 
 
 def weights_of(checkpoint: dict) -> dict:
     """Return the weights by name, without the prefix of data-parallel training."""
-    inner = [checkpoint[k] for k in _WEIGHTS_KEYS if isinstance(checkpoint.get(k), dict)]
+    inner = [checkpoint[k] for k in WEIGHTS_KEYS if isinstance(checkpoint.get(k), dict)]
     weights = inner[0] if inner else checkpoint
     return {name.removeprefix("module."): value for name, value in weights.items()}
 

@@ -1,5 +1,6 @@
 """Datasets in the layout of Pascal VOC, with whatever classes they have."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -52,8 +53,8 @@ def _record(folder: str, stem: str, image_id: int, class_names: Sequence[str]) -
     return {
         "file_name": _image_file(Path(folder, "JPEGImages", stem)),
         "image_id": image_id,
-        "height": int(_text(path, root, "size/height")),
-        "width": int(_text(path, root, "size/width")),
+        "height": int(_number(path, root, "size/height")),
+        "width": int(_number(path, root, "size/width")),
         "annotations": [_annotation(path, thing, class_names) for thing in root.iter("object")],
     }
 
@@ -66,7 +67,7 @@ def _image_file(stem: Path) -> str:
 
 
 def _annotation(path: Path, thing: ElementTree.Element, class_names: Sequence[str]) -> dict:
-    box = [float(_text(path, thing, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]
+    box = [_number(path, thing, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
     return {
         "category_id": class_names.index(_text(path, thing, "name")),
         "bbox": [box[0] - 1, box[1] - 1, box[2], box[3]],
@@ -83,6 +84,17 @@ def _parse(path: Path) -> ElementTree.Element:
 
 def _text(path: Path, element: ElementTree.Element, tag: str) -> str:
     text = element.findtext(tag)
-    if text is None:
+    if text is None or not text.strip():
         raise ValueError(f"the VOC annotation {path} lacks <{tag}>")
     return text
+
+
+def _number(path: Path, element: ElementTree.Element, tag: str) -> float:
+    text = _text(path, element, tag)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"the VOC annotation {path} has {text!r} in <{tag}>, which is no number")
+    return number

@@ -56,7 +56,17 @@ def check_datasets(names: Sequence[str], register_key: str) -> None:
 
 
 def usable_device(key: str, device: str) -> str:
-    """Return ``device``; where that is CUDA and there is none, log a line and return "cpu"."""
+    """Return ``device``; where that is CUDA and there is none, log a line and return "cpu".
+
+    Raises:
+        ValueError: PyTorch has no such device.
+    """
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{key} is {device!r}, which PyTorch does not know; set it to cpu or cuda"
+        ) from error
     if not device.startswith("cuda") or torch.cuda.is_available():
         return device
     logger.info(f"{key} becomes cpu: this machine has no CUDA device")
@@ -91,7 +101,7 @@ def weights_errors(key: str, path: str) -> Iterator[None]:
     """Turn what loading unreadable weights raises into a ValueError that names the key."""
     try:
         yield
-    except (AssertionError, OSError) as error:
+    except (AssertionError, OSError, ValueError) as error:
         raise ValueError(f"{key} {path} cannot be loaded: {error}") from error
 
 

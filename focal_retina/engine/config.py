@@ -1,7 +1,7 @@
 """Reading a YAML config: safely, with errors that say what to change."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import yaml
@@ -10,10 +10,13 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 from detectron2.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY
 from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
-from detectron2.utils.file_io import PathManager
 
 from focal_retina.config import add_focal_retina_config
 from focal_retina.engine.checks import check_name, did_you_mean
+from focal_retina.engine.contradictions import check_contradictions
+from focal_retina.engine.limits import check_limits
+from focal_retina.engine.rules import shortened
+from focal_retina.engine.yaml_files import check_files
 
 # The wording of yacs.
 _UNKNOWN_KEY = re.compile(r"Non-existent (?:config )?key: (\S+)")
@@ -32,17 +35,41 @@ def load_yaml(config_file: str, opts: Sequence[str] = (), trust_config: bool = F
         trust_config: let Python tags in the YAML run their code.
 
     Raises:
-        ValueError: a missing file, a Python tag without ``trust_config``, an unknown key or
-            registered name, a value of the wrong type.
+        ValueError: a missing or unusable file, a Python tag without ``trust_config``, an unknown
+            key or registered name, a value of the wrong type or outside its limits.
     """
     cfg = get_cfg()
     add_focal_retina_config(cfg)
-    if not PathManager.isfile(config_file):
-        raise ValueError(f"config file {config_file} does not exist")
+    defaults = dotted_keys(cfg)
+    check_files(config_file)
     with _clear_errors(config_file, cfg):
         cfg.merge_from_file(config_file, allow_unsafe=trust_config)
-    with _clear_errors("the command line", cfg):
-        cfg.merge_from_list(list(opts))
+    _override(cfg, opts)
+    _check_types(cfg, defaults)
+    _check_names(cfg)
+    check_limits(dotted_keys(cfg))
+    check_contradictions(cfg)
+    return cfg
+
+
+def _override(cfg: CfgNode, opts: Sequence[str]) -> None:
+    """Merge ``KEY VALUE KEY VALUE ...`` one by one, so that an error can name the key."""
+    opts = list(opts)
+    pairs = [opts[i : i + 2] for i in range(0, len(opts), 2)] if len(opts) % 2 == 0 else [opts]
+    for pair in pairs:
+        with _clear_errors("the command line", cfg, pair[0]):
+            cfg.merge_from_list(pair)
+
+
+def _check_types(cfg: CfgNode, defaults: Mapping[str, object]) -> None:
+    """Refuse the None that yacs takes for a value of any type."""
+    for key, value in dotted_keys(cfg).items():
+        if value is None and defaults.get(key) is not None:
+            raise ValueError(f"{key} takes a {type(defaults[key]).__name__}, not None")
+
+
+def _check_names(cfg: CfgNode) -> None:
+    """Refuse names of parts that nothing is registered as."""
     for key, name, registry in (
         ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
         ("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY),
@@ -54,7 +81,6 @@ def load_yaml(config_file: str, opts: Sequence[str] = (), trust_config: bool = F
     # "PrecomputedProposals" is a name without an entry in the registry.
     generators = [known for known, _ in PROPOSAL_GENERATOR_REGISTRY] + ["PrecomputedProposals"]
     check_name("MODEL.PROPOSAL_GENERATOR.NAME", name, generators)
-    return cfg
 
 
 def dotted_keys(cfg: CfgNode, prefix: str = "") -> dict[str, object]:
@@ -68,16 +94,20 @@ def dotted_keys(cfg: CfgNode, prefix: str = "") -> dict[str, object]:
 
 
 @contextmanager
-def _clear_errors(source: str, cfg: CfgNode) -> Iterator[None]:
-    """Turn what yaml, fvcore and yacs raise while merging ``source`` into one sentence."""
+def _clear_errors(source: str, cfg: CfgNode, key: str | None = None) -> Iterator[None]:
+    """Turn what yaml, fvcore and yacs raise while merging ``source`` into one sentence.
+
+    Args:
+        key: what is merged, where the error may not say it.
+    """
     try:
         yield
     except yaml.YAMLError as error:
         raise ValueError(_explain_yaml(source, error)) from error
-    except FileNotFoundError as error:
-        raise ValueError(f"{source}: its _BASE_ {error.filename} does not exist") from error
     except (AssertionError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{source}: {_explain_merge(error, cfg)}") from error
+        raise ValueError(f"{source}: {_explain_merge(error, cfg, key)}") from error
+    except (MemoryError, RecursionError) as error:  # by Python's parser, which yacs reads text with
+        raise ValueError(f"{source}: {key or 'a value'} is nested too deep") from error
 
 
 def _explain_yaml(source: str, error: yaml.YAMLError) -> str:
@@ -88,14 +118,14 @@ def _explain_yaml(source: str, error: yaml.YAMLError) -> str:
             "Base-RetinaNet.yaml does, and loading it can run any code: write the value as plain "
             "YAML, or pass --trust-config if you trust the file"
         )
-    return f"{source} is not valid YAML: {error}"
+    return f"{source} is not valid YAML: {' '.join(str(error).split())}"
 
 
-def _explain_merge(error: Exception, cfg: CfgNode) -> str:
-    message = str(error.args[0])
+def _explain_merge(error: Exception, cfg: CfgNode, key: str | None) -> str:
+    message = str(error.args[0]) if error.args else type(error).__name__
     if unknown := _UNKNOWN_KEY.search(message):
         return f"there is no key {unknown[1]}{did_you_mean(unknown[1], dotted_keys(cfg))}"
     if wrong := _TYPE_MISMATCH.search(message):
         expected, found, value, key = wrong.groups()
-        return f"{key} takes a {expected}, not the {found} {value}"
-    return message
+        return f"{key} takes a {expected}, not the {found} {shortened(value)}"
+    return message if key is None or key in message else f"{key!r}: {message}"

@@ -20,6 +20,7 @@ from focal_retina.data.resize import build_mapper
 from focal_retina.engine import lazy_evaluation, lazy_job, trainer
 from focal_retina.engine.checks import usable_device, weights_errors
 from focal_retina.engine.config import load_yaml
+from focal_retina.engine.lazy_parts import build_part
 
 
 class Detector(NamedTuple):
@@ -88,7 +89,7 @@ def _from_lazy(config_file: str, weights: str | None, opts: Sequence[str]) -> De
             f"{config_file}: dataloader.test.mapper has no augmentations or no image_format, which "
             "say how to show pictures to the model"
         )
-    model = instantiate(cfg.model).to(cfg.train.device)
+    model = build_part(cfg, "model").to(cfg.train.device)
     _load_weights(model, datasets, key, weights)
     return Detector(
         model.eval(),
@@ -108,7 +109,7 @@ def _stated(weights: str, config_file: str, key: str) -> str:
 
 def _load_weights(model: nn.Module, datasets: Sequence[str], key: str, weights: str) -> None:
     with weights_errors(key, weights):
-        FocalCheckpointer(model, class_names=class_names(datasets)).load(weights)
+        FocalCheckpointer(model, class_names=class_names(datasets), complete=True).load(weights)
 
 
 def _classes(datasets: Sequence[str], num_classes: int) -> tuple[list[str], list[int]]:

@@ -1,6 +1,7 @@
 """From the command line to processes: one, several on this machine, or those of torchrun."""
 
 import os
+import re
 import sys
 import traceback
 from argparse import ArgumentParser, Namespace
@@ -13,14 +14,18 @@ from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
 from torch import distributed, multiprocessing
 
+from focal_retina.data.images import ImageError
 from focal_retina.engine import lazy_job, yaml_job
 from focal_retina.engine.ending import TrainingError
+from focal_retina.engine.rules import shortened, whole
 
 # Exit status of a user's mistake, as argparse has it, and of a run that fails, see ``ending``.
 _MISTAKE, _FAILED = 2, 3
 _TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"}
-# Packages whose ValueErrors name the setting at fault; one raised by anything else is a bug.
+# Packages whose errors name the setting at fault; one raised by anything else is a bug.
 _WELL_SPOKEN = ("focal_retina", "detectron2", "fvcore")
+# As PyTorch's init_process_group takes it, and Detectron2's "auto".
+_DIST_URL = re.compile(r"auto|tcp://[^/]+:\d+|(file|env)://.*")
 
 
 def argument_parser(epilog: str | None = None) -> ArgumentParser:
@@ -41,6 +46,8 @@ def main(args: Namespace) -> None:
     ends the program with one sentence and status 2, a loss that is not finite with status 3; any
     other error keeps its traceback.
     """
+    with _mistakes_in_one_sentence():
+        _check(args)
     if _TORCHRUN <= os.environ.keys():
         _join_torchrun()
         _run(args)
@@ -72,6 +79,15 @@ def _run(args: Namespace) -> None:
         job()
     except TrainingError as error:
         _end_all(error)
+    except ImageError as error:  # of this process alone
+        _print_sentence(error)
+        sys.exit(_MISTAKE)
+
+
+def _check(args: Namespace) -> None:
+    whole(1, 1000).check("--num-gpus", args.num_gpus)
+    whole(1, 10_000).check("--num-machines", args.num_machines)
+    whole(0, args.num_machines - 1).check("--machine-rank", args.machine_rank)
 
 
 def _kind(args: Namespace):
@@ -87,6 +103,8 @@ def _report_mistakes_once(args: Namespace) -> None:
         gpus = torch.cuda.device_count()
         if 0 < gpus < args.num_gpus:
             raise ValueError(f"--num-gpus {args.num_gpus}, but this machine has {gpus} GPUs")
+        if not _DIST_URL.fullmatch(args.dist_url):
+            raise ValueError(f"--dist-url {args.dist_url} is neither auto nor tcp://HOST:PORT")
         if args.dist_url == "auto" and args.num_machines > 1:
             raise ValueError("--dist-url auto is for one machine; give tcp://HOST:PORT")
         _kind(args).load(args)
@@ -105,12 +123,15 @@ def _join_torchrun() -> None:
 
 @contextmanager
 def _mistakes_in_one_sentence() -> Iterator[None]:
-    """Print a well-spoken ValueError in one line, and exit."""
+    """Print a well-spoken error in one line, and exit."""
     try:
         yield
-    except ValueError as error:
+    except (AssertionError, ValueError) as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if frame.f_globals.get("__name__", "").split(".")[0] not in _WELL_SPOKEN:
+        package = frame.f_globals.get("__name__", "").split(".")[0]
+        # Detectron2 asserts much of what it takes from a config, with or without a sentence.
+        is_sentence = isinstance(error, ValueError) or " " in str(error)
+        if package not in _WELL_SPOKEN or not is_sentence:
             raise
         _print_sentence(error)
         sys.exit(_MISTAKE)
@@ -125,5 +146,5 @@ def _end_all(error: TrainingError) -> NoReturn:
 
 
 def _print_sentence(error: Exception) -> None:
-    sentence = " ".join(str(error).split())
+    sentence = shortened(" ".join(str(error).split()), 1000)
     print(f"{os.path.basename(sys.argv[0])}: error: {sentence}", file=sys.stderr)

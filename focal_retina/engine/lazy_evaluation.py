@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from focal_retina.engine.evaluation import evaluation_mode
+from focal_retina.engine.lazy_parts import build_part
 from focal_retina.engine.precision import autocast_dtype
 from focal_retina.engine.trainer import without_ddp
 from focal_retina.engine.validation import lazy_validation_loader, validation_losses
@@ -15,8 +16,9 @@ from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
 
 def evaluate(cfg: DictConfig, model: nn.Module) -> dict:
     """Return the results of ``dataloader.evaluator``, if any, and the losses of train.val_loss."""
-    evaluator = cfg.dataloader.get("evaluator")
-    results = {} if evaluator is None else _results(cfg, model, model, instantiate(evaluator))
+    has_evaluator = cfg.dataloader.get("evaluator") is not None
+    evaluator = build_part(cfg, "dataloader.evaluator") if has_evaluator else None
+    results = _results(cfg, model, model, evaluator) if has_evaluator else {}
     if cfg.train.get("val_loss"):
         results.update(
             validation_losses(without_ddp(model), lazy_validation_loader(cfg.dataloader))
@@ -47,6 +49,6 @@ def evaluation_dtype(cfg: DictConfig) -> torch.dtype | None:
 def _results(cfg: DictConfig, model: nn.Module, detector: nn.Module, evaluator) -> dict:
     """Evaluate ``detector``, which is the model or calls it."""
     with evaluation_mode(model, evaluation_dtype(cfg)):
-        results = inference_on_dataset(detector, instantiate(cfg.dataloader.test), evaluator)
+        results = inference_on_dataset(detector, build_part(cfg, "dataloader.test"), evaluator)
     print_csv_format(results)
     return results

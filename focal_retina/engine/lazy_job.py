@@ -3,18 +3,15 @@
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import torch
-from detectron2.config import LazyConfig, instantiate
 from detectron2.engine import default_setup, hooks
 from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
@@ -29,7 +26,6 @@ from focal_retina.engine.advice import (
 from focal_retina.engine.checks import (
     check_datasets,
     check_writable,
-    did_you_mean,
     empty_data_errors,
     usable_device,
     weights_errors,
@@ -37,7 +33,9 @@ from focal_retina.engine.checks import (
 from focal_retina.engine.dataset_check import TrainingData, check_training_data
 from focal_retina.engine.evaluation import FRESH_COCO, coco_evaluator_class
 from focal_retina.engine.hooks import add_hooks
+from focal_retina.engine.lazy_config import load_lazy
 from focal_retina.engine.lazy_evaluation import evaluate, evaluate_with_tta
+from focal_retina.engine.lazy_parts import build_part
 from focal_retina.engine.loop import TrainingLoop
 from focal_retina.engine.options import TrainingOptions, clip_gradients
 from focal_retina.engine.precision import autocast_dtype
@@ -48,25 +46,6 @@ from focal_retina.engine.writers import resumable_writers
 from focal_retina.modeling.backbones import PixelFormat
 
 logger = logging.getLogger(__name__)
-
-# Keys that a config may lack, read by Detectron2's ``default_setup`` or here.
-_OPTIONAL = (
-    "dataloader.register",
-    "train.accumulation_steps",
-    "train.amp.dtype",
-    "train.amp.test",
-    "train.best.metric",
-    "train.best.mode",
-    "train.best.patience",
-    "train.clip_gradients.clip_type",
-    "train.clip_gradients.clip_value",
-    "train.clip_gradients.norm_type",
-    "train.cudnn_benchmark",
-    "train.ema_decay",
-    "train.float32_precision",
-    "train.seed",
-    "train.val_loss",
-)
 
 
 def load(args: Namespace) -> DictConfig:
@@ -91,7 +70,7 @@ def prepare(args: Namespace) -> Callable[[], object]:
     default_setup(cfg, args)
     if not args.eval_only:
         check_training_data(_training_data(cfg), args)
-    model = instantiate(cfg.model).to(cfg.train.device)
+    model = build_part(cfg, "model").to(cfg.train.device)
     logger.info(f"Model:\n{model}")
     if "preprocessor" in cfg.model:
         pixels = cfg.model.preprocessor
@@ -100,7 +79,7 @@ def prepare(args: Namespace) -> Callable[[], object]:
     if not args.eval_only:
         return _training(cfg, model, args.resume)
     names = class_names(dataset_names(cfg, "test"))
-    checkpointer = FocalCheckpointer(model, cfg.train.output_dir, class_names=names)
+    checkpointer = FocalCheckpointer(model, cfg.train.output_dir, class_names=names, complete=True)
     _load_weights(cfg, checkpointer, args.resume)
     return lambda: {**evaluate(cfg, model), **evaluate_with_tta(cfg, model)}
 
@@ -125,38 +104,9 @@ def _training_data(cfg: DictConfig) -> TrainingData:
 
 def read(args: Namespace) -> DictConfig:
     """Return the config with its overrides; ValueError for a missing piece or unknown key."""
-    try:
-        cfg = LazyConfig.load(args.config_file)
-    except FileNotFoundError as error:
-        raise ValueError(f"config file {error.filename} does not exist") from error
-    except (ImportError, SyntaxError) as error:
-        raise ValueError(f"{args.config_file}: {error} {error.__cause__ or ''}") from error
-    needed = ["model", "dataloader", "train"]
-    needed += [] if args.eval_only else ["optimizer", "lr_multiplier"]
-    for section in needed:
-        if section not in cfg:
-            raise ValueError(f"{args.config_file} defines no {section}")
-    return _override(cfg, args.opts)
-
-
-def _override(cfg: DictConfig, opts: Sequence[str]) -> DictConfig:
-    for override in opts:
-        _check_key(cfg, override.split("=")[0].lstrip("+"))
-    try:
-        return LazyConfig.apply_overrides(cfg, opts)
-    except (HydraException, KeyError, NotImplementedError, OmegaConfBaseException) as error:
-        raise ValueError(f"overrides {opts}: {error}") from error
-
-
-def _check_key(cfg: DictConfig, key: str) -> None:
-    """Let an override add an argument to a call, but not a key that nothing reads."""
-    parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(cfg, parent) if parent else cfg
-    adds_argument = isinstance(node, DictConfig) and "_target_" in node
-    exists = OmegaConf.select(cfg, key, default=cfg) is not cfg
-    if not (exists or adds_argument or key in _OPTIONAL):
-        siblings = [f"{parent}.{k}".lstrip(".") for k in node] if node else list(cfg)
-        raise ValueError(f"the config has no key {key}{did_you_mean(key, siblings)}")
+    training = [] if args.eval_only else ["optimizer", "lr_multiplier"]
+    sections = ["model", "dataloader", "train", *training]
+    return load_lazy(args.config_file, args.opts, sections)
 
 
 def _complete(cfg: DictConfig, eval_only: bool) -> DictConfig:
@@ -192,14 +142,15 @@ def dataset_names(cfg: DictConfig, split: str) -> list[str]:
 
 def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], object]:
     cfg.optimizer.params.model = model
-    optimizer = clip_gradients(instantiate(cfg.optimizer), cfg.train.get("clip_gradients"))
+    optimizer = clip_gradients(build_part(cfg, "optimizer"), cfg.train.get("clip_gradients"))
     batch_key = "dataloader.train.total_batch_size"
     batch_size = OmegaConf.select(cfg, batch_key)
     if batch_size:
         check_batch_size(batch_key, batch_size)
     names = dataset_names(cfg, "train")
     with empty_data_errors(names, "dataloader.train.dataset.filter_empty"):
-        data_loader = instantiate(exact_loader_config(cfg.dataloader.train))
+        exact_loader_config(cfg.dataloader.train)
+        data_loader = build_part(cfg, "dataloader.train")
     options = TrainingOptions.of_lazy(cfg.train)
     options.check(
         batch_size=batch_size,
@@ -249,7 +200,7 @@ def _load_weights(cfg: DictConfig, checkpointer: FocalCheckpointer, resume: bool
 def _hooks(cfg: DictConfig) -> list[hooks.HookBase]:
     """Return Detectron2's usual hooks, without checkpoints and evaluations."""
     train = cfg.train
-    built = [hooks.IterationTimer(), hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier))]
+    built = [hooks.IterationTimer(), hooks.LRScheduler(scheduler=build_part(cfg, "lr_multiplier"))]
     if comm.is_main_process():
         writers = resumable_writers(train.output_dir, train.max_iter)
         built.append(hooks.PeriodicWriter(writers, period=train.log_period))

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.data.images import NamingMapper
 from focal_retina.data.loader import build_train_loader
 from focal_retina.data.register import class_names
 from focal_retina.data.resize import build_mapper
@@ -38,7 +39,7 @@ class FocalTrainer(DefaultTrainer, EndableTrainer):
     """Detectron2's ``DefaultTrainer``, built from the same config.
 
     It differs in that the processes need no GPU, in the loop (``TrainingLoop``) and the hooks of
-    ``TrainingOptions``, in that it evaluates, in that TEST.AUG is for ``FocalRetinaNet``, and in
+    ``TrainingOptions``, in that it evaluates and names images that cannot be read, in that TEST.AUG is for ``FocalRetinaNet``, and in
     that a run can be resumed exactly (see ``resume``).
     """
 
@@ -107,13 +108,13 @@ class FocalTrainer(DefaultTrainer, EndableTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):
-        mapper = build_mapper(cfg, is_train=True)
+        mapper = NamingMapper(build_mapper(cfg, is_train=True))
         with empty_data_errors(cfg.DATASETS.TRAIN, "DATALOADER.FILTER_EMPTY_ANNOTATIONS"):
             return build_train_loader(cfg, mapper=mapper)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
-        mapper = build_mapper(cfg, is_train=False)
+        mapper = NamingMapper(build_mapper(cfg, is_train=False))
         return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod

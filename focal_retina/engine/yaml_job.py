@@ -95,7 +95,7 @@ def _complete(cfg: CfgNode, eval_only: bool) -> CfgNode:
 def _evaluation(cfg: CfgNode, resume: bool) -> Callable[[], object]:
     model = FocalTrainer.build_model(cfg)
     names = class_names(cfg.DATASETS.TEST)
-    checkpointer = FocalCheckpointer(model, cfg.OUTPUT_DIR, class_names=names)
+    checkpointer = FocalCheckpointer(model, cfg.OUTPUT_DIR, class_names=names, complete=True)
     with weights_errors("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS):
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
 

@@ -1,6 +1,6 @@
 """FPN backbones with levels P3 to P7 (paper Sec. 4, footnote 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from detectron2.layers import ShapeSpec
@@ -36,7 +36,7 @@ def build_focal_retina_regnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backb
         se_ratio=node.SE_RATIO,
         norm=node.NORM,
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
-        out_features=_known_features(cfg, ["s1", "s2", "s3", "s4"]),
+        out_features=_known_features(cfg, {f"s{i}": 2 * 2**i for i in (1, 2, 3, 4)}),
     )
     return add_fpn(cfg, regnet)
 
@@ -53,7 +53,6 @@ def build_focal_retina_timm_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backbon
     timm_model = TimmBackbone(
         node.NAME, pretrained=node.PRETRAINED, freeze_bn=node.FREEZE_BN, **node.OPTIONS
     )
-    _known_features(cfg, list(timm_model.output_shape()))
     found = PixelFormat(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.INPUT.FORMAT)
     advice = pixel_advice(f"timm's {node.NAME}", timm_model.pixel_format, found)
     if node.PRETRAINED and advice:
@@ -61,13 +60,18 @@ def build_focal_retina_timm_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backbon
     return add_fpn(cfg, timm_model)
 
 
-def _known_features(cfg, known: list[str]) -> list[str]:
-    """Return ``MODEL.FPN.IN_FEATURES``, or raise a ValueError that names what there is."""
+def _known_features(cfg, strides: Mapping[str, int]) -> list[str]:
+    """Return ``MODEL.FPN.IN_FEATURES``, or raise a ValueError that names what there is.
+
+    Args:
+        strides: of the backbone's features, in pixels.
+    """
     in_features = list(cfg.MODEL.FPN.IN_FEATURES)
-    if not set(in_features) <= set(known):
+    found = [strides.get(name, 0) for name in in_features]
+    if not found or not all(found) or found != [found[0] * 2**i for i in range(len(found))]:
         raise ValueError(
-            f"MODEL.FPN.IN_FEATURES is {in_features}, but this backbone has {known}; "
-            "the FPN takes features of strides 8, 16 and 32"
+            f"MODEL.FPN.IN_FEATURES is {in_features}, but this backbone has {list(strides)}; "
+            "the FPN takes features of strides 8, 16 and 32, in this order"
         )
     return in_features
 
@@ -89,11 +93,12 @@ def add_fpn(cfg, bottom_up: Backbone) -> FPN:
     Xavier initialisation, as in the authors' code.
 
     Raises:
-        ValueError: ``P6_FROM`` is neither.
+        ValueError: ``P6_FROM`` is neither, or the backbone has not the features.
     """
-    in_features = cfg.MODEL.FPN.IN_FEATURES
+    shapes = bottom_up.output_shape()
+    in_features = _known_features(cfg, {name: shape.stride for name, shape in shapes.items()})
     out_channels = cfg.MODEL.FPN.OUT_CHANNELS
-    coarsest = bottom_up.output_shape()[in_features[-1]]
+    coarsest = shapes[in_features[-1]]
     p6_inputs = {"c5": (coarsest.channels, in_features[-1]), "p5": (out_channels, "p5")}
     p6_from = focal_retina_node(cfg).P6_FROM
     if p6_from not in p6_inputs:
@@ -151,7 +156,7 @@ class TimmBackbone(Backbone):
         options: more arguments of ``timm.create_model``.
 
     Raises:
-        ValueError: timm has no such model.
+        ValueError: timm has no such model, or it takes no such options.
         ModuleNotFoundError: timm is not installed.
     """
 
@@ -165,7 +170,12 @@ class TimmBackbone(Backbone):
             ) from error
         if not timm.is_model(name):
             raise ValueError(f"timm {timm.__version__} has no model {name!r}: see timm.list_models")
-        model = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
+        try:
+            model = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
+        except TypeError as error:
+            raise ValueError(
+                f"timm's {name} does not take the options {options}: {error}"
+            ) from error
         self.model = timm.layers.freeze_batch_norm_2d(model) if freeze_bn else model
         config = model.pretrained_cfg
         # timm's images are RGB, 0 to 1.

@@ -61,6 +61,8 @@ class FocalRetinaNet(nn.Module):
         monitor: TrainingMonitor | None = None,
     ):
         super().__init__()
+        _check_divisibility(preprocessor.size_divisibility, backbone.size_divisibility)
+        _check_features(head_in_features or (), backbone)
         self.backbone = backbone
         self.head = head
         self.anchor_generator = anchor_generator
@@ -82,6 +84,7 @@ class FocalRetinaNet(nn.Module):
         backbone = build_backbone(cfg)
         num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
         head_in_features = cfg.MODEL.RETINANET.IN_FEATURES
+        _check_features(head_in_features, backbone)
         shapes = [backbone.output_shape()[f] for f in head_in_features]
         head = FocalRetinaHead(
             cfg, shapes, num_classes=num_classes, background_logit=has_background_logit(cfg)
@@ -144,6 +147,23 @@ class FocalRetinaNet(nn.Module):
                 detections = self.postprocessor(anchors, *first, images.image_sizes[:1])[0]
                 self.monitor.write_picture(batched_inputs[0], all_anchors, assignment, detections)
         return self.loss(logits, deltas, all_anchors, assignment)
+
+
+def _check_features(names: Sequence[str], backbone: Backbone) -> None:
+    known = backbone.output_shape()
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(
+            f"head_in_features (MODEL.RETINANET.IN_FEATURES) has {unknown[0]}, but the backbone "
+            f"has {', '.join(known)}"
+        )
+
+
+def _check_divisibility(asked: int, needed: int) -> None:
+    if asked and needed and asked % needed:
+        raise ValueError(
+            f"size_divisibility (MODEL.FOCAL_RETINA.SIZE_DIVISIBILITY) is {asked}; the backbone "
+            f"needs a multiple of {needed}, or 0 for its own"
+        )
 
 
 def _resize(detections, inputs: dict):

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.data import build_detection_test_loader
 from detectron2.modeling import build_model
 
+from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.engine import yaml_job
 from focal_retina.engine.evaluation import evaluation_mode
 
@@ -32,7 +32,7 @@ def milliseconds_per_image(config_file: Path, weights: Path) -> float:
     )
     cfg = yaml_job.load(args)
     model = build_model(cfg)
-    DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    FocalCheckpointer(model, complete=True).load(cfg.MODEL.WEIGHTS)
     loader = build_detection_test_loader(cfg, cfg.DATASETS.TEST[0])
     batches = list(itertools.islice(loader, NUM_IMAGES))
     with evaluation_mode(model):

@@ -40,6 +40,7 @@ from focal_retina.benchmark.report import Report
 from focal_retina.benchmark.scaling import SweepResult, sweeps
 from focal_retina.benchmark.shares import convolution_shares
 from focal_retina.benchmark.whole import inference_cases, throughput_cases, training_cases
+from focal_retina.tools.arguments import count
 
 CASES = {
     "loss": loss_cases,
@@ -69,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     try:
         setting, groups = _setting(args), _groups(args)
-    except ValueError as error:
+        Path(args.output).mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2
     report = Report(describe_machine(torch.device(args.device)), setting, args.rounds)
@@ -94,8 +96,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--only", nargs="+", choices=GROUPS, metavar="GROUP", help=f"of {', '.join(GROUPS)}")
     add("--output", default="output/benchmark", help="folder (default: %(default)s)")
     add("--device", choices=("cpu", "cuda"), default=device, help="default here: %(default)s")
-    add("--height", type=int, help=f"of the images, in pixels (default: {Setting.height})")
-    add("--width", type=int, help=f"of the images, in pixels (default: {Setting.width})")
+    side = count(1, 20_000)
+    add("--height", type=side, help=f"of the images, in pixels (default: {Setting.height})")
+    add("--width", type=side, help=f"of the images, in pixels (default: {Setting.width})")
     add("--rounds", type=int, help="of each case, at least (default: 5)")
     add("--quick", action="store_true", help="one round at tiny sizes: not a measurement")
     args = parser.parse_args(argv)
@@ -171,7 +174,6 @@ def _measure(case: Case, peaks: Peaks, args: argparse.Namespace, rounds: int) ->
 
 
 def _write(report: Report, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "benchmark.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n")
     (folder / "benchmark.md").write_text(markdown(report))
     if report.sweeps:

@@ -26,7 +26,7 @@ def mistakes_in_one_sentence(name: str) -> Callable[[Main], Main]:
             try:
                 return main(argv)
             except (ValueError, OSError, ImportError) as error:
-                print(f"{name}: {error}", file=sys.stderr)
+                print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
                 return 2
 
         return run

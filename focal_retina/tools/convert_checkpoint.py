@@ -22,6 +22,7 @@ from focal_retina.checkpoint.reading import read_checkpoint
 from focal_retina.checkpoint.sources import SOURCES, convert
 from focal_retina.checkpoint.to_torchvision import to_torchvision
 from focal_retina.engine.config import load_yaml
+from focal_retina.tools.arguments import share
 from focal_retina.tools.command_line import mistakes_in_one_sentence, tool_parser
 
 # SHA-256 of torchvision's COCO_V1, which it evaluates with batch norms of epsilon 0.
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(f"the target {args.target} must end in .pth")
     checkpoint = read_checkpoint(args.source)
     eps = norm_eps(args.source) if args.norm_eps is None else args.norm_eps
-    conversion = convert(checkpoint, args.kind, eps)
+    conversion = convert_file(args.source, checkpoint, args.kind, eps)
     Path(args.target).parent.mkdir(parents=True, exist_ok=True)
     if args.to == "torchvision":
         write_torchvision(conversion, args)
@@ -58,7 +59,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--norm-eps",
-        type=float,
+        type=share(),
         help="epsilon of torchvision's batch norms: 0 for a model fine-tuned from COCO_V1, which "
         f"itself is recognised ({NORM_EPS})",
     )
@@ -69,6 +70,13 @@ def norm_eps(source: str) -> float:
     with open(source, "rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()
     return 0.0 if digest.startswith(_COCO_V1) else NORM_EPS
+
+
+def convert_file(source: str, checkpoint: dict, kind: str | None, eps: float) -> Conversion:
+    try:
+        return convert(checkpoint, kind, eps)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
 
 
 def write(conversion: Conversion, target: str) -> None:

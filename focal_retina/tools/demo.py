@@ -30,6 +30,7 @@ from tqdm import tqdm
 from focal_retina.data.shapes import register_shapes
 from focal_retina.engine import FocalTrainer, yaml_job
 from focal_retina.engine.ending import TrainingError
+from focal_retina.tools.arguments import count
 from focal_retina.tools.command_line import tool_parser
 from focal_retina.tools.pictures import draw_detections, write_curves, write_grid
 
@@ -75,8 +76,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = tool_parser("demo", __doc__)
     parser.add_argument("--output", default="output/demo", help="folder (output/demo)")
     parser.add_argument("--config-file", default=str(CONFIG_FILE), help="the demo's own")
-    parser.add_argument("--train-images", type=int, default=2000, help="how many to draw (2000)")
-    parser.add_argument("--val-images", type=int, default=300, help="how many to draw (300)")
+    parser.add_argument(
+        "--train-images", type=count(), default=2000, help="how many to draw (2000)"
+    )
+    parser.add_argument("--val-images", type=count(), default=300, help="how many to draw (300)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
     return parser.parse_args(argv)
 

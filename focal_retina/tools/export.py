@@ -32,12 +32,14 @@ from focal_retina.tools.command_line import (
 # What is exported holds for any device; torch.compile is of this process.
 _ON_CPU = ["MODEL.DEVICE", "cpu", "MODEL.FOCAL_RETINA.COMPILE", "False"]
 _LAZY_ON_CPU = ["train.device=cpu"]
+from focal_retina.tools.arguments import check_output_file
 
 
 @mistakes_in_one_sentence("export")
 def main(argv: list[str] | None = None) -> int:
     """Export and compare; return 0, or 2 after one sentence on what is wrong."""
     args = parse_arguments(argv)
+    check_output_file(args.output)
     on_cpu = _LAZY_ON_CPU if args.config_file.endswith(".py") else _ON_CPU
     predictor = Predictor(args.config_file, args.weights, [*args.opts, *on_cpu])
     if not isinstance(predictor.model, FocalRetinaNet):

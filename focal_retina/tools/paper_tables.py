@@ -24,6 +24,7 @@ from focal_retina.paper.preset import load_preset
 from focal_retina.paper.report import COMMANDS_FILE, measure_speeds, write_report
 from focal_retina.paper.rows import select_rows
 from focal_retina.paper.sweep import run_sweep
+from focal_retina.tools.arguments import count
 
 _PROGRAM = "python -m focal_retina.tools.paper_tables"
 
@@ -54,7 +55,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     run.add_argument("names", nargs="+", metavar="TABLE|ROW", help="such as 1a or 1a-alpha-.75")
     run.add_argument("--preset", default="full", help="full, mini or a YAML file (full)")
     run.add_argument("--seeds", type=int, default=1, help="runs of each row (1)")
-    run.add_argument("--num-gpus", type=int, default=1, help="processes of each run (1)")
+    run.add_argument("--num-gpus", type=count(), default=1, help="processes of each run (1)")
     run.set_defaults(command=run_rows)
     report = commands.add_parser(
         "report", parents=[common], help="write report.md, report.csv and pictures"

@@ -14,12 +14,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, get_detection_dataset_dicts
 from detectron2.modeling import build_model
 
 from focal_retina import FocalRetinaNet
+from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.config import has_background_logit
 from focal_retina.data.resize import ResizeShortestEdge
 from focal_retina.engine import yaml_job
@@ -32,6 +32,7 @@ from focal_retina.paper.loss_shares import (
     facts,
     sample_logits,
 )
+from focal_retina.tools.arguments import count
 from focal_retina.tools.command_line import mistakes_in_one_sentence, tool_parser
 
 
@@ -52,9 +53,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = tool_parser("plot_analysis", __doc__)
     parser.add_argument("--output", default="output/analysis", help="folder (output/analysis)")
     parser.add_argument("--config-file", help="of the model, a YAML, for Figure 4")
-    parser.add_argument("--max-images", type=int, help="of the dataset (all)")
-    parser.add_argument("--foreground", type=int, default=NUM_FOREGROUND, help="sample (1e5)")
-    parser.add_argument("--background", type=int, default=NUM_BACKGROUND, help="sample (1e7)")
+    parser.add_argument("--max-images", type=count(), help="of the dataset (all)")
+    parser.add_argument("--foreground", type=count(), default=NUM_FOREGROUND, help="sample (1e5)")
+    parser.add_argument("--background", type=count(), default=NUM_BACKGROUND, help="sample (1e7)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
     return parser.parse_args(argv)
 
@@ -83,7 +84,7 @@ def load_model(cfg: CfgNode) -> FocalRetinaNet:
     if not isinstance(model, FocalRetinaNet) or has_background_logit(cfg):
         raise ValueError("Figure 4 needs a FocalRetinaNet with a sigmoid loss")
     with weights_errors("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS):
-        DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+        FocalCheckpointer(model, complete=True).load(cfg.MODEL.WEIGHTS)
     return model
 
 

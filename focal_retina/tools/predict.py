@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from focal_retina.engine.predictor import Predictor, read_picture
+from focal_retina.tools.arguments import count, share
 from focal_retina.tools.command_line import (
     add_detector_arguments,
     mistakes_in_one_sentence,
@@ -60,10 +61,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("inputs", nargs="*", help="pictures, folders, globs and videos")
     add_detector_arguments(parser)
     parser.add_argument("--output", default="output/predictions", help="folder")
-    parser.add_argument("--webcam", type=int, metavar="N", help="the camera's number, often 0")
-    parser.add_argument("--max-frames", type=int, help="stop a video or webcam after so many")
+    parser.add_argument("--webcam", type=count(0), metavar="N", help="the camera's number, often 0")
+    parser.add_argument("--max-frames", type=count(), help="stop a video or webcam after so many")
     parser.add_argument("--batch-size", type=int, default=1, help="pictures at a time (1)")
-    parser.add_argument("--draw-thresh", type=float, default=0.5, help="draw from this score (0.5)")
+    parser.add_argument(
+        "--draw-thresh", type=share(), default=0.5, help="draw from this score (0.5)"
+    )
     return parser.parse_args(argv)
 
 

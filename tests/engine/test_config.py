@@ -14,7 +14,9 @@ def write(folder, text):
 
 
 def test_a_python_tag_runs_only_in_a_trusted_config(tmp_path):
-    config = write(tmp_path, f"VERSION: 2\nOUTPUT_DIR: {TAG} ['{tmp_path}/made']\n")
+    config = write(
+        tmp_path, f"VERSION: 2\nSOLVER: {{WEIGHT_DECAY_BIAS: {TAG} ['{tmp_path}/made']}}\n"
+    )
     with pytest.raises(ValueError, match=r"a.yaml, line 2, has a Python tag .*--trust-config"):
         load_yaml(config)
     assert not (tmp_path / "made").exists()

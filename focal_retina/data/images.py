@@ -1,0 +1,69 @@
+"""Images that a data loader cannot deliver, by name."""
+
+import logging
+from collections.abc import Callable
+
+from detectron2.data import DatasetMapper
+from detectron2.utils.file_io import PathManager
+from PIL import Image
+
+# What Detectron2 and Pillow raise of a file that is missing, broken, too large or of another size
+# than the dataset says.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+class ImageError(ValueError):
+    """The message is one sentence that names the file.
+
+    A process of a data loader sends its traceback in the place of the message, with the sentence
+    at its end, which is what is kept.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
+class NamingMapper:
+    """Another mapper, but its errors name the image.
+
+    Of Detectron2's own mapper it also refuses what that would take for another picture: a PNG whose
+    checksums do not fit, and pixels of more than 8 bits, which it clips to 255.
+
+    Args:
+        mapper: from a dataset's dict to a model's input, such as Detectron2's ``DatasetMapper``.
+    """
+
+    def __init__(self, mapper: Callable[[dict], dict]):
+        self.mapper = mapper
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """Return what the mapper does.
+
+        Raises:
+            ImageError: the image cannot be read, or is not as the dataset says.
+        """
+        name = dataset_dict.get("file_name")
+        try:
+            if isinstance(self.mapper, DatasetMapper):
+                _check_file(name)
+            return self.mapper(dataset_dict)
+        except _BROKEN as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ImageError(f"image {name} cannot be used: {reason}") from error
+
+
+def _check_file(name: str) -> None:
+    """Look at what takes no decoding."""
+    with PathManager.open(name, "rb") as file, Image.open(file) as image:
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"its pixels (mode {image.mode}) have more than 8 bits; convert it")
+        if image.format == "PNG":
+            image.verify()
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], ImageError))
+
+
+# Detectron2's loop logs what ends it with its traceback, which is for bugs.
+logging.getLogger("detectron2.engine.train_loop").addFilter(_is_unexpected)

@@ -1,0 +1,126 @@
+"""What a setting may be: as a test of a value, and in words."""
+
+from collections.abc import Callable, Sequence
+from math import inf
+from reprlib import Repr
+from typing import NamedTuple
+
+# Sizes and indices above it fail somewhere inside PyTorch.
+_LARGEST = 2**31 - 1
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = 3, 8, 8, 4
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+
+
+class Rule(NamedTuple):
+    """Attributes: ``words``, which go on "it must be"; ``allows``, from a value to whether it is
+    one of those.
+    """
+
+    words: str
+    allows: Callable[[object], bool]
+
+    def check(self, name: str, value: object) -> None:
+        """Raise a ValueError that names the setting, unless its value is allowed."""
+        if not self.allows(value):
+            raise ValueError(f"{name} is {shown(value)}; it must be {self.words}")
+
+
+def shown(value: object) -> str:
+    """Return ``repr(value)``, its middle left out where it is long."""
+    return _SHORT.repr(value)
+
+
+def shortened(sentence: str, length: int = 80) -> str:
+    """Return a text without what exceeds a length."""
+    return sentence if len(sentence) <= length else sentence[: length - 3] + "..."
+
+
+def number(
+    least: float = -inf, most: float = inf, *, above: float = -inf, below: float = inf
+) -> Rule:
+    """Allow finite numbers within the bounds."""
+    return _bounded("a number", (int, float), least, most, above, below)
+
+
+def whole(least: int, most: int = _LARGEST) -> Rule:
+    """Allow whole numbers within the bounds."""
+    return _bounded("a whole number", int, least, most, -inf, inf)
+
+
+def multiple(*, of: int, most: int) -> Rule:
+    """Allow the multiples of a whole number from itself on."""
+    is_whole = whole(of, most).allows
+    words = f"a multiple of {of} above 0 and of at most {most}"
+    return Rule(words, lambda value: is_whole(value) and value % of == 0)
+
+
+def one_of(*choices: str | float) -> Rule:
+    """Allow a few strings or numbers."""
+    kinds = tuple(map(type, choices))
+    words = f"one of {', '.join(map(repr, choices))}"
+    return Rule(words, lambda value: type(value) in kinds and value in choices)
+
+
+def each(rule: Rule, *, least: int = 0, length: int | None = None) -> Rule:
+    """Allow lists of values that a rule allows."""
+    lengths = (least, inf) if length is None else (length, length)
+    count = f"{length} values" if length else f"at least {least} values" if least else "values"
+
+    def allows(value: object) -> bool:
+        return (
+            _is_list(value)
+            and lengths[0] <= len(value) <= lengths[1]
+            and all(map(rule.allows, value))
+        )
+
+    return Rule(f"a list of {count}, each {rule.words}", allows)
+
+
+def row(*rules: Rule) -> Rule:
+    """Allow lists of as many values, each as its rule says."""
+    words = f"a list of {', '.join(rule.words for rule in rules)}"
+
+    def allows(value: object) -> bool:
+        if not _is_list(value) or len(value) != len(rules):
+            return False
+        return all(rule.allows(x) for rule, x in zip(rules, value, strict=True))
+
+    return Rule(words, allows)
+
+
+def ascending(rule: Rule) -> Rule:
+    """Allow a rule's lists if each value is above the one before."""
+    return Rule(
+        f"{rule.words}, in ascending order",
+        lambda value: rule.allows(value) and list(value) == sorted(set(value)),
+    )
+
+
+def either(*rules: Rule) -> Rule:
+    """Allow what any of the rules does."""
+    words = ", or ".join(rule.words for rule in rules)
+    return Rule(words, lambda value: any(rule.allows(value) for rule in rules))
+
+
+def _bounded(noun: str, kinds, least: float, most: float, above: float, below: float) -> Rule:
+    bounds = {"of at least": least, "above": above, "below": below, "of at most": most}
+    words = [f"{word} {bound:.10g}" for word, bound in bounds.items() if -inf < bound < inf]
+
+    def allows(value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            return False
+        # Comparisons, since a whole number may be too large to become a float.
+        return -inf < value < inf and least <= value <= most and above < value < below
+
+    return Rule(" ".join([noun, " and ".join(words)]).strip(), allows)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+nothing = Rule("None", lambda value: value is None)
+text = Rule("text", lambda value: isinstance(value, str))
+flag = Rule("True or False", lambda value: isinstance(value, bool))
+function = Rule("a function", callable)

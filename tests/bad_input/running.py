@@ -1,0 +1,122 @@
+"""One bad input: how it is made, run in this process as a user would, and judged."""
+
+import builtins
+import contextlib
+import importlib
+import io
+import logging
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from detectron2.utils.logger import setup_logger
+from tiny_jobs import catalogs_restored
+
+from focal_retina.engine import argument_parser, main
+
+LONGEST_SENTENCE = 1200  # characters: no dump of a config
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a user gives a tool, and what the tool is to say.
+
+    In ``arguments`` and the text of ``files``, ``{jobs}`` is the folder of the tiny jobs, and
+    ``{here}`` an empty one of the case.
+
+    Attributes:
+        culprit: what the sentence must name, or several of which one will do, separated by "|";
+            None: the input turns out fine, and it works.
+        may_work: it may also turn out fine.
+        pending: nothing checks it yet.
+        files: content by path in ``{here}``; None makes a folder.
+    """
+
+    id: str
+    tool: str
+    arguments: tuple[str, ...]
+    culprit: str | None
+    files: dict[str, str | bytes | None] = field(default_factory=dict)
+    may_work: bool = False
+    pending: bool = False
+
+    def placed(self, jobs: Path, here: Path) -> "Case":
+        """Write the files, and return the case with its folders' names."""
+
+        def fill(text: str | None) -> str | None:
+            return text and text.replace("{jobs}", str(jobs)).replace("{here}", str(here))
+
+        for name, content in self.files.items():
+            path = here / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if content is None:
+                path.mkdir()
+            else:
+                path.write_bytes(content if isinstance(content, bytes) else fill(content).encode())
+        arguments = tuple(map(fill, self.arguments))
+        return replace(self, arguments=arguments, culprit=fill(self.culprit))
+
+
+class Outcome(NamedTuple):
+    status: int
+    said: str  # on stdout and stderr
+    last: str  # line of stderr
+
+
+def run_tool(tool: str, arguments: Sequence[str]) -> Outcome:
+    """Run a tool to its end, as its command line would."""
+    output, errors = io.StringIO(), io.StringIO()
+    with (
+        _as_a_process_of(tool),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+    ):
+        try:
+            status = _main(tool)(arguments)
+        except SystemExit as end:
+            status = end.code
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+    lines = errors.getvalue().strip().splitlines()
+    return Outcome(status or 0, output.getvalue() + errors.getvalue(), lines[-1] if lines else "")
+
+
+def check(case: Case, outcome: Outcome) -> None:
+    """Assert that the outcome is what the case asks for."""
+    assert "Traceback" not in outcome.said, outcome.said[-3000:]
+    if case.culprit is None or (case.may_work and outcome.status == 0):
+        assert outcome.status == 0, outcome.said[-2000:]
+        return
+    assert outcome.status in (1, 2), (outcome.status, outcome.said[-500:])
+    assert any(culprit in outcome.last for culprit in case.culprit.split("|"))
+    assert len(outcome.last) <= LONGEST_SENTENCE
+
+
+def _main(tool: str):
+    if tool == "train_net":
+        return lambda arguments: main(argument_parser().parse_args(arguments))
+    return importlib.import_module(f"focal_retina.tools.{tool}").main
+
+
+@contextlib.contextmanager
+def _as_a_process_of(tool: str):
+    """Undo afterwards what a process would take with it."""
+    argv, imports = sys.argv, builtins.__import__
+    terminate, handlers = signal.getsignal(signal.SIGTERM), logging.root.handlers.copy()
+    sys.argv = [f"{tool}.py"]
+    try:
+        with catalogs_restored():
+            yield
+    finally:
+        sys.argv, builtins.__import__ = argv, imports
+        signal.signal(signal.SIGTERM, terminate)
+        setup_logger.cache_clear()
+        logging.captureWarnings(False)
+        logging.root.handlers[:] = handlers
+        for name in ("detectron2", "fvcore", "focal_retina"):
+            logging.getLogger(name).handlers.clear()

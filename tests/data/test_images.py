@@ -1,0 +1,36 @@
+"""Images that cannot be used are named, also by the processes of a data loader."""
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetMapper, build_detection_test_loader
+from PIL import Image
+
+from focal_retina.data.images import ImageError, NamingMapper
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_the_error_is_one_line_that_names_the_image_whatever_the_process(tmp_path, num_workers):
+    record = {"file_name": str(tmp_path / "gone.jpg"), "height": 8, "width": 8, "image_id": 1}
+    mapper = NamingMapper(DatasetMapper(is_train=False, augmentations=[], image_format="BGR"))
+    loader = build_detection_test_loader([record], mapper=mapper, num_workers=num_workers)
+    with pytest.raises(ImageError) as raised:
+        list(loader)
+    assert str(raised.value).startswith(f"image {record['file_name']} cannot be used: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_another_mapper_may_take_files_that_are_no_pictures(tmp_path):
+    file_name = str(tmp_path / "a.npy")
+    np.save(file_name, np.zeros(3))
+    mapper = NamingMapper(lambda record: np.load(record["file_name"]))
+    assert mapper({"file_name": file_name}).shape == (3,)
+
+
+def test_a_mistake_in_the_mapper_keeps_its_own_error(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+
+    def mapper(record):
+        return record["nonesuch"]
+
+    with pytest.raises(KeyError, match="nonesuch"):
+        NamingMapper(mapper)({"file_name": str(tmp_path / "a.png")})
