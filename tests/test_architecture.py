@@ -19,7 +19,6 @@ LAYERS = {
     "engine": {"modeling", "data", "ops", "checkpoint"},
     "benchmark": {"engine", "modeling", "ops"},
     "torture": {"engine", "data", "checkpoint"},
-    "paper": {"engine", "modeling", "data", "ops", "benchmark"},
     "paper": {"engine", "checkpoint", "modeling", "data", "ops", "benchmark"},
 }
 

@@ -39,8 +39,8 @@ class FocalTrainer(DefaultTrainer, EndableTrainer):
     """Detectron2's ``DefaultTrainer``, built from the same config.
 
     It differs in that the processes need no GPU, in the loop (``TrainingLoop``) and the hooks of
-    ``TrainingOptions``, in that it evaluates and names images that cannot be read, in that TEST.AUG is for ``FocalRetinaNet``, and in
-    that a run can be resumed exactly (see ``resume``).
+    ``TrainingOptions``, in that it evaluates and names images that cannot be read, in that TEST.AUG
+    is for ``FocalRetinaNet``, and in that a run can be resumed exactly (see ``resume``).
     """
 
     def __init__(self, cfg: CfgNode):

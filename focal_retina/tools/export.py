@@ -23,6 +23,7 @@ from focal_retina.export.comparison import largest_difference
 from focal_retina.export.formats import EXPORTERS, ONNX_OPSET, load_exported
 from focal_retina.export.modules import Detections, RawOutputs, size_divisibility
 from focal_retina.modeling.retinanet import FocalRetinaNet
+from focal_retina.tools.arguments import check_output_file
 from focal_retina.tools.command_line import (
     add_detector_arguments,
     mistakes_in_one_sentence,
@@ -32,7 +33,6 @@ from focal_retina.tools.command_line import (
 # What is exported holds for any device; torch.compile is of this process.
 _ON_CPU = ["MODEL.DEVICE", "cpu", "MODEL.FOCAL_RETINA.COMPILE", "False"]
 _LAZY_ON_CPU = ["train.device=cpu"]
-from focal_retina.tools.arguments import check_output_file
 
 
 @mistakes_in_one_sentence("export")
