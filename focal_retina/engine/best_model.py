@@ -89,9 +89,8 @@ class BestModel(HookBase):
         self._judged_iter = iteration
         value = self._value()
         sign = 1 if self._mode == "max" else -1
-        if not math.isfinite(value) or (
-            self._best is not None and sign * value <= sign * self._best
-        ):
+        is_first = self._best is None
+        if not math.isfinite(value) or not (is_first or sign * value > sign * self._best):
             self._without_gain += 1
             return
         self._best, self._best_iter, self._without_gain = value, iteration, 0
@@ -113,12 +112,18 @@ class BestModel(HookBase):
         return self._patience is not None and self._without_gain >= self._patience
 
     def _stop_if_patience_is_over(self, prefix: str) -> None:
-        if self._is_over():
-            raise TrainingStopped(
-                f"{prefix}{self._metric} has not been better than {self._best} of iteration "
-                f"{self._best_iter} for {self._without_gain} evaluations; model_best.pth has those "
-                "weights, and a larger TEST.BEST.PATIENCE (train.best.patience) goes on"
+        if not self._is_over():
+            return
+        gain = f"has been no number for {self._without_gain} evaluations"
+        if self._best is not None:
+            gain = (
+                f"has not been better than {self._best} of iteration {self._best_iter}, whose "
+                f"weights model_best.pth has, for {self._without_gain} evaluations"
             )
+        raise TrainingStopped(
+            f"{prefix}{self._metric} {gain}; a larger TEST.BEST.PATIENCE (train.best.patience) "
+            "goes on"
+        )
 
     def state_dict(self) -> dict:
         return {

@@ -50,6 +50,7 @@ def test_the_best_weights_are_kept_with_their_metric(tmp_path):
 def test_the_evaluation_after_training_counts_and_min_is_better(tmp_path):
     run(tmp_path, [5, 4, 5, 5, 5, 3], best_mode="min")
     assert (best(tmp_path)["iteration"], best(tmp_path)["value"]) == (5, 3)
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
 
 
 def test_with_an_average_the_best_weights_are_its(tmp_path):
