@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.fx.experimental import _config as tracing
 
 from focal_retina.export.modules import RawOutputs, size_divisibility
 
@@ -45,17 +46,21 @@ def export_torch_export(module: RawOutputs, path: str | Path) -> None:
     """Write a ``torch.export.ExportedProgram``, for ``torch.export.load``.
 
     Raises:
-        ValueError: the path does not end in .pt2, as PyTorch wants it.
+        ValueError: the path does not end in .pt2, as PyTorch wants it, or PyTorch is too old.
     """
     if not str(path).endswith(".pt2"):
         raise ValueError(f"the file of torch_export must end in .pt2; {path} does not")
+    if not hasattr(tracing, "backed_size_oblivious"):
+        raise ValueError(
+            f"PyTorch {torch.__version__} cannot export for any image size; install a later one"
+        )
     unit = size_divisibility(module.model)
     height, width = (unit * torch.export.Dim(f"{side}_units", min=1) for side in ("h", "w"))
     sizes = {0: torch.export.Dim("batch", min=1), 2: height, 3: width}
-    # Otherwise maps of one row become other shapes than larger ones, which the file then refuses;
-    # and so does the memory format of channels last.
+    # Or else a branch on a map of one row, or on the layout of channels last, ties the file to the
+    # sizes of the example.
     module = copy.deepcopy(module).to(memory_format=torch.contiguous_format)
-    with torch.fx.experimental._config.patch(backed_size_oblivious=True):
+    with tracing.patch(backed_size_oblivious=True):
         program = torch.export.export(
             module, (_example(module),), dynamic_shapes=(sizes,), strict=False
         )
