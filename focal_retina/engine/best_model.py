@@ -1,5 +1,6 @@
 """Keep the best weights by a metric, and stop after evaluations without gain."""
 
+import logging
 import math
 import os
 
@@ -10,6 +11,8 @@ from detectron2.utils import comm
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.engine.checks import did_you_mean
 from focal_retina.engine.ending import TrainingError, TrainingStopped
+
+logger = logging.getLogger(__name__)
 
 
 class UnknownMetricError(TrainingError, ValueError):
@@ -94,7 +97,15 @@ class BestModel(HookBase):
             self._without_gain += 1
             return
         self._best, self._best_iter, self._without_gain = value, iteration, 0
-        self._checkpointer.save("model_best", iteration=iteration, metric=self._metric, value=value)
+        try:
+            self._checkpointer.save(
+                "model_best", iteration=iteration, metric=self._metric, value=value
+            )
+        except OSError as error:
+            logger.error(
+                f"model_best.pth of iteration {iteration} cannot be written ({error.strerror}); "
+                "the one before it stays, and the training goes on"
+            )
 
     def _value(self) -> float:
         """Return what the main process has just evaluated, on every process."""

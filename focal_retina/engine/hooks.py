@@ -10,12 +10,13 @@ from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.engine.best_model import BestModel
 from focal_retina.engine.ema import ModelEMA, WeightsCheckpointer
 from focal_retina.engine.options import TrainingOptions
+from focal_retina.engine.run_checkpointer import RunCheckpointer
 
 
 def add_hooks(
     usual: list[HookBase],
     options: TrainingOptions,
-    checkpointer: FocalCheckpointer,
+    periodic: RunCheckpointer,
     evaluations: list[tuple[int, Callable[[nn.Module], dict]]],
 ) -> list[HookBase]:
     """Return Detectron2's hooks with those of the options added.
@@ -25,9 +26,10 @@ def add_hooks(
 
     Args:
         usual: Detectron2's, without ``EvalHook``.
-        checkpointer: of the run.
+        periodic: of the run; not among the hooks returned, see ``resume.with_exact_resume``.
         evaluations: for each the period, 0 for after training only, and from a model to results.
     """
+    checkpointer: FocalCheckpointer = periodic.checkpointer
     model, folder, names = checkpointer.model, checkpointer.save_dir, checkpointer.class_names
     ema = None
     if options.ema_decay is not None:
@@ -44,7 +46,7 @@ def add_hooks(
                 metric=options.best_metric,
                 mode=options.best_mode,
                 patience=options.best_patience,
-                save_final=partial(_save_final, checkpointer, ema),
+                save_final=partial(_save_final, periodic, ema),
             )
         )
     writers = [hook for hook in usual if isinstance(hook, hooks.PeriodicWriter)]
@@ -52,7 +54,7 @@ def add_hooks(
     return [*others[:1], *([ema] if ema else []), *others[1:], *evaluating, *writers]
 
 
-def _save_final(checkpointer: FocalCheckpointer, ema: ModelEMA | None, iteration: int) -> None:
-    checkpointer.save_run("model_final", iteration=iteration)
+def _save_final(periodic: RunCheckpointer, ema: ModelEMA | None, iteration: int) -> None:
+    periodic.save_final(iteration)
     if ema is not None:
         ema.save_final(iteration)

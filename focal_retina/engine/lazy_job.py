@@ -178,8 +178,8 @@ def _training(cfg: DictConfig, model: nn.Module, resume: bool) -> Callable[[], o
         # After training only: it costs many evaluations.
         (0, partial(evaluate_with_tta, cfg)),
     ]
-    built = add_hooks(_hooks(cfg), options, checkpointer, evaluations)
     periodic = RunCheckpointer(checkpointer, **cfg.train.checkpointer)
+    built = add_hooks(_hooks(cfg), options, periodic, evaluations)
     trainer.register_hooks(with_exact_resume(built, periodic))
 
     if batch_size and isinstance(optimizer, torch.optim.SGD):

@@ -87,14 +87,14 @@ class FocalTrainer(DefaultTrainer, EndableTrainer):
         if self.cfg.TEST.AUG.ENABLED:
             # After training only, as in Detectron2's train_net.py: it costs many evaluations.
             evaluations.append((0, partial(self.test_with_tta, self.cfg)))
-        built = add_hooks(usual, self.options, self.checkpointer, evaluations)
         solver = self.cfg.SOLVER
-        checkpointer = RunCheckpointer(
+        periodic = RunCheckpointer(
             self.checkpointer,
             solver.CHECKPOINT_PERIOD,
             max_to_keep=solver.get("CHECKPOINT_MAX_TO_KEEP"),
         )
-        return with_exact_resume(built, checkpointer)
+        built = add_hooks(usual, self.options, periodic, evaluations)
+        return with_exact_resume(built, periodic)
 
     def _evaluate(self, model: nn.Module) -> dict:
         results = self.test(self.cfg, model)

@@ -12,6 +12,7 @@ from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.engine.best_model import UnknownMetricError
 from focal_retina.engine.hooks import add_hooks
 from focal_retina.engine.options import TrainingOptions
+from focal_retina.engine.run_checkpointer import RunCheckpointer
 
 
 def run(folder, metrics, *, start=0, iterations=6, resume=False, **options):
@@ -25,9 +26,10 @@ def run(folder, metrics, *, start=0, iterations=6, resume=False, **options):
         weights.append(model.layer.weight.detach().clone())
         return {"bbox": {"AP": next(values), "AP50": 1.0}}
 
-    usual = [hooks.IterationTimer(), hooks.PeriodicCheckpointer(checkpointer, 1)]
+    periodic = RunCheckpointer(checkpointer, 1)
+    usual = [hooks.IterationTimer(), periodic]
     options = TrainingOptions(**{"best_metric": "bbox/AP", **options})
-    loop.register_hooks(add_hooks(usual, options, checkpointer, [(1, evaluate)]))
+    loop.register_hooks(add_hooks(usual, options, periodic, [(1, evaluate)]))
     if resume:
         checkpointer.resume_or_load("", resume=True)
         start = loop.iter + 1
