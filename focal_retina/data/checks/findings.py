@@ -192,9 +192,9 @@ GREY = Rule("grey", False, "the picture is grey", "training repeats the channel 
 CMYK = Rule("cmyk", False, "the picture is CMYK", "training converts it to RGB without a profile")
 DEEP = Rule(
     "more-than-8-bits",
-    False,
+    True,
     "the picture has one channel of more than 8 bits",
-    "training cuts values above 255, so that most of it is white",
+    "training stops at it, rather than cut values above 255 as Detectron2 does",
 )
 
 SAME_FILE = Rule(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetMapper
 from detectron2.data.detection_utils import SizeMismatchError, read_image
 from PIL import Image
 from small_datasets import (
@@ -13,8 +14,10 @@ from small_datasets import (
     write_pictures,
 )
 
+from focal_retina.data.checks import findings as rules
 from focal_retina.data.checks.pictures import check_pictures, inspect_pictures
 from focal_retina.data.checks.reading import read_table
+from focal_retina.data.images import ImageError, NamingMapper
 
 UPRIGHT, LYING = (HEIGHT, WIDTH), (WIDTH, HEIGHT)
 rng = np.random.default_rng(0)
@@ -147,12 +150,17 @@ def test_cmyk_becomes_rgb(dataset):
     assert read_image(path, "BGR").shape == (*UPRIGHT, 3)
 
 
-def test_sixteen_bits_are_cut_off_at_255(dataset):
+def test_sixteen_bits_which_detectron2_cuts_off_at_255_are_an_error(dataset):
     values = pixels(*UPRIGHT, dtype=np.uint16, high=2**16)
     path = save(dataset, Image.fromarray(values))
     (place,) = found(dataset)["more-than-8-bits"]
     assert place.path == path
     assert np.array_equal(read_image(path, "BGR")[:, :, 0], values.clip(max=255))
+    assert rules.DEEP.is_error
+    with pytest.raises(ImageError, match="more than 8 bits"):
+        NamingMapper(DatasetMapper(is_train=False, augmentations=[], image_format="BGR"))(
+            {"file_name": path}
+        )
 
 
 def test_pictures_of_malformed_entries_are_left_alone(dataset):
