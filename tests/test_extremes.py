@@ -11,7 +11,7 @@ from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from peak_memory import peak_mebibytes
-from tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs
+from tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs, write_random_weights
 
 from focal_retina.data.resize import ResizeShortestEdge
 from focal_retina.engine.predictor import Predictor
@@ -127,9 +127,9 @@ def test_a_lazy_config_trains_on_extreme_images_and_on_none(tmp_path, capsys):
 
 def test_predictions_on_extreme_images_lie_inside_them(tmp_path):
     config = write_job(tmp_path, EXTREMES, 2)
-    torch.save({"model": {}}, tmp_path / "weights.pth")
+    weights = write_random_weights(config)
     with catalogs_restored():
-        predictor = Predictor(str(config), tmp_path / "weights.pth")
+        predictor = Predictor(str(config), weights)
     found = predictor([tmp_path / f"{i}.png" for i in range(1, 7)])
     assert [x.image_size for x in found] == [image[:2] for image in EXTREMES]
     for instances in found:

@@ -6,7 +6,7 @@ import torch
 from detectron2.config import instantiate
 from detectron2.data import build_detection_test_loader
 from PIL import Image
-from tiny_jobs import catalogs_restored, write_jobs
+from tiny_jobs import catalogs_restored, write_jobs, write_random_weights
 
 from focal_retina.engine.evaluation import evaluation_mode
 from focal_retina.engine.predictor import Predictor, read_picture
@@ -36,9 +36,7 @@ def config(request):
 def predictor(config, tmp_path_factory):
     """A predictor of random weights, all of whose candidates count."""
     folder = write_jobs(tmp_path_factory.mktemp("tiny"))
-    torch.manual_seed(0)
-    weights = folder / "weights.pth"
-    torch.save({"model": {}}, weights)
+    weights = write_random_weights(folder / config)
     with catalogs_restored():
         yield Predictor(str(folder / config), weights, OPTS[config])
 

@@ -7,7 +7,7 @@ import torch
 from batches import GN_R18, detectron2_retinanet_config
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes
-from tiny_jobs import catalogs_restored, write_jobs
+from tiny_jobs import catalogs_restored, write_jobs, write_random_weights
 
 from focal_retina.export.comparison import largest_difference
 from focal_retina.export.formats import EXPORTERS, load_exported
@@ -184,7 +184,7 @@ def test_onnx_without_its_packages_names_the_extra(monkeypatch, tmp_path):
 
 def test_the_tool_ends_with_the_largest_difference(tmp_path, capsys):
     job = write_jobs(tmp_path)
-    torch.save({"model": {}}, job / "weights.pth")
+    write_random_weights(job / "tiny.yaml")
     picture = next((job).rglob("*.png"), None) or next(job.rglob("*.jpg"))
     command = ["--config-file", job / "tiny.yaml", "--weights", job / "weights.pth"]
     command += ["--format", "torchscript", "--output", job / "model.ts", "--images", picture]

@@ -68,7 +68,6 @@ def test_the_dataset_is_kept_for_the_next_run(finished):
     [
         (["SOLVER.MAX_ITERS", "3"], "SOLVER.MAX_ITERS"),
         (["--config-file", "missing.yaml"], "missing.yaml"),
-        (["--val-images", "0"], "num_images"),
         (["--output", "/proc/demo"], "/proc/demo"),
     ],
 )
@@ -77,3 +76,9 @@ def test_a_mistake_ends_in_one_sentence_that_names_it(tmp_path, capsys, argument
     message = capsys.readouterr().err.strip()
     assert named in message
     assert len(message.splitlines()) == 1
+
+
+def test_a_number_of_images_out_of_range_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--output", str(tmp_path), "--val-images", "0"])
+    assert "--val-images: '0'" in capsys.readouterr().err

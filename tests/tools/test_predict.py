@@ -5,11 +5,9 @@ import json
 import cv2
 import numpy as np
 import pytest
-import torch
 from pycocotools.coco import COCO
-from tiny_jobs import catalogs_restored, write_jobs
+from tiny_jobs import catalogs_restored, write_jobs, write_random_weights
 
-from focal_retina.engine.predictor import Predictor
 from focal_retina.tools.predict import main
 
 
@@ -17,10 +15,7 @@ from focal_retina.tools.predict import main
 def job(tmp_path_factory):
     """The folder of a tiny config with weights, pictures and a video."""
     folder = write_jobs(tmp_path_factory.mktemp("tiny"))
-    torch.save({"model": {}}, folder / "weights.pth")
-    with catalogs_restored():
-        model = Predictor(str(folder / "tiny.yaml"), folder / "weights.pth").model
-    torch.save({"model": model.state_dict()}, folder / "weights.pth")
+    write_random_weights(folder / "tiny.yaml")
     pictures = folder / "pictures"
     pictures.mkdir()
     rng = np.random.default_rng(0)
