@@ -3,9 +3,9 @@
 import logging
 
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.events import EventStorage
 from hypothesis import settings
+from tiny_jobs import catalogs_restored
 
 
 def pytest_addoption(parser):
@@ -29,13 +29,10 @@ def event_storage():
 
 
 @pytest.fixture(autouse=True)
-def forget_drawn_shapes():
-    """Let every test register the drawn shapes in its own folder."""
-    yield
-    for name in ("shapes_train", "shapes_val"):
-        if name in DatasetCatalog:
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
+def forget_datasets():
+    """Let every test give its datasets the names that others have used."""
+    with catalogs_restored():
+        yield
 
 
 @pytest.fixture(autouse=True)

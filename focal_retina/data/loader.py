@@ -4,6 +4,7 @@ Detectron2's loader gives a process of W workers another stream for each W, and 
 at its k-th batch. This one takes the same arguments, samplers and mappers.
 """
 
+import inspect
 import logging
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -106,6 +107,9 @@ class TrainLoader:
         seed: int | None = None,
         **options,
     ):
+        # Now, in Python's words, rather than when the first batch is asked for.
+        for name in options.keys() - inspect.signature(DataLoader).parameters.keys():
+            raise TypeError(f"build_train_loader() got an unexpected keyword argument {name!r}")
         self.dataset = (
             DatasetFromList(dataset, copy=False) if isinstance(dataset, list) else dataset
         )

@@ -32,7 +32,6 @@ class Case:
         culprit: what the sentence must name, or several of which one will do, separated by "|";
             None: the input turns out fine, and it works.
         may_work: it may also turn out fine.
-        pending: nothing checks it yet.
         files: content by path in ``{here}``; None makes a folder.
     """
 
@@ -42,7 +41,6 @@ class Case:
     culprit: str | None
     files: dict[str, str | bytes | None] = field(default_factory=dict)
     may_work: bool = False
-    pending: bool = False
 
     def placed(self, jobs: Path, here: Path) -> "Case":
         """Write the files, and return the case with its folders' names."""

@@ -183,7 +183,7 @@ def test_a_lazy_config_names_the_loss_and_the_selection(call):
     [
         ({NODE + "CLS_LOSS": "focal_loss"}, "CLS_LOSS is 'focal_loss'"),
         ({NODE + "CLASS_ALPHA": [0.1]}, "CLASS_ALPHA.*1 numbers for 4"),
-        ({NODE + "CLASS_ALPHA": [2.0] * 4}, "alpha"),
+        ({NODE + "CLASS_ALPHA": [2.0] * 4}, "CLASS_ALPHA"),
         ({NODE + "CLS_LOSS": "hinge", NODE + "HINGE_THRESHOLD": 0.0}, "HINGE_THRESHOLD"),
         (
             {NODE + "CLS_LOSS": "focal_star", "MODEL.RETINANET.FOCAL_LOSS_GAMMA": 0.0},
