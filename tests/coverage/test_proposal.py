@@ -44,26 +44,30 @@ def shapes(tmp_path_factory):
     return objects_of(folder / "instances.json", folder / "images", 160)
 
 
-def assert_better(objects, setting):
+def assert_no_worse(objects, setting):
+    """Return the coverage of the config's anchors and of the proposed ones."""
     configured = measure_coverage(objects, setting)
-    starts = starting_shapes(setting)
-    found = propose(objects, setting, configured, starts, **SMALL)
+    # All objects, and one start only: what the search sees is what counts.
+    search = {**SMALL, "max_objects": len(objects), "generations": 4}
+    found = propose(objects, setting, configured, starting_shapes(setting)[:1], **search)
     assert is_no_worse(found, configured, setting.foreground_threshold)
-    assert float(found.ious.mean()) > float(configured.ious.mean())
     # The values are what they are said to be, and so is the number of anchors.
     again = measure_coverage(objects, setting, found.shapes)
     assert torch.equal(again.ious, found.ious)
     counts = [setting.build(x.shapes).num_anchors for x in (configured, found)]
     assert counts[0] == counts[1]
+    return configured, found
 
 
 def test_the_proposal_for_shapes_is_better_than_the_demo_s_anchors(shapes):
-    assert_better(shapes, setting_of("shapes_focal_retinanet_R_18_FPN_demo.yaml"))
+    setting = setting_of("shapes_focal_retinanet_R_18_FPN_demo.yaml")
+    configured, found = assert_no_worse(shapes, setting)
+    assert not is_no_worse(configured, found, setting.foreground_threshold)
 
 
 @pytest.mark.skipif(not os.path.isdir(BCCD), reason="DETECTRON2_DATASETS holds no BCCD")
-def test_the_proposal_for_blood_cells_is_better_than_the_paper_s_anchors(setting):
-    assert_better(
+def test_the_proposal_for_blood_cells_is_no_worse_than_the_paper_s_anchors(setting):
+    assert_no_worse(
         objects_of(f"{BCCD}/annotations/instances_train.json", f"{BCCD}/images", 800), setting
     )
 
