@@ -6,6 +6,7 @@ import subprocess
 import pytest
 import torch
 from detectron2.engine import hooks
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_runs import Died, build
 
 
@@ -157,3 +158,5 @@ def test_a_full_disk_costs_nothing_but_the_checkpoints_of_its_time(small_disk, t
     torch.testing.assert_close(*models, atol=0, rtol=0)
     lines = (tmp_path / "unbroken/metrics.json").read_text().count("\n")
     assert (small_disk / "metrics.json").read_text().count("\n") == lines
+    events = EventAccumulator(str(small_disk)).Reload()
+    assert events.Scalars("total_loss")[-1].step == 11
