@@ -36,11 +36,6 @@ def main(argv: list[str] | None = None) -> int:
     files, failures = expand(args.inputs)
     if not files and not failures and args.webcam is None:
         raise ValueError("nothing to predict on; name pictures, folders, globs or videos")
-    for option in ("batch_size", "max_frames"):
-        value = getattr(args, option)
-        if value is not None and value < 1:
-            name = option.replace("_", "-")
-            raise ValueError(f"--{name} is {value}; it must be at least 1")
     predictor = Predictor(args.config_file, args.weights, args.opts)
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -63,7 +58,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", default="output/predictions", help="folder")
     parser.add_argument("--webcam", type=count(0), metavar="N", help="the camera's number, often 0")
     parser.add_argument("--max-frames", type=count(), help="stop a video or webcam after so many")
-    parser.add_argument("--batch-size", type=int, default=1, help="pictures at a time (1)")
+    parser.add_argument("--batch-size", type=count(), default=1, help="pictures at a time (1)")
     parser.add_argument(
         "--draw-thresh", type=share(), default=0.5, help="draw from this score (0.5)"
     )

@@ -22,7 +22,7 @@ from bad_input import (
     weights,
 )
 from bad_input.running import check, run_tool
-from tiny_jobs import ROOT, write_jobs
+from tiny_jobs import ROOT, catalogs_restored, write_jobs
 
 # Of each table every n-th case belongs to the suite: those of configs take 0.05 s, others seconds.
 EVERY = {
@@ -52,7 +52,8 @@ def pytest_generate_tests(metafunc):
 def jobs(tmp_path_factory):
     """The tiny jobs, weights that fit them, and a picture."""
     folder = write_jobs(tmp_path_factory.mktemp("jobs"))
-    weights.prepare(folder)
+    with catalogs_restored():
+        weights.prepare(folder)
     cv2.imwrite(str(folder / "a.jpg"), np.zeros((64, 64, 3), np.uint8))
     return folder
 

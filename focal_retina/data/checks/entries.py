@@ -38,12 +38,14 @@ def _repeated_values(table: Table) -> Found:
 
 def _ids(table: Table) -> Found:
     places = []
-    for place, ids, allowed in (
-        (table.image_place, table.images.ids, (int, float, type(None))),
-        (table.category_place, table.categories.ids, (int, float, type(None))),
-        (table.annotation_place, table.annotations.ids, (int,)),
+    number = (int, float, type(None))
+    for place, key, ids, allowed in (
+        (table.image_place, "id", table.images.ids, number),
+        (table.category_place, "id", table.categories.ids, number),
+        (table.annotation_place, "id", table.annotations.ids, (int,)),
+        (table.annotation_place, "image_id", table.annotations.image_ids, number),
     ):
-        places += [place(i, "id", x) for i, x in enumerate(ids) if type(x) not in allowed]
+        places += [place(i, key, x) for i, x in enumerate(ids) if type(x) not in allowed]
     yield rules.ID_NOT_INTEGER, places
     ids = enumerate(table.annotations.ids)
     below = [i for i, x in ids if type(x) is int and x < 1]
