@@ -114,6 +114,6 @@ def empty_data_errors(names: Sequence[str], filter_key: str) -> Iterator[None]:
         if not str(error).startswith("No valid data found"):
             raise
         raise ValueError(
-            f"dataset {' and '.join(names)}: no image has an object to learn; if that is on purpose, "
-            f"set {filter_key} to False to train on images without objects"
+            f"dataset {' and '.join(names)}: no image has an object to learn; if that is on "
+            f"purpose, set {filter_key} to False to train on images without objects"
         ) from error
