@@ -1,7 +1,6 @@
 """Evaluation: by faster-coco-eval, with batch norm folded, under autocast if asked for."""
 
 import contextlib
-import gc
 import inspect
 import logging
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from detectron2.evaluation import (
 )
 from torch import nn
 
+from focal_retina.data.collector import paused_gc
 from focal_retina.modeling.folding import folded_batch_norm
 
 try:
@@ -80,20 +80,8 @@ class FasterCOCOEvaluator(COCOEvaluator):
     def _eval_predictions(self, predictions, img_ids=None):
         # Detectron2 has no parameter for the evaluation's class: it looks it up in its module.
         patched = mock.patch.object(coco_evaluation, "COCOeval", _printing_coco_eval)
-        with patched, _without_garbage_collection():
+        with patched, paused_gc():
             super()._eval_predictions(predictions, img_ids=img_ids)
-
-
-@contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Keep Python's collector from going through a dict per detection time and again."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _printing_coco_eval(*args) -> "COCOeval_faster":

@@ -1,10 +1,8 @@
 """Tables from COCO json."""
 
-import gc
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 
 from detectron2.utils.file_io import PathManager
@@ -13,6 +11,7 @@ from focal_retina.data.checks.columns import table_of_sections
 from focal_retina.data.checks.fields import Names
 from focal_retina.data.checks.findings import Place
 from focal_retina.data.checks.table import Table
+from focal_retina.data.collector import paused_gc
 
 
 def read_table(json_file: str, image_root: str | None = None, source: str = "") -> Table:
@@ -37,25 +36,13 @@ def forget_tables() -> None:
 
 @lru_cache
 def _read(path: str, modified: int) -> Table:
-    with _paused_gc():
+    with paused_gc():
         try:
             with open(path, encoding="utf-8") as file:
                 content = json.load(file)
         except (RecursionError, ValueError) as error:
             return table_of({}, [Place("the file", None, str(error))])
         return table_of(content)
-
-
-@contextmanager
-def _paused_gc() -> Iterator[None]:
-    """Spare the collector the search for cycles among the millions of objects of a json."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def table_of(content: object, malformed: list[Place] | None = None) -> Table:
