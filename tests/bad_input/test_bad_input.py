@@ -26,9 +26,9 @@ from tiny_jobs import ROOT, catalogs_restored, write_jobs
 
 # Of each table every n-th case belongs to the suite: those of configs take 0.05 s, others seconds.
 EVERY = {
-    config_values: 3,
-    config_files: 3,
-    lazy_configs: 6,
+    config_values: 4,
+    config_files: 4,
+    lazy_configs: 8,
     command_lines: 8,
     weights: 12,
     images: 12,
