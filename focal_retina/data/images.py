@@ -1,6 +1,5 @@
 """Images that a data loader cannot deliver, by name."""
 
-import logging
 from collections.abc import Callable
 
 from detectron2.data import DatasetMapper
@@ -59,11 +58,3 @@ def _check_file(name: str) -> None:
             raise ValueError(f"its pixels (mode {image.mode}) have more than 8 bits; convert it")
         if image.format == "PNG":
             image.verify()
-
-
-def _is_unexpected(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], ImageError))
-
-
-# Detectron2's loop logs what ends it with its traceback, which is for bugs.
-logging.getLogger("detectron2.engine.train_loop").addFilter(_is_unexpected)

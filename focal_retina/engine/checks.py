@@ -78,12 +78,13 @@ def check_writable(key: str, folder: str) -> None:
 
     At the start, and not after the first hours of training.
     """
-    reason = _why_not_writable(folder) if comm.is_main_process() else None
+    reason = why_not_writable(folder) if comm.is_main_process() else None
     if reason := comm.all_gather(reason)[0]:
         raise ValueError(f"{key} {folder} cannot be written: {reason}; name another folder")
 
 
-def _why_not_writable(folder: str) -> str | None:
+def why_not_writable(folder: str) -> str | None:
+    """Make a folder and write into it; return what the system says against it, None if nothing."""
     if not folder or "://" in folder:
         return None
     try:

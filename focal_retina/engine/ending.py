@@ -4,6 +4,8 @@ import logging
 
 from detectron2.engine import TrainerBase
 
+from focal_retina.data.images import ImageError
+
 logger = logging.getLogger(__name__)
 
 
@@ -17,7 +19,7 @@ class TrainingError(Exception):
 
 def _is_unexpected(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, TrainingStopped | TrainingError)
+    return not isinstance(error, TrainingStopped | TrainingError | ImageError)
 
 
 # Detectron2's loop logs every exception with its traceback, which is for bugs.

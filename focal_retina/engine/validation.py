@@ -1,10 +1,8 @@
 """The losses on held-out images."""
 
-import contextlib
 import copy
-import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -20,6 +18,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from focal_retina.data.resize import ResizeShortestEdge
+from focal_retina.data.seeding import random_state_kept
 from focal_retina.engine.accumulation import divides_by_foreground
 from focal_retina.modeling.normalizer import LossNormalizer
 
@@ -40,7 +39,8 @@ def validation_losses(model: nn.Module, loader: Iterable[list[dict]]) -> dict[st
         model: without the wrapper of ``DistributedDataParallel``, in any mode.
         loader: of single images with "instances"; this process's share.
     """
-    with _random_states_kept(), EventStorage(1):  # in iteration 0 models draw pictures
+    # fork_rng is for the generators of other devices; in iteration 0 models draw pictures.
+    with random_state_kept(), torch.random.fork_rng(), EventStorage(1):
         model = _in_training_mode(copy.deepcopy(model))
         normalizer = _count_foreground(model)
         sums, images = Counter(), 0
@@ -120,12 +120,3 @@ def _in_training_mode(model: nn.Module) -> nn.Module:
         if isinstance(module, _NOISY):
             module.eval()
     return model
-
-
-@contextlib.contextmanager
-def _random_states_kept() -> Iterator[None]:
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy)

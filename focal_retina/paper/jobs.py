@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from focal_retina.benchmark.machine import describe_machine
+from focal_retina.checkpoint.atomic import write_atomically
 from focal_retina.engine.config import load_yaml
 from focal_retina.paper.preset import CONFIGS, Preset, row_overrides
 from focal_retina.paper.rows import Row
@@ -64,7 +65,7 @@ def make_job(row: Row, seed: int, preset: Preset, output: Path, num_gpus: int = 
             f"{job.config_file} has another config than this run: choose another --output, or "
             f"remove {output}"
         )
-    write_atomically(job.config_file, config)
+    write_atomically(str(job.config_file), config.encode())
     load_yaml(str(job.config_file))
     return job
 
@@ -157,14 +158,7 @@ def read_result(folder: Path) -> dict | None:
 
 
 def write_result(folder: Path, result: dict) -> None:
-    write_atomically(folder / "result.json", json.dumps(result, indent=1))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is there with all of its text or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
+    write_atomically(str(folder / "result.json"), json.dumps(result, indent=1).encode())
 
 
 def _write_submission(job: Job, detections: Path) -> Path:

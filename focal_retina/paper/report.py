@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from focal_retina.checkpoint.atomic import write_atomically
 from focal_retina.paper.figures import draw_speed, draw_table
-from focal_retina.paper.jobs import write_atomically, write_result
+from focal_retina.paper.jobs import write_result
 from focal_retina.paper.measured import MeasuredRow, load_measured, rank_correlation
 from focal_retina.paper.speed import milliseconds_per_image
 
@@ -29,7 +30,8 @@ def write_report(output: Path) -> Path:
     path = output / "report.md"
     commands = output / COMMANDS_FILE
     lines = commands.read_text().splitlines() if commands.exists() else []
-    write_atomically(path, "\n\n".join(_blocks(rows, lines)) + "\n")
+    text = "\n\n".join(_blocks(rows, lines)) + "\n"
+    write_atomically(str(path), text.encode())
     return path
 
 

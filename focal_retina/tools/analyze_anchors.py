@@ -29,27 +29,21 @@ from focal_retina.coverage.report import coverage_table, examples
 from focal_retina.coverage.setting import AnchorSetting
 from focal_retina.data.resize import ResizeShortestEdge
 from focal_retina.engine import yaml_job
+from focal_retina.tools.command_line import mistakes_in_one_sentence, tool_parser
 
 
+@mistakes_in_one_sentence("analyze_anchors")
 def main(argv: list[str] | None = None) -> int:
     """Return 0, or 2 after one sentence on what is wrong."""
     args = parse_arguments(argv)
-    try:
-        output = Path(args.output)
-        output.mkdir(parents=True, exist_ok=True)
-        analyze(args, output)
-    except (ValueError, OSError) as error:
-        print(f"analyze_anchors: {error}", file=sys.stderr)
-        return 2
+    output = Path(args.output)
+    output.mkdir(parents=True, exist_ok=True)
+    analyze(args, output)
     return 0
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m focal_retina.tools.analyze_anchors",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("analyze_anchors", __doc__)
     parser.add_argument("--config-file", required=True, help="YAML")
     parser.add_argument("--dataset", help="in the place of DATASETS.TRAIN")
     parser.add_argument("--held-out", help="in the place of DATASETS.TEST")

@@ -40,7 +40,7 @@ from focal_retina.benchmark.report import Report
 from focal_retina.benchmark.scaling import SweepResult, sweeps
 from focal_retina.benchmark.shares import convolution_shares
 from focal_retina.benchmark.whole import inference_cases, throughput_cases, training_cases
-from focal_retina.tools.arguments import count
+from focal_retina.tools.command_line import count, tool_parser
 
 CASES = {
     "loss": loss_cases,
@@ -86,11 +86,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m focal_retina.tools.benchmark",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("benchmark", __doc__)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     add = parser.add_argument
     add("--only", nargs="+", choices=GROUPS, metavar="GROUP", help=f"of {', '.join(GROUPS)}")

@@ -30,6 +30,7 @@ from focal_retina.data.checks.table import Table
 from focal_retina.data.register import register_datasets
 from focal_retina.engine import lazy_job, yaml_job
 from focal_retina.engine.checks import check_datasets
+from focal_retina.tools.command_line import mistakes_in_one_sentence, tool_parser
 
 
 class Task(NamedTuple):
@@ -40,19 +41,16 @@ class Task(NamedTuple):
     filter_empty: bool  # DATALOADER.FILTER_EMPTY_ANNOTATIONS
 
 
+@mistakes_in_one_sentence("check_dataset")
 def main(argv: list[str] | None = None) -> int:
     """Check; return 0, 1 where there are errors, 2 after one sentence on a wrong command line."""
     args = parse_arguments(argv)
     start = time.perf_counter()
-    try:
-        check_arguments(args)
-        task = configured_task(args) if args.config_file else json_task(args)
-        findings = check(task, args)
-        if args.all:
-            write_all(args.all, findings)
-    except (ValueError, OSError) as error:
-        print(f"check_dataset: {error}", file=sys.stderr)
-        return 2
+    check_arguments(args)
+    task = configured_task(args) if args.config_file else json_task(args)
+    findings = check(task, args)
+    if args.all:
+        write_all(args.all, findings)
     errors = sum(finding.rule.is_error for finding in findings)
     seconds = time.perf_counter() - start
     print(f"{errors} kinds of errors, {len(findings) - errors} of warnings; {seconds:.1f} seconds")
@@ -60,11 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m focal_retina.tools.check_dataset",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("check_dataset", __doc__)
     parser.add_argument("--config-file", help="checks its training and test datasets")
     parser.add_argument("--trust-config", action="store_true", help="as for train_net.py")
     parser.add_argument("--json", action="append", default=[], help="COCO json, one or more")

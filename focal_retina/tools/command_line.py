@@ -1,9 +1,14 @@
-"""What the tools have in common: how they explain themselves and report mistakes."""
+"""What the tools have in common: arguments, how they explain themselves and report mistakes."""
 
 import argparse
 import functools
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from focal_retina.engine.checks import why_not_writable
+from focal_retina.engine.rules import Rule, number, shown, whole
 
 Main = Callable[[Sequence[str] | None], int]
 
@@ -45,3 +50,34 @@ def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY VALUE",
         help="config keys; KEY=VALUE for a LazyConfig",
     )
+
+
+def count(least: int = 1, most: int = 2**31 - 1) -> Callable[[str], int]:
+    """Return an argparse type: a whole number within the bounds."""
+    return _argument(int, whole(least, most))
+
+
+def share() -> Callable[[str], float]:
+    """Return an argparse type: a number from 0 to 1."""
+    return _argument(float, number(0, 1))
+
+
+def check_output_file(path: str) -> None:
+    """Make the folder of a file to write; ValueError where nothing can be written there."""
+    if reason := why_not_writable(str(Path(path).parent)):
+        raise ValueError(f"--output {path} cannot be written: {reason}")
+    if Path(path).is_dir():
+        raise ValueError(f"--output {path} is a folder; name a file")
+
+
+def _argument(kind: type, rule: Rule) -> Callable:
+    def parse(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if not rule.allows(value):
+            raise ArgumentTypeError(f"{shown(text)} is not {rule.words}")
+        return value
+
+    return parse

@@ -22,8 +22,7 @@ from focal_retina.checkpoint.reading import read_checkpoint
 from focal_retina.checkpoint.sources import SOURCES, convert
 from focal_retina.checkpoint.to_torchvision import to_torchvision
 from focal_retina.engine.config import load_yaml
-from focal_retina.tools.arguments import share
-from focal_retina.tools.command_line import mistakes_in_one_sentence, tool_parser
+from focal_retina.tools.command_line import mistakes_in_one_sentence, share, tool_parser
 
 # SHA-256 of torchvision's COCO_V1, which it evaluates with batch norms of epsilon 0.
 _COCO_V1 = "eeacb38b"

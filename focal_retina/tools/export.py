@@ -11,7 +11,6 @@ image_idxs, or with --raw the logits, deltas and anchors before NMS.
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +22,9 @@ from focal_retina.export.comparison import largest_difference
 from focal_retina.export.formats import EXPORTERS, ONNX_OPSET, load_exported
 from focal_retina.export.modules import Detections, RawOutputs, size_divisibility
 from focal_retina.modeling.retinanet import FocalRetinaNet
-from focal_retina.tools.arguments import check_output_file
 from focal_retina.tools.command_line import (
     add_detector_arguments,
+    check_output_file,
     mistakes_in_one_sentence,
     tool_parser,
 )
@@ -46,7 +45,6 @@ def main(argv: list[str] | None = None) -> int:
         kind = type(predictor.model).__name__
         raise ValueError(f"{args.config_file} is of a {kind}; only a FocalRetinaNet is exported")
     module = RawOutputs(predictor.model) if args.raw else Detections(predictor.model)
-    Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     with torch.no_grad(), evaluation_mode(predictor.model):
         EXPORTERS[args.format](module.eval(), args.output)
         opset = f", opset {ONNX_OPSET}" if args.format == "onnx" else ""

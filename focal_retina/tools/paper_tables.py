@@ -24,28 +24,21 @@ from focal_retina.paper.preset import load_preset
 from focal_retina.paper.report import COMMANDS_FILE, measure_speeds, write_report
 from focal_retina.paper.rows import select_rows
 from focal_retina.paper.sweep import run_sweep
-from focal_retina.tools.arguments import count
+from focal_retina.tools.command_line import count, mistakes_in_one_sentence, tool_parser
 
 _PROGRAM = "python -m focal_retina.tools.paper_tables"
 
 
+@mistakes_in_one_sentence("paper_tables")
 def main(argv: list[str] | None = None) -> int:
     """Return 0, 1 if rows failed, 2 after one sentence on what is wrong with the arguments."""
     argv = sys.argv[1:] if argv is None else argv
     args = parse_arguments(argv)
-    try:
-        return args.command(args, argv)
-    except (ValueError, OSError) as error:
-        print(f"paper_tables: {error}", file=sys.stderr)
-        return 2
+    return args.command(args, argv)
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog=_PROGRAM,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("paper_tables", __doc__)
     commands = parser.add_subparsers(required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--output", default="output/paper_tables", help="(output/paper_tables)")

@@ -32,8 +32,7 @@ from focal_retina.paper.loss_shares import (
     facts,
     sample_logits,
 )
-from focal_retina.tools.arguments import count
-from focal_retina.tools.command_line import mistakes_in_one_sentence, tool_parser
+from focal_retina.tools.command_line import count, mistakes_in_one_sentence, tool_parser
 
 
 @mistakes_in_one_sentence("plot_analysis")

@@ -18,10 +18,11 @@ import numpy as np
 from tqdm import tqdm
 
 from focal_retina.engine.predictor import Predictor, read_picture
-from focal_retina.tools.arguments import count, share
 from focal_retina.tools.command_line import (
     add_detector_arguments,
+    count,
     mistakes_in_one_sentence,
+    share,
     tool_parser,
 )
 from focal_retina.tools.pictures import draw_detections

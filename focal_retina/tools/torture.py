@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from focal_retina.tools.command_line import tool_parser
 from focal_retina.torture.job import write_job
 from focal_retina.torture.report import write_report
 from focal_retina.torture.runs import in_a_process
@@ -41,11 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m focal_retina.tools.torture",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("torture", __doc__)
     parser.add_argument("--kills", type=int, default=20, help="of each combination (20)")
     parser.add_argument("--processes", type=int, nargs="+", default=[1], help="(1)")
     parser.add_argument("--workers", type=int, nargs="+", default=[0], help="of the data (0)")
