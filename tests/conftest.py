@@ -1,11 +1,13 @@
 """Fixtures of the whole suite."""
 
 import logging
+import re
+import sys
 
 import pytest
 from detectron2.utils.events import EventStorage
 from hypothesis import settings
-from tiny_jobs import catalogs_restored
+from tiny_jobs import catalogs_restored, run_here
 
 
 def pytest_addoption(parser):
@@ -41,3 +43,20 @@ def propagate_logs():
     yield
     for name in ("detectron2", "fvcore", "focal_retina"):
         logging.getLogger(name).propagate = True
+
+
+@pytest.fixture
+def sentence_of(capsys, monkeypatch):
+    """Return a function that gives the one line with which a run ends in status 2."""
+    monkeypatch.setattr(sys, "argv", ["/some/where/train_net.py"])
+
+    def run_to_the_end(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            run_here(*arguments)
+        assert stopped.value.code == 2
+        said = capsys.readouterr().err
+        (line,) = re.findall("^train_net.py: error: .*$", said, re.MULTILINE)
+        assert "Traceback" not in said
+        return line
+
+    return run_to_the_end

@@ -1,11 +1,9 @@
 """What train_net.py says when the disk or a file is broken: one sentence."""
 
 import os
-import re
-import subprocess
-import sys
 
 import pytest
+from mounts import mounted
 from tiny_jobs import catalogs_restored, run_here, write_jobs
 
 
@@ -22,31 +20,9 @@ def job(tmp_path_factory):
 
 
 @pytest.fixture
-def sentence_of(capsys, monkeypatch):
-    """Return a function that gives the one line with which a run ends in status 2."""
-    monkeypatch.setattr(sys, "argv", ["/some/where/train_net.py"])
-
-    def run_to_the_end(*arguments):
-        with catalogs_restored(), pytest.raises(SystemExit) as stopped:
-            run_here(*arguments)
-        assert stopped.value.code == 2
-        said = capsys.readouterr().err
-        (line,) = re.findall("^train_net.py: error: .*$", said, re.MULTILINE)
-        assert "Traceback" not in said
-        return line
-
-    return run_to_the_end
-
-
-@pytest.fixture
 def read_only(tmp_path):
-    folder = tmp_path / "read_only"
-    folder.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", folder]
-    if subprocess.run(mounting, capture_output=True).returncode:
-        pytest.skip("mounting is not permitted here")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with mounted(tmp_path / "read_only", "ro") as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("kind", ["yaml", "py"])

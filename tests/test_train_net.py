@@ -150,23 +150,6 @@ def test_a_lazy_config_is_evaluated_alone(torchrun, jobs):
     assert "copypaste: Task: bbox" in (jobs / "lazy_evaluated/log.txt").read_text()
 
 
-@pytest.fixture
-def sentence_of(capsys, monkeypatch):
-    """Return a function that gives the one line with which a run ends in status 2."""
-    monkeypatch.setattr(sys, "argv", ["/some/where/train_net.py"])
-
-    def run_to_the_end(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            run_here(*arguments)
-        assert stopped.value.code == 2
-        said = capsys.readouterr().err
-        (line,) = re.findall("^train_net.py: error: .*$", said, re.MULTILINE)
-        assert "Traceback" not in said
-        return line
-
-    return run_to_the_end
-
-
 @pytest.mark.parametrize(
     "flags, opts, complaint",
     [

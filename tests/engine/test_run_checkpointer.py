@@ -1,11 +1,11 @@
 """Disks that are full or read-only, files that a killed run left, and which checkpoints stay."""
 
 import resource
-import subprocess
 
 import pytest
 import torch
 from detectron2.engine import hooks
+from mounts import mounted
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_runs import Died, build
 
@@ -125,13 +125,8 @@ def test_what_a_killed_run_left_is_removed(tmp_path, caplog):
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 400 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", folder]
-    if subprocess.run(mounting, capture_output=True).returncode:
-        pytest.skip("mounting is not permitted here")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with mounted(tmp_path / "disk", "size=400k") as folder:
+        yield folder
 
 
 def fill(folder):
