@@ -93,6 +93,18 @@ def dotted_keys(cfg: CfgNode, prefix: str = "") -> dict[str, object]:
     return flat
 
 
+def nested_keys(dotted: Mapping[str, object]) -> dict:
+    """Return ``{"A": {"B": 1}}`` for ``{"A.B": 1}``, as a YAML file has it."""
+    tree: dict = {}
+    for key, value in dotted.items():
+        *parents, leaf = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
 @contextmanager
 def _clear_errors(source: str, cfg: CfgNode, key: str | None = None) -> Iterator[None]:
     """Turn what yaml, fvcore and yacs raise while merging ``source`` into one sentence.

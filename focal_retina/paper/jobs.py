@@ -16,7 +16,7 @@ import yaml
 
 from focal_retina.benchmark.machine import describe_machine
 from focal_retina.checkpoint.atomic import write_atomically
-from focal_retina.engine.config import load_yaml
+from focal_retina.engine.config import load_yaml, nested_keys
 from focal_retina.paper.preset import CONFIGS, Preset, row_overrides
 from focal_retina.paper.rows import Row
 
@@ -86,14 +86,7 @@ def job_overrides(job: Job, preset: Preset) -> dict:
         solver = load_yaml(base, opts).SOLVER
         overrides["SOLVER.MAX_ITER"] = round(solver.MAX_ITER * job.row.schedule)
         overrides["SOLVER.STEPS"] = [round(step * job.row.schedule) for step in solver.STEPS]
-    nested = {"_BASE_": base}
-    for key, value in overrides.items():
-        *parents, name = key.split(".")
-        node = nested
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = value
-    return nested
+    return nested_keys({"_BASE_": base, **overrides})
 
 
 def run_job(job: Job, log) -> None:

@@ -21,7 +21,7 @@ from focal_retina.checkpoint.conversion import NORM_EPS, Conversion
 from focal_retina.checkpoint.reading import read_checkpoint
 from focal_retina.checkpoint.sources import SOURCES, convert
 from focal_retina.checkpoint.to_torchvision import to_torchvision
-from focal_retina.engine.config import load_yaml
+from focal_retina.engine.config import load_yaml, nested_keys
 from focal_retina.tools.command_line import mistakes_in_one_sentence, share, tool_parser
 
 # SHA-256 of torchvision's COCO_V1, which it evaluates with batch norms of epsilon 0.
@@ -82,24 +82,12 @@ def write(conversion: Conversion, target: str) -> None:
     """Write the weights, with the names of their classes, and the config beside them."""
     torch.save({"model": conversion.weights, "class_names": conversion.class_names}, target)
     config_file = Path(target).with_suffix(".yaml")
-    config = nested({**conversion.config, "MODEL.WEIGHTS": target})
+    config = nested_keys({**conversion.config, "MODEL.WEIGHTS": target})
     notes = "".join(f"# Note: {note}.\n" for note in conversion.notes)
     config_file.write_text(notes + yaml.safe_dump(config, sort_keys=False))
     for note in conversion.notes:
         print(f"note: {note}")
     print(f"{len(conversion.weights)} weights: {target}\nconfig: {config_file}")
-
-
-def nested(dotted: dict[str, object]) -> dict:
-    """Return ``{"A": {"B": 1}}`` for ``{"A.B": 1}``."""
-    tree: dict = {}
-    for key, value in dotted.items():
-        *parents, leaf = key.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
-    return tree
 
 
 def write_torchvision(conversion: Conversion, args: argparse.Namespace) -> None:
