@@ -32,6 +32,8 @@ class Run:
         self.folder = folder
         self.console = folder / "console.txt"
         self.console.write_text("")
+        # A killed run may have left half a file, which this one will remove.
+        self._left = self._unfinished()
         arguments = ["--resume", "--config-file", config_file, "OUTPUT_DIR", folder]
         port = _free_port()
         self.pids = []
@@ -57,13 +59,27 @@ class Run:
         """Kill all processes, the data workers included, as ``kill -9`` does."""
         os.killpg(self.pids[0], signal.SIGKILL)
 
+    def pause(self) -> None:
+        """Stop all processes until ``go_on``, or until they are killed."""
+        os.killpg(self.pids[0], signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.killpg(self.pids[0], signal.SIGCONT)
+
     def wait(self) -> bool:
         """Wait for the end of all processes; return whether each was a success."""
         return [os.waitpid(pid, 0)[1] for pid in self.pids] == [0] * len(self.pids)
 
     def is_writing(self) -> bool:
-        """Return whether a checkpoint or its tag is half on the disk."""
-        return next(unfinished_files(str(self.folder)), None) is not None
+        """Return whether a checkpoint or its tag of this run is half on the disk."""
+        return bool(self._unfinished() - self._left)
+
+    def _unfinished(self) -> set[tuple[Path, int]]:
+        found = set()
+        for path in unfinished_files(str(self.folder)):
+            with contextlib.suppress(FileNotFoundError):  # it has just been finished
+                found.add((path, path.stat().st_mtime_ns))
+        return found
 
     def is_evaluating(self) -> bool:
         """Return whether an evaluation has begun and not ended."""

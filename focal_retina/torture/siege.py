@@ -97,9 +97,24 @@ def _await_moment(run: Run, aim: str, random_moments, seconds: float) -> None:
         return
     # The checkpoint or the evaluation after a random moment, and a random moment within.
     wait_until(run.ended, moment / 2, 0.005)
-    sign = run.is_writing if aim == "checkpoint" else run.is_evaluating
-    wait_until(lambda: sign() or run.ended(), 20 * seconds)
-    time.sleep(random_moments.uniform(0, 0.003 if aim == "checkpoint" else 0.2))
+    if aim == "checkpoint":
+        _await_checkpoint(run, random_moments, 20 * seconds)
+        return
+    wait_until(lambda: run.is_evaluating() or run.ended(), 20 * seconds)
+    time.sleep(random_moments.uniform(0, 0.2))
+
+
+def _await_checkpoint(run: Run, random_moments, seconds: float) -> None:
+    """Pause the run within the writing of a checkpoint, which is soon over, unless it ends."""
+    end = time.monotonic() + seconds
+    while wait_until(lambda: run.is_writing() or run.ended(), end - time.monotonic()):
+        if run.ended():
+            return
+        time.sleep(random_moments.uniform(0, 0.003))
+        run.pause()
+        if run.is_writing():
+            return
+        run.go_on()
 
 
 def _origin(run: Run) -> str:
