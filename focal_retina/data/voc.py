@@ -53,8 +53,8 @@ def _record(folder: str, stem: str, image_id: int, class_names: Sequence[str]) -
     return {
         "file_name": _image_file(Path(folder, "JPEGImages", stem)),
         "image_id": image_id,
-        "height": int(_number(path, root, "size/height")),
-        "width": int(_number(path, root, "size/width")),
+        "height": _pixels(path, root, "size/height"),
+        "width": _pixels(path, root, "size/width"),
         "annotations": [_annotation(path, thing, class_names) for thing in root.iter("object")],
     }
 
@@ -87,6 +87,13 @@ def _text(path: Path, element: ElementTree.Element, tag: str) -> str:
     if text is None or not text.strip():
         raise ValueError(f"the VOC annotation {path} lacks <{tag}>")
     return text
+
+
+def _pixels(path: Path, element: ElementTree.Element, tag: str) -> int:
+    number = _number(path, element, tag)
+    if not number.is_integer():
+        raise ValueError(f"the VOC annotation {path} has {number} in <{tag}>, not whole pixels")
+    return int(number)
 
 
 def _number(path: Path, element: ElementTree.Element, tag: str) -> float:

@@ -9,7 +9,8 @@ from focal_retina.data.images import NamingMapper
 
 # The wording of Python and of Detectron2's ``instantiate``.
 _MISTAKEN_CALL = re.compile(
-    r"\(\) (got an unexpected keyword|missing \d+ required)|does not define a callable"
+    r"\(\) (got an unexpected keyword|missing \d+ required)|is an invalid keyword argument for"
+    r"|does not define a callable"
 )
 
 
