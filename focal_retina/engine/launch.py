@@ -12,11 +12,12 @@ from typing import NoReturn
 import torch
 from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
-from torch import distributed, multiprocessing
+from torch import multiprocessing
 
 from focal_retina.data.images import ImageError
 from focal_retina.engine import lazy_job, yaml_job
 from focal_retina.engine.ending import TrainingError
+from focal_retina.engine.process_group import join_torchrun, leave
 from focal_retina.engine.rules import shortened, whole
 
 # Exit status of a user's mistake, as argparse has it, and of a run that fails, see ``ending``.
@@ -49,9 +50,8 @@ def main(args: Namespace) -> None:
     with _mistakes_in_one_sentence():
         _check(args)
     if _TORCHRUN <= os.environ.keys():
-        _join_torchrun()
+        join_torchrun()
         _run(args)
-        distributed.destroy_process_group()
         return
     if args.num_gpus * args.num_machines > 1:
         _report_mistakes_once(args)
@@ -71,6 +71,18 @@ def main(args: Namespace) -> None:
 
 
 def _run(args: Namespace) -> None:
+    """Run the job as one of its processes, and leave the others."""
+    status = 0
+    try:
+        _run_job(args)
+    except SystemExit as end:
+        status = end.code
+    leave()  # when nothing refers to the job any more
+    if status:
+        sys.exit(status)
+
+
+def _run_job(args: Namespace) -> None:
     if not torch.cuda.is_available():  # the processes share the cores
         torch.set_num_threads(max(1, torch.get_num_threads() // comm.get_local_size()))
     with _mistakes_in_one_sentence():
@@ -108,17 +120,6 @@ def _report_mistakes_once(args: Namespace) -> None:
         if args.dist_url == "auto" and args.num_machines > 1:
             raise ValueError("--dist-url auto is for one machine; give tcp://HOST:PORT")
         _kind(args).load(args)
-
-
-def _join_torchrun() -> None:
-    """Join the processes that torchrun started, as Detectron2's ``launch`` joins its own."""
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    # Detectron2 0.6 has no function for this.
-    local_size = int(os.environ["LOCAL_WORLD_SIZE"])
-    comm._LOCAL_PROCESS_GROUP, _ = distributed.new_subgroups(local_size)
-    comm.synchronize()
 
 
 @contextmanager

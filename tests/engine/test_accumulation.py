@@ -3,10 +3,10 @@
 import pytest
 import torch
 from batches import random_batch
-from detectron2.engine import launch
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
+from processes import run_processes
 from small_models import tiny_config
 from torch.nn.parallel import DistributedDataParallel
 
@@ -91,7 +91,7 @@ def steps_of_a_process(folder):
 
 
 def test_two_processes_too(tmp_path):
-    launch(steps_of_a_process, 2, dist_url="auto", args=(tmp_path,))
+    run_processes(2, steps_of_a_process, tmp_path)
     for kind in ("ema", "all_gpus"):
         for rank in (0, 1):
             check_same(*(torch.load(tmp_path / f"{kind}-{pieces}-{rank}.pth") for pieces in (1, 2)))

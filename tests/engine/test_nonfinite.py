@@ -7,11 +7,11 @@ import sys
 import pytest
 import torch
 from batches import random_batch
-from detectron2.engine import launch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
+from processes import run_processes
 from small_models import tiny_config
 from tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs
 
@@ -137,7 +137,7 @@ def one_of_two_processes(folder):
 
 
 def test_all_processes_end_with_the_sentence_of_the_one_at_fault(tmp_path):
-    launch(one_of_two_processes, 2, dist_url="auto", args=(tmp_path,))
+    run_processes(2, one_of_two_processes, tmp_path)
     first, second = ((tmp_path / f"said{rank}").read_text() for rank in (0, 1))
     assert first == second
     assert "images/bad.jpg" in first and "images/0.jpg" not in first

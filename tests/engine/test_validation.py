@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from batches import random_batch
-from detectron2.engine import launch
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
+from processes import run_processes
 from small_models import tiny_config
 
 import focal_retina  # noqa: F401  the spawned processes need the registered parts
@@ -81,7 +81,7 @@ def one_of_two_processes(folder):
 
 
 def test_processes_share_the_images_and_have_the_same_losses(tmp_path):
-    launch(one_of_two_processes, 2, dist_url="auto", args=(tmp_path,))
+    run_processes(2, one_of_two_processes, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
     assert first == second
     whole = validation_losses(model_of(NORMALIZER="ema"), [[x] for x in IMAGES])

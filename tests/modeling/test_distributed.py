@@ -3,10 +3,10 @@
 import pytest
 import torch
 from batches import GN_R18, detectron2_retinanet_config, random_batch
-from detectron2.engine import launch
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
+from processes import run_processes
 from torch.nn.parallel import DistributedDataParallel
 
 import focal_retina  # noqa: F401  the spawned processes need the registered parts
@@ -48,7 +48,7 @@ def train(output, backend):
 @pytest.mark.parametrize("backend", ["reference", "torch"])
 def test_losses_and_weights_do_not_depend_on_the_number_of_processes(tmp_path, backend):
     for world in (1, 2):
-        launch(train, world, dist_url="auto", args=(tmp_path / f"{world}.pth", backend))
+        run_processes(world, train, tmp_path / f"{world}.pth", backend)
     one, two = (torch.load(tmp_path / f"{w}.pth", weights_only=True) for w in (1, 2))
     assert torch.allclose(two["curve"], one["curve"], rtol=1e-5)
     for name, weight in one["model"].items():
