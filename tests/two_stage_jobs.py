@@ -87,8 +87,8 @@ def merge(cfg, overrides):
     cfg.merge_from_list([x for item in overrides.items() for x in item])
 
 
-def register_images(name: str, folder: Path, only_persons: bool) -> None:
-    """Register four images with boxes, polygons, keypoints and labels of pixels.
+def register_images(name: str, folder: Path, only_persons: bool) -> int:
+    """Register four images with boxes, polygons, keypoints and labels of pixels; return K.
 
     Images, boxes and polygons are COCO's where they are there, else drawn shapes; keypoints and
     labels of pixels, which COCO has in further downloads, are made from the boxes.
@@ -119,6 +119,7 @@ def register_images(name: str, folder: Path, only_persons: bool) -> None:
         keypoint_names=person.keypoint_names,
         keypoint_flip_map=person.keypoint_flip_map,
     )
+    return len(categories)
 
 
 def _coco_or_shapes(folder: Path) -> tuple[str, dict]:

@@ -34,7 +34,9 @@ class Trainer(DefaultTrainer):
 def train(cfg, folder):
     """Train, then evaluate; return the trainer and the results."""
     merge(cfg, {"DATASETS.TRAIN": ["few"], "DATASETS.TEST": [], "OUTPUT_DIR": str(folder)})
-    register_images("few", folder, only_persons=cfg.MODEL.KEYPOINT_ON)
+    num_classes = register_images("few", folder, only_persons=cfg.MODEL.KEYPOINT_ON)
+    for head in {"ROI_HEADS", "POINT_HEAD"} & set(cfg.MODEL):
+        cfg.MODEL[head].NUM_CLASSES = num_classes
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()
