@@ -2,11 +2,13 @@
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
 from focal_retina.benchmark.inputs import Setting
@@ -35,8 +37,8 @@ def profiled_share(run: Callable[[], Any], setting: Setting) -> Share:
     """Profile one run, after another to warm up.
 
     The time of convolutions is the self time, on CUDA that of the kernels, of the operators with
-    "conv" in their names, forward and backward. The rest of the wall time is outside, that between
-    operators too.
+    "conv" in their names, forward and backward, and of all within a ``WinogradConvolution``. The
+    rest of the wall time is outside, that between operators too.
     """
     device = torch.device(setting.device)
     run()
@@ -49,7 +51,17 @@ def profiled_share(run: Callable[[], Any], setting: Setting) -> Share:
         synchronize(device)
         seconds = time.perf_counter() - start
     self_time = f"self_{'device' if device.type == 'cuda' else 'cpu'}_time_total"  # microseconds
-    shares = {e.key: getattr(e, self_time) / 1e6 / seconds for e in profiler.key_averages()}
-    convolutions = sum(shares[name] for name in shares if re.match("aten::.*conv", name))
+    shares = Counter()
+    for event in profiler.events():
+        shares[_operator(event)] += getattr(event, self_time) / 1e6 / seconds
+    convolutions = sum(x for name, x in shares.items() if re.match("aten::.*conv|Winograd", name))
     largest = sorted(shares, key=shares.get, reverse=True)[:NUM_OPERATORS]
     return Share(seconds, 1 - convolutions, {name: shares[name] for name in largest})
+
+
+def _operator(event: FunctionEvent) -> str:
+    """Return the name of an operator, or of the Winograd convolution that it is part of."""
+    outer = event
+    while outer is not None and not outer.name.startswith("Winograd"):
+        outer = outer.cpu_parent
+    return (outer or event).name

@@ -161,4 +161,6 @@ def _convolution_limit(setting: Setting, precision: str, macs: int) -> Contestan
     def run() -> None:
         F.conv2d(x, weight, padding=1)
 
-    return Contestant(run, note="that of the head on P3, for all convolutions", calls=calls)
+    return Contestant(
+        run, note="that of the head's direct ones on P3, for all convolutions", calls=calls
+    )

@@ -1,7 +1,7 @@
 """The two subnets, shared over levels (paper Sec. 4, Fig. 3c and 3d)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from detectron2.config import configurable
 from detectron2.layers import CycleBatchNormList, ShapeSpec, get_norm
@@ -87,9 +87,16 @@ class FocalRetinaHead(nn.Module):
         Args:
             features: L x (N, C, H, W), float, fine to coarse.
         """
-        logits = [self.cls_score(self.cls_subnet(feature)) for feature in features]
-        deltas = [self.bbox_pred(self.bbox_subnet(feature)) for feature in features]
+        logits = _apply([*self.cls_subnet, self.cls_score], features)
+        deltas = _apply([*self.bbox_subnet, self.bbox_pred], features)
         return logits, deltas
+
+
+def _apply(layers: Iterable[nn.Module], features: list[Tensor]) -> list[Tensor]:
+    """Apply each layer to all levels before the next, so that its weights stay in the caches."""
+    for layer in layers:
+        features = [layer(x) for x in features]
+    return features
 
 
 def _single_count(num_anchors: int | Sequence[int]) -> int:

@@ -21,7 +21,8 @@ class ImagePreprocessor(nn.Module):
         size_divisibility: pad to a multiple of so many pixels; 0 means the backbone's own.
             The authors' code pads to 128, the stride of P7.
         channels_last: lay the batch out as (N, H, W, C) in memory; its values and shape are the
-            same. The model lays out its weights to match.
+            same. The model lays out its weights to match, and computes some of its convolutions in
+            another way, see ``modeling.convolution``.
     """
 
     @configurable

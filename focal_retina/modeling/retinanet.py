@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from focal_retina.config import focal_retina_node, has_background_logit
 from focal_retina.modeling.assignment import AnchorAssigner
 from focal_retina.modeling.classification import build_classification_loss
+from focal_retina.modeling.convolution import fast_convolutions
 from focal_retina.modeling.head import FocalRetinaHead
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.monitor import TrainingMonitor
@@ -123,9 +124,10 @@ class FocalRetinaNet(nn.Module):
                 output's "height" and "width" in pixels.
         """
         images = self.preprocessor(batched_inputs, self.backbone)
-        features = self.backbone(images.tensor)
-        features = [features[f] for f in self.head_in_features]
-        logits, deltas = self.head(features)
+        with fast_convolutions(images.tensor):
+            features = self.backbone(images.tensor)
+            features = [features[f] for f in self.head_in_features]
+            logits, deltas = self.head(features)
         anchors = self.anchor_generator(features)
         if self.training:
             return self.losses(batched_inputs, images, anchors, logits, deltas)

@@ -1,0 +1,150 @@
+"""Large convolutions of a model go by Winograd's algorithm, the others do not, and all agree."""
+
+import contextlib
+
+import pytest
+import torch
+import torch.nn.functional as F
+from batches import GN_R18, detectron2_retinanet_config, random_batch
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+
+from focal_retina.modeling import convolution, retinanet
+from focal_retina.modeling.convolution import fast_convolutions
+
+LARGE, SMALL = (48, 52), (16, 20)
+
+
+def feature_map(size, channels=256):
+    x = torch.randn(1, channels, *size)
+    return x.contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+def random_weight(out_channels=256, in_channels=256, side=3):
+    return (torch.randn(out_channels, in_channels, side, side) * 0.02).requires_grad_()
+
+
+def is_winograd(y):
+    return type(y.grad_fn).__name__ == "WinogradConvolutionBackward"
+
+
+@contextlib.contextmanager
+def as_in_forward(x):
+    torch.manual_seed(0)
+    with fast_convolutions(x):
+        yield
+
+
+def test_a_large_convolution_is_winograds_within_the_context_only():
+    x, weight = feature_map(LARGE), random_weight()
+    with as_in_forward(x):
+        assert is_winograd(F.conv2d(x, weight, padding=1))
+        assert is_winograd(F.conv2d(x, weight, None, (1, 1), (1, 1), (1, 1), 1))
+    assert not is_winograd(F.conv2d(x, weight, padding=1))
+
+
+def test_no_context_is_left_after_an_error():
+    x, weight = feature_map(LARGE), random_weight()
+    with pytest.raises(RuntimeError, match="expected input"), as_in_forward(x):
+        F.conv2d(x, random_weight(in_channels=300), padding=1)
+    assert not is_winograd(F.conv2d(x, weight, padding=1))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stride": 2},
+        {"padding": 0},
+        {"padding": "same"},
+        {"padding": 2, "dilation": 2},
+        {"groups": 2, "weight": random_weight(256, 128)},
+        {"weight": random_weight(side=1)},
+        {"weight": random_weight(out_channels=36)},
+        {"input": feature_map(SMALL)},
+        {"input": torch.randn(1, 256, *LARGE)},
+        {"input": feature_map(LARGE).double(), "weight": random_weight().double()},
+        {"input": torch.zeros(0, 256, *LARGE)},
+    ],
+    ids=lambda changes: ",".join(changes),
+)
+def test_other_convolutions_are_direct(changes):
+    kwargs = {"input": feature_map(LARGE), "weight": random_weight(), "padding": 1, **changes}
+    with as_in_forward(kwargs["input"]):
+        y = F.conv2d(**kwargs)
+    assert not is_winograd(y)
+    assert torch.equal(y, F.conv2d(**kwargs))
+
+
+def test_autocast_is_left_alone():
+    x, weight = feature_map(LARGE), random_weight()
+    with torch.autocast("cpu", torch.bfloat16), as_in_forward(x):
+        assert F.conv2d(x, weight, padding=1).dtype == torch.bfloat16
+
+
+def test_small_levels_share_the_kernel_of_a_large_one():
+    weight = random_weight()
+    levels = [feature_map(size) for size in (LARGE, SMALL, (5, 6))]
+    with as_in_forward(levels[0]):
+        outputs = [F.conv2d(x, weight, padding=1) for x in levels]
+    assert [is_winograd(y) for y in outputs] == [True, True, False]
+    for x, y in zip(levels, outputs, strict=True):
+        assert torch.allclose(y, F.conv2d(x, weight, padding=1), atol=1e-4)
+
+
+def test_weights_that_take_the_place_of_others_in_memory_are_not_mistaken_for_them():
+    x, weight = feature_map(LARGE), random_weight()
+    with as_in_forward(x), torch.no_grad():
+        outputs = [F.conv2d(x, weight * scale, padding=1) for scale in (1, 2)]
+        outputs.append(F.conv2d(x, weight, padding=1))
+        transposed = F.conv2d(x, weight.transpose(0, 1), padding=1)
+    for scale, y in zip((1, 2, 1), outputs, strict=True):
+        assert torch.allclose(y, F.conv2d(x, weight * scale, padding=1), atol=1e-4)
+    assert torch.allclose(transposed, F.conv2d(x, weight.transpose(0, 1), padding=1), atol=1e-4)
+
+
+def model_and_batch():
+    overrides = {"MODEL.META_ARCHITECTURE": "FocalRetinaNet", "MODEL.FPN.OUT_CHANNELS": 256}
+    cfg = detectron2_retinanet_config({**GN_R18, **overrides})
+    torch.manual_seed(0)
+    return build_model(cfg), random_batch([(384, 416), (360, 400)], [4, 0], num_classes=80)
+
+
+def losses_and_gradients():
+    model, batch = model_and_batch()
+    with EventStorage(0):
+        losses = model(batch)
+    sum(losses.values()).backward()
+    return losses, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_losses_and_gradients_of_a_model_are_those_of_direct_convolutions(monkeypatch):
+    calls = []
+    spied = convolution.weight_gradient
+    monkeypatch.setattr(
+        convolution, "weight_gradient", lambda *args: calls.append(1) or spied(*args)
+    )
+    losses, gradients = losses_and_gradients()
+    assert len(calls) >= 9  # of three convolutions of the head at three levels, and one of FPN
+    for name, gradient in losses_and_gradients()[1].items():
+        assert torch.equal(gradients[name], gradient), name
+
+    monkeypatch.setattr(retinanet, "fast_convolutions", lambda _: contextlib.nullcontext())
+    calls.clear()
+    direct_losses, direct_gradients = losses_and_gradients()
+    assert not calls
+    assert losses["loss_cls"].item() == pytest.approx(direct_losses["loss_cls"].item(), rel=1e-5)
+    for name, gradient in direct_gradients.items():
+        assert (gradients[name] - gradient).norm() <= 1e-3 * gradient.norm(), name
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_detections_of_a_model_are_those_of_direct_convolutions(mode, monkeypatch):
+    model, batch = model_and_batch()
+    model.eval()
+    model.postprocessor.score_thresh = 0.0
+    with mode():
+        found = [x["instances"] for x in model(batch)]
+        monkeypatch.setattr(retinanet, "fast_convolutions", lambda _: contextlib.nullcontext())
+        wanted = [x["instances"] for x in model(batch)]
+    for a, b in zip(found, wanted, strict=True):
+        assert torch.allclose(a.scores, b.scores, rtol=1e-4)
