@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from focal_retina.ops.backend import resolve_backend
 
@@ -134,16 +135,48 @@ def gather_anchor_deltas(
         image_idxs: (F,), int64, in [0, N).
         anchor_idxs: (F,), int64, index into R, the anchors of all levels, (level, y, x, a).
     """
-    gathered = deltas[0].new_zeros((len(anchor_idxs), box_dim), dtype=torch.float32)
-    for level_deltas in deltas:
-        per_anchor = level_deltas.unflatten(1, (-1, box_dim)).flatten(3)  # (N, A, D, HW)
-        num_cell_anchors, num_cells = per_anchor.shape[1], per_anchor.shape[3]
-        num_anchors = num_cell_anchors * num_cells
-        # Anchors of other levels read some element and drop it: choosing first would make a GPU
-        # wait for the number of anchors of each level.
-        idxs = anchor_idxs.clamp(0, num_anchors - 1)
-        values = per_anchor[image_idxs, idxs % num_cell_anchors, :, idxs // num_cell_anchors]
-        is_inside = (anchor_idxs >= 0) & (anchor_idxs < num_anchors)
-        gathered = torch.where(is_inside[:, None], values.float(), gathered)
-        anchor_idxs = anchor_idxs - num_anchors
-    return gathered
+    return _GatherAnchorDeltas.apply(image_idxs, anchor_idxs, box_dim, *deltas)
+
+
+class _GatherAnchorDeltas(torch.autograd.Function):
+    """Anchors of other levels read some element and drop it, and add 0 to its gradient.
+
+    Choosing first would make a GPU wait for the number of anchors of each level.
+    """
+
+    @staticmethod
+    def forward(ctx, image_idxs, anchor_idxs, box_dim, *deltas):
+        gathered = deltas[0].new_zeros((len(anchor_idxs), box_dim), dtype=torch.float32)
+        ctx.levels = []
+        for level_deltas in deltas:
+            per_anchor = _per_anchor(level_deltas, box_dim)
+            num_cell_anchors, num_cells = per_anchor.shape[1:3]
+            num_anchors = num_cell_anchors * num_cells
+            idxs = anchor_idxs.clamp(0, num_anchors - 1)
+            is_inside = (idxs == anchor_idxs)[:, None]
+            index = image_idxs, idxs % num_cell_anchors, idxs // num_cell_anchors
+            gathered = torch.where(is_inside, per_anchor[index], gathered)
+            ctx.levels.append((_form(level_deltas), index, is_inside))
+            anchor_idxs = anchor_idxs - num_anchors
+        return gathered
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        grads = []
+        for form, index, is_inside in ctx.levels:
+            grads.append(torch.empty(**form, device=grad.device).zero_())
+            level_grad = torch.where(is_inside, grad, 0).to(form["dtype"])
+            _per_anchor(grads[-1], grad.shape[1]).index_put_(index, level_grad, accumulate=True)
+        return None, None, None, *grads
+
+
+def _form(x: Tensor) -> dict:
+    is_channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if is_channels_last else torch.contiguous_format
+    return {"size": x.shape, "dtype": x.dtype, "memory_format": layout}
+
+
+def _per_anchor(level_deltas: Tensor, box_dim: int) -> Tensor:
+    """Return the view (N, A, HW, D) of a level's deltas (N, A*D, H, W)."""
+    return level_deltas.unflatten(1, (-1, box_dim)).flatten(3).transpose(2, 3)
