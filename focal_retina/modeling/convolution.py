@@ -17,14 +17,14 @@ from focal_retina.ops.winograd import (
 
 # Where the algorithm is faster: with fewer channels the transformations of tiles take too long,
 # with fewer tiles that of the kernel, which all levels of a head share.
-_MIN_CHANNELS = 256
+_MIN_CHANNELS = 128
 _MIN_TILES, _MIN_TILES_OF_KNOWN_KERNEL = 150, 16
 
 
 def fast_convolutions(images: Tensor) -> AbstractContextManager:
     """Return the context in which a model runs forward on a batch (N, C, H, W).
 
-    Convolutions of 3x3 pixels, stride 1 and padding 1 between 256 or more channels go by Winograd's
+    Convolutions of 3x3 pixels, stride 1 and padding 1 between 128 or more channels go by Winograd's
     algorithm where that is faster: over large feature maps, channels_last, float32, on a CPU. It
     rounds more coarsely, to some 3e-6 of the largest output, and gradients alike.
     """

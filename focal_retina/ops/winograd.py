@@ -95,7 +95,8 @@ def convolve(
     """
     out_channels = kernel.shape[2]
     n, _, height, width = x.shape
-    y = x.new_empty(n, height, width, out_channels)
+    y = torch.empty(n, out_channels, height, width, memory_format=torch.channels_last)
+    pixels = y.permute(0, 2, 3, 1)
     workspace = workspace or Workspace()
     inputs = _Tiles(x, 6, _INPUT, _STEP // max(x.shape[1], out_channels), workspace)
     bias = x.new_zeros(out_channels) if bias is None else bias
@@ -106,8 +107,8 @@ def convolve(
         output = workspace.take("tiles 4", 16, num * out_channels)
         torch.mm(_OUTPUT, product.view(36, -1), out=output)
         output = output.view(4, 4, -1, inputs.columns, out_channels).permute(2, 0, 3, 1, 4)
-        _put(output, bias, y[image, top:])
-    return y.permute(0, 3, 1, 2)
+        _put(output, bias, pixels[image, top:])
+    return y
 
 
 def weight_gradient(x: Tensor, grad: Tensor, workspace: Workspace | None = None) -> Tensor:

@@ -43,6 +43,15 @@ def test_a_large_convolution_is_winograds_within_the_context_only():
     assert not is_winograd(F.conv2d(x, weight, padding=1))
 
 
+def test_outputs_may_be_changed_in_place():
+    x, weight = feature_map(LARGE), random_weight()
+    with as_in_forward(x):
+        y = F.conv2d(x, weight, padding=1)
+        gradient = torch.autograd.grad(F.relu_(y).sum(), x)[0]
+    expected = torch.autograd.grad(F.conv2d(x, weight, padding=1).relu().sum(), x)[0]
+    assert (gradient - expected).norm() <= 1e-3 * expected.norm()
+
+
 def test_no_context_is_left_after_an_error():
     x, weight = feature_map(LARGE), random_weight()
     with pytest.raises(RuntimeError, match="expected input"), as_in_forward(x):
