@@ -26,9 +26,11 @@ def fast_convolutions(images: Tensor) -> AbstractContextManager:
 
     Convolutions of 3x3 pixels, stride 1 and padding 1 between 128 or more channels go by Winograd's
     algorithm where that is faster: over large feature maps, channels_last, float32, on a CPU. It
-    rounds more coarsely, to some 3e-6 of the largest output, and gradients alike.
+    rounds more coarsely, to some 3e-6 of the largest output, and gradients alike. A traced or
+    exported model has direct convolutions.
     """
-    if images.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    is_recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    if is_recorded or images.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return nullcontext()  # the context itself takes time
     return _WinogradConvolutions()
 

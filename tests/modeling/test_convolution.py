@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from batches import GN_R18, detectron2_retinanet_config, random_batch
+from detectron2.export import TracingAdapter
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
@@ -144,6 +145,17 @@ def test_losses_and_gradients_of_a_model_are_those_of_direct_convolutions(monkey
     assert losses["loss_cls"].item() == pytest.approx(direct_losses["loss_cls"].item(), rel=1e-5)
     for name, gradient in direct_gradients.items():
         assert (gradients[name] - gradient).norm() <= 1e-3 * gradient.norm(), name
+
+
+def test_a_traced_model_has_direct_convolutions(tmp_path):
+    model, batch = model_and_batch()
+    inputs = [{"image": batch[0]["image"]}]
+    adapter = TracingAdapter(model.eval(), inputs)
+    with torch.no_grad():
+        traced = torch.jit.trace(adapter, adapter.flattened_inputs)
+    traced.save(tmp_path / "model.ts")
+    assert "aten::_convolution" in str(traced.inlined_graph)
+    assert "Winograd" not in str(traced.inlined_graph)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
