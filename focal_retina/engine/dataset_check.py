@@ -18,6 +18,7 @@ from focal_retina.data.checks.reading import forget_tables
 from focal_retina.data.checks.registered import table_of_dataset
 from focal_retina.data.checks.splits import check_splits
 from focal_retina.data.checks.table import Table
+from focal_retina.engine.ending import SharedError
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +53,12 @@ def check_training_data(data: TrainingData, args: Namespace) -> None:
         args: the command line's ``config_file`` and ``opts``.
 
     Raises:
-        ValueError: the worst error, and the command that lists all.
+        SharedError: the worst error, and the command that lists all.
     """
     complaint = _check(data, args) if comm.is_main_process() else None
     complaint = comm.all_gather(complaint)[0]
     if complaint:
-        raise ValueError(complaint)
+        raise SharedError(complaint)
 
 
 def _check(data: TrainingData, args: Namespace) -> str | None:

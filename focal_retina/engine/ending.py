@@ -17,6 +17,10 @@ class TrainingError(Exception):
     """What ends a run through no bug: its message is one sentence for the user."""
 
 
+class SharedError(ValueError):
+    """A user's mistake that all processes hear of, so that the main one tells it."""
+
+
 def _is_unexpected(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, TrainingStopped | TrainingError | ImageError)

@@ -16,7 +16,7 @@ from torch import multiprocessing
 
 from focal_retina.data.images import ImageError
 from focal_retina.engine import lazy_job, yaml_job
-from focal_retina.engine.ending import TrainingError
+from focal_retina.engine.ending import SharedError, TrainingError
 from focal_retina.engine.process_group import join_torchrun, leave
 from focal_retina.engine.rules import shortened, whole
 
@@ -90,7 +90,7 @@ def _run_job(args: Namespace) -> None:
     try:
         job()
     except TrainingError as error:
-        _end_all(error)
+        _end_all(error, _FAILED)
     except ImageError as error:  # of this process alone
         _print_sentence(error)
         sys.exit(_MISTAKE)
@@ -134,16 +134,18 @@ def _mistakes_in_one_sentence() -> Iterator[None]:
         is_sentence = isinstance(error, ValueError) or " " in str(error)
         if package not in _WELL_SPOKEN or not is_sentence:
             raise
+        if isinstance(error, SharedError):
+            _end_all(error, _MISTAKE)
         _print_sentence(error)
         sys.exit(_MISTAKE)
 
 
-def _end_all(error: TrainingError) -> NoReturn:
+def _end_all(error: Exception, status: int) -> NoReturn:
     """End every process of the run, all of which have the same error, after one report."""
     if comm.is_main_process():
         _print_sentence(error)
     comm.synchronize()  # the end of one process kills the others
-    sys.exit(_FAILED)
+    sys.exit(status)
 
 
 def _print_sentence(error: Exception) -> None:
