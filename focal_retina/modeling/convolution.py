@@ -30,8 +30,8 @@ def fast_convolutions(images: Tensor) -> AbstractContextManager:
     exported model has direct convolutions.
     """
     is_recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
-    if is_recorded or images.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-        return nullcontext()  # the context itself takes time
+    if is_recorded or images.device.type != "cpu":
+        return nullcontext()
     return _WinogradConvolutions()
 
 
@@ -40,7 +40,7 @@ class _WinogradConvolutions(TorchFunctionMode):
 
     def __init__(self):
         super().__init__()
-        self._forward, self._backward = _Memory(), _Memory()
+        self._forward, self._backward = _Memory(turned=False), _Memory(turned=True)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -66,18 +66,21 @@ class _WinogradConvolutions(TorchFunctionMode):
 
 def _is_suitable(x: Tensor, weight: Tensor) -> bool:
     return (
-        weight.shape[1:] == (x.shape[1], 3, 3)
+        x.dim() == 4
+        and weight.shape[1:] == (x.shape[1], 3, 3)
         and min(weight.shape[:2]) >= _MIN_CHANNELS
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.is_contiguous(memory_format=torch.channels_last)
+        and not torch.is_autocast_enabled("cpu")
     )
 
 
 class _Memory:
     """Room to work, and the kernel that was transformed last, since levels share it."""
 
-    def __init__(self):
+    def __init__(self, turned: bool):
+        self.turned = turned
         self.forget()
 
     def forget(self) -> None:
@@ -92,11 +95,11 @@ class _Memory:
             and last.stride() == weight.stride()
         )
 
-    def kernel(self, weight: Tensor, turned: bool = False) -> Tensor:
+    def kernel(self, weight: Tensor) -> Tensor:
         """Return the transformed kernel (36, K, C)."""
         if not self.is_of(weight):
             self._weight = weight
-            self._kernel = transform_kernel(weight, turned, self.workspace)
+            self._kernel = transform_kernel(weight, self.turned, self.workspace)
         return self._kernel
 
 
@@ -116,7 +119,7 @@ class WinogradConvolution(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         memory, grads = ctx.memory, [None] * 5
         if ctx.needs_input_grad[0]:
-            grads[0] = convolve(grad, memory.kernel(weight, turned=True), None, memory.workspace)
+            grads[0] = convolve(grad, memory.kernel(weight), None, memory.workspace)
         if ctx.needs_input_grad[1]:
             grads[1] = weight_gradient(x, grad, memory.workspace)
         if ctx.needs_input_grad[2]:

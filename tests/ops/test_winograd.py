@@ -17,7 +17,7 @@ def random_layer(n, in_channels, out_channels, height, width):
     weight, bias = torch.randn(out_channels, in_channels, 3, 3), torch.randn(out_channels)
     grad = torch.randn(n, out_channels, height, width)
     layout = torch.channels_last
-    return (t.contiguous(memory_format=layout) for t in (x, weight, grad)), bias
+    return tuple(t.contiguous(memory_format=layout) for t in (x, weight, grad)), bias
 
 
 def results(layer, workspace=None):
@@ -46,15 +46,15 @@ def assert_same(found, exact):
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 5), (4, 4), (5, 8), (8, 5), (25, 38)])
 @pytest.mark.parametrize("n, channels", [(1, (1, 1)), (2, (3, 5)), (3, (32, 16))])
 def test_any_size_batch_and_number_of_channels(size, n, channels):
-    make = lambda: random_layer(n, *channels, *size)  # noqa: E731
-    assert_same(results(make()), exact_results(make()))
+    layer = random_layer(n, *channels, *size)
+    assert_same(results(layer), exact_results(layer))
 
 
 @pytest.mark.parametrize("step", [1, 100, 1000])
 def test_steps_of_any_length_give_the_same(step, monkeypatch):
     monkeypatch.setattr(winograd, "_STEP", step)
-    make = lambda: random_layer(2, 8, 12, 21, 30)  # noqa: E731
-    assert_same(results(make()), exact_results(make()))
+    layer = random_layer(2, 8, 12, 21, 30)
+    assert_same(results(layer), exact_results(layer))
 
 
 def test_extreme_inputs_keep_their_scale():
@@ -74,8 +74,8 @@ def test_what_is_not_finite_shows():
 def test_memory_of_other_layers_leaves_no_trace():
     workspace = Workspace()
     for size in ((1, 16, 24, 40, 33), (2, 4, 3, 6, 7), (1, 24, 16, 9, 50)):
-        used = [x.clone() for x in results(random_layer(*size), workspace)]
-        fresh = results(random_layer(*size))
+        layer = random_layer(*size)
+        used, fresh = results(layer, workspace), results(layer)
         assert all(torch.equal(a, b) for a, b in zip(used, fresh, strict=True))
 
 
