@@ -12,6 +12,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
+from focal_retina.engine.ending import SharedError
+
 logger = logging.getLogger(__name__)
 
 
@@ -74,13 +76,13 @@ def usable_device(key: str, device: str) -> str:
 
 
 def check_writable(key: str, folder: str) -> None:
-    """Raise a ValueError, in all processes, if the main one cannot write into the output folder.
+    """Raise a SharedError, in all processes, if the main one cannot write into the output folder.
 
     At the start, and not after the first hours of training.
     """
     reason = why_not_writable(folder) if comm.is_main_process() else None
     if reason := comm.all_gather(reason)[0]:
-        raise ValueError(f"{key} {folder} cannot be written: {reason}; name another folder")
+        raise SharedError(f"{key} {folder} cannot be written: {reason}; name another folder")
 
 
 def why_not_writable(folder: str) -> str | None:
