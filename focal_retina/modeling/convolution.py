@@ -66,8 +66,7 @@ class _WinogradConvolutions(TorchFunctionMode):
 
 def _is_suitable(x: Tensor, weight: Tensor) -> bool:
     return (
-        x.dim() == 4
-        and weight.shape[1:] == (x.shape[1], 3, 3)
+        weight.shape[1:] == (x.shape[1], 3, 3)
         and min(weight.shape[:2]) >= _MIN_CHANNELS
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32

@@ -8,6 +8,8 @@ from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from focal_retina.ops.memory import memory_format
+
 
 @contextlib.contextmanager
 def folded_batch_norm(model: nn.Module) -> Iterator[nn.Module]:
@@ -44,7 +46,7 @@ def _has_fixed_norm(module: nn.Module) -> bool:
 @torch.no_grad()
 def _fold(conv: nn.Conv2d) -> None:
     norm = conv.norm
-    memory_format = _memory_format(conv.weight)
+    layout = memory_format(conv.weight)
     weight, bias = fuse_conv_bn_weights(
         conv.weight,
         conv.bias,
@@ -54,10 +56,5 @@ def _fold(conv: nn.Conv2d) -> None:
         norm.weight,
         norm.bias,
     )
-    weight.data = weight.contiguous(memory_format=memory_format)
+    weight.data = weight.contiguous(memory_format=layout)
     conv.weight, conv.bias, conv.norm = weight, bias, None
-
-
-def _memory_format(weight: torch.Tensor) -> torch.memory_format:
-    is_channels_last = weight.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if is_channels_last else torch.contiguous_format

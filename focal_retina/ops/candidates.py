@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from focal_retina.ops.backend import resolve_backend
+from focal_retina.ops.memory import memory_format
 
 
 @torch.no_grad()
@@ -172,9 +173,7 @@ class _GatherAnchorDeltas(torch.autograd.Function):
 
 
 def _form(x: Tensor) -> dict:
-    is_channels_last = x.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if is_channels_last else torch.contiguous_format
-    return {"size": x.shape, "dtype": x.dtype, "memory_format": layout}
+    return {"size": x.shape, "dtype": x.dtype, "memory_format": memory_format(x)}
 
 
 def _per_anchor(level_deltas: Tensor, box_dim: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Memory for large tensors on a CPU."""
+"""How tensors lie in memory, and memory for large ones on a CPU."""
 
 import sys
 from collections.abc import Sequence
@@ -10,6 +10,12 @@ _ALIGNMENT = 64  # bytes, a cache line
 _LARGEST_KEPT = 1 << 28  # bytes
 
 _kept: list[bytearray] = []
+
+
+def memory_format(x: Tensor) -> torch.memory_format:
+    """Return the layout of (N, C, H, W): channels_last, or contiguous for any other."""
+    is_channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_channels_last else torch.contiguous_format
 
 
 def empty_like(tensors: Sequence[Tensor]) -> list[Tensor]:
