@@ -1,12 +1,14 @@
-"""Which convolutions go by Winograd's algorithm."""
+"""How a model convolves on a CPU: by Winograd's algorithm, batch normalisation folded."""
 
-from contextlib import AbstractContextManager, nullcontext
+import contextlib
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
+from focal_retina.modeling.folding import folded_in_each_forward
 from focal_retina.ops.winograd import (
     Workspace,
     convolve,
@@ -18,21 +20,26 @@ from focal_retina.ops.winograd import (
 # Where the algorithm is faster: with fewer channels the transformations of tiles take too long,
 # with fewer tiles that of the kernel, which all levels of a head share.
 _MIN_CHANNELS = 128
-_MIN_TILES, _MIN_TILES_OF_KNOWN_KERNEL = 150, 16
+_MIN_TILES, _MIN_TILES_OF_KNOWN_KERNEL = 64, 32
 
 
-def fast_convolutions(images: Tensor) -> AbstractContextManager:
-    """Return the context in which a model runs forward on a batch (N, C, H, W).
+@contextlib.contextmanager
+def fast_convolutions(model: nn.Module, images: Tensor) -> Iterator[None]:
+    """Let a model, a backbone or more, run forward on a batch (N, C, H, W).
 
+    For channels_last batches on a CPU; others, and traced or exported models, are left alone.
+    ``FrozenBatchNorm2d`` is folded into the convolutions, see :func:`folded_in_each_forward`.
     Convolutions of 3x3 pixels, stride 1 and padding 1 between 128 or more channels go by Winograd's
-    algorithm where that is faster: over large feature maps, channels_last, float32, on a CPU. It
-    rounds more coarsely, to some 3e-6 of the largest output, and gradients alike. A traced or
-    exported model has direct convolutions.
+    algorithm where that is faster: over large feature maps, in float32. It rounds more coarsely, to
+    some 3e-6 of the largest output, and gradients alike.
     """
     is_recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
-    if is_recorded or images.device.type != "cpu":
-        return nullcontext()
-    return _WinogradConvolutions()
+    is_channels_last = images.is_contiguous(memory_format=torch.channels_last)
+    if is_recorded or images.device.type != "cpu" or not is_channels_last:
+        yield
+    else:
+        with _WinogradConvolutions(), folded_in_each_forward(model):
+            yield
 
 
 class _WinogradConvolutions(TorchFunctionMode):

@@ -116,7 +116,7 @@ def _subnet(channels: Sequence[int], make_norm: Callable[[int], nn.Module] | Non
         layers.append(nn.Conv2d(in_channels, out_channels, 3, padding=1))
         if make_norm is not None:
             layers.append(make_norm(out_channels))
-        layers.append(nn.ReLU())
+        layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 
 

@@ -124,7 +124,7 @@ class FocalRetinaNet(nn.Module):
                 output's "height" and "width" in pixels.
         """
         images = self.preprocessor(batched_inputs, self.backbone)
-        with fast_convolutions(images.tensor):
+        with fast_convolutions(self.backbone, images.tensor):
             features = self.backbone(images.tensor)
             features = [features[f] for f in self.head_in_features]
             logits, deltas = self.head(features)

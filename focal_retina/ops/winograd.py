@@ -9,45 +9,22 @@ Legend: C channels in, K channels out; T tiles of 4 x 4 outputs, which see 6 x 6
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+from focal_retina.ops.winograd_basis import (
+    transform_gradient,
+    transform_input,
+    transform_output,
+    transform_weight,
+    transform_weight_gradient,
+)
+
 # Tiles times channels in a step: enough for products of matrices at full speed, few enough to stay
 # in the caches.
 _STEP = 90_000
-
-
-def _on_both_axes(rows: Sequence[Sequence[float]]) -> Tensor:
-    matrix = torch.tensor(rows, dtype=torch.float64)
-    return torch.kron(matrix, matrix).float()
-
-
-# The article's B^T, G and A^T, for flattened tiles and kernels.
-_INPUT = _on_both_axes(
-    [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ]
-)  # (36, 36)
-_KERNEL = _on_both_axes(
-    [
-        [1 / 4, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0, 0, 1],
-    ]
-)  # (36, 9)
-_OUTPUT = _on_both_axes(
-    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
-)  # (16, 36)
 
 
 class Workspace:
@@ -63,18 +40,25 @@ class Workspace:
             self._memory[name] = torch.empty(size)
         return self._memory[name][:size].view(shape)
 
+    def apply(self, transform: Callable, x: Tensor, out: Tensor) -> Tensor:
+        """Return ``out``, to which a transform of the first axis of ``x`` is written."""
+        transform(x, out, self.take("scratch", 2, *out.shape[1:]))
+        return out
+
 
 def transform_kernel(
     weight: Tensor, turned: bool = False, workspace: Workspace | None = None
 ) -> Tensor:
     """Return (36, K, C) for the weight (K, C, 3, 3) of a convolution; ``turned`` by 180 degrees."""
-    out_channels, in_channels = weight.shape[:2]
-    take = (workspace or Workspace()).take
-    flat = take("weight", 3, 3, out_channels, in_channels).copy_(weight.permute(2, 3, 0, 1))
-    kernel = take("kernel", 36, out_channels, in_channels)
-    basis = _KERNEL.flip(1) if turned else _KERNEL
-    torch.mm(basis, flat.view(9, -1), out=kernel.view(36, -1))
-    return kernel
+    workspace = workspace or Workspace()
+    kernel = workspace.take("kernel", 6, 6, *weight.shape[:2])
+    weight = weight.permute(2, 3, 0, 1)  # (y, x, K, C)
+    weight = weight.flip(0, 1) if turned else weight
+    for lines, points in _parts(weight, kernel):
+        half = workspace.take("halfway", 6, *lines.shape[1:])
+        workspace.apply(transform_weight, lines, half)
+        workspace.apply(transform_weight, half.transpose(0, 1), points.transpose(0, 1))
+    return kernel.view(36, *kernel.shape[2:])
 
 
 def count_tiles(x: Tensor) -> int:
@@ -98,16 +82,14 @@ def convolve(
     y = torch.empty(n, out_channels, height, width, memory_format=torch.channels_last)
     pixels = y.permute(0, 2, 3, 1)
     workspace = workspace or Workspace()
-    inputs = _Tiles(x, 6, _INPUT, _STEP // max(x.shape[1], out_channels), workspace)
-    bias = x.new_zeros(out_channels) if bias is None else bias
+    inputs = _Tiles(x, 6, transform_input, _STEP // max(x.shape[1], out_channels), workspace)
     for image, top, tiles in inputs:
-        num = tiles.shape[1]
-        product = workspace.take("points 4", 36, num, out_channels)
+        product = workspace.take("points 4", 36, tiles.shape[1], out_channels)
         torch.bmm(tiles, kernel, out=product)
-        output = workspace.take("tiles 4", 16, num * out_channels)
-        torch.mm(_OUTPUT, product.view(36, -1), out=output)
-        output = output.view(4, 4, -1, inputs.columns, out_channels).permute(2, 0, 3, 1, 4)
-        _put(output, bias, pixels[image, top:])
+        if bias is not None:
+            product[7] += bias  # the point (1, 1), which all outputs have once
+        shape = (6, 6, -1, inputs.columns, out_channels)
+        _write(product.view(shape), pixels[image, top:], workspace)
     return y
 
 
@@ -121,14 +103,27 @@ def weight_gradient(x: Tensor, grad: Tensor, workspace: Workspace | None = None)
     """
     in_channels, out_channels = x.shape[1], grad.shape[1]
     workspace = workspace or Workspace()
-    total = workspace.take("total", 36, out_channels, in_channels).zero_()
+    total = workspace.take("total", 36, out_channels, in_channels)
     step = _STEP // max(in_channels, out_channels)
-    inputs = _Tiles(x, 6, _INPUT, step, workspace)
-    outputs = _Tiles(grad, 4, _OUTPUT.t(), step, workspace)
+    inputs = _Tiles(x, 6, transform_input, step, workspace)
+    outputs = _Tiles(grad, 4, transform_gradient, step, workspace)
+    beta = 0
     for (_, _, tiles), (_, _, grads) in zip(inputs, outputs, strict=True):
-        torch.baddbmm(total, grads.transpose(1, 2), tiles, out=total)
-    flat = torch.mm(_KERNEL.t(), total.view(36, -1))
-    return flat.view(3, 3, out_channels, in_channels).permute(2, 3, 0, 1)
+        torch.baddbmm(total, grads.transpose(1, 2), tiles, beta=beta, out=total)
+        beta = 1
+    gradient = torch.empty(out_channels, in_channels, 3, 3, memory_format=torch.channels_last)
+    total = total.view(6, 6, out_channels, in_channels)
+    for points, lines in _parts(total, gradient.permute(2, 3, 0, 1)):
+        half = workspace.take("halfway", 3, *points.shape[1:])
+        workspace.apply(transform_weight_gradient, points, half)
+        workspace.apply(transform_weight_gradient, half.transpose(0, 1), lines.transpose(0, 1))
+    return gradient
+
+
+def _parts(*kernels: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Split tensors (side, side, K, C) into as many outputs K as fit a step."""
+    step = max(_STEP // kernels[0].shape[3], 1)
+    yield from zip(*(x.split(step, dim=2) for x in kernels), strict=True)
 
 
 class _Tiles:
@@ -137,12 +132,12 @@ class _Tiles:
     Args:
         x: (N, C, H, W).
         side: of a tile, 4 or 6; tiles start every 4 pixels, those of 6 one pixel outside.
-        basis: (36, side * side), to which tiles are transformed.
+        transform: of ``side`` pixels to 6 points.
         step: tiles at a time; a row, if it has more.
     """
 
-    def __init__(self, x: Tensor, side: int, basis: Tensor, step: int, workspace: Workspace):
-        self.x, self.side, self.basis = x.permute(0, 2, 3, 1), side, basis
+    def __init__(self, x: Tensor, side: int, transform: Callable, step: int, workspace: Workspace):
+        self.x, self.side, self.transform = x.permute(0, 2, 3, 1), side, transform
         self.workspace = workspace
         _, self.height, self.width, self.channels = self.x.shape
         self.num_rows, self.columns = -(-self.height // 4), -(-self.width // 4)
@@ -157,9 +152,9 @@ class _Tiles:
         band.zero_()  # at the left and right it stays 0
         for image in range(len(self.x)):
             for row in range(0, self.num_rows, self.rows):
-                self._fill(band, self.x[image], 4 * row - self.margin // 2)
                 rows = min(self.rows, self.num_rows - row)
-                yield image, 4 * row, self._transform(band, rows)
+                self._fill(band, self.x[image], 4 * row - self.margin // 2)
+                yield image, 4 * row, self._transform(band[: 4 * rows + self.margin])
 
     def _fill(self, band: Tensor, image: Tensor, top: int) -> None:
         """Copy the rows of pixels from ``top``, 0 outside of the image."""
@@ -169,23 +164,28 @@ class _Tiles:
         band[start:stop, left : left + self.width] = image[top + start : top + stop]
         band[stop:].zero_()
 
-    def _transform(self, band: Tensor, rows: int) -> Tensor:
-        num, side, take = rows * self.columns, self.side, self.workspace.take
-        tiles = take(f"tiles {side}", side * side, num * self.channels)
-        y, x, c = band.stride()
-        shape = (side, side, rows, self.columns, self.channels)
-        tiles.view(shape).copy_(band.as_strided(shape, (y, x, 4 * y, 4 * x, c)))
-        transformed = take(f"points {side}", 36, num, self.channels)
-        torch.mm(self.basis, tiles, out=transformed.view(36, -1))
-        return transformed
+    def _transform(self, band: Tensor) -> Tensor:
+        lines = self._windows(band, 0)  # (side, rows, width, C)
+        half = self.workspace.take("halfway", 6, *lines.shape[1:])
+        self.workspace.apply(self.transform, lines, half)
+        columns = self._windows(half, 2)  # (side, 6, rows, columns, C)
+        points = self.workspace.take(f"points {self.side}", 6, *columns.shape[1:])
+        self.workspace.apply(self.transform, columns, points.transpose(0, 1))
+        return points.view(36, -1, self.channels)
+
+    def _windows(self, x: Tensor, axis: int) -> Tensor:
+        return x.unfold(axis, self.side, 4).movedim(-1, 0)
 
 
-def _put(output: Tensor, bias: Tensor, y: Tensor) -> None:
-    """Write tiles (rows, 4, columns, 4, K) and bias to ``y`` (H, W, K), what fits."""
-    rows, _, columns, _, channels = output.shape
+def _write(points: Tensor, y: Tensor, workspace: Workspace) -> None:
+    """Write tiles (6, 6, rows, columns, K) to ``y`` (H, W, K), what fits."""
+    _, _, rows, columns, channels = points.shape
+    half = workspace.take("halfway", 4, *points.shape[1:])
+    workspace.apply(transform_output, points, half)
     height, width = min(4 * rows, len(y)), y.shape[1]
-    if height == 4 * rows and width == 4 * columns:
-        torch.add(output, bias, out=y[:height].view(output.shape))
-    else:
-        whole = torch.add(output, bias).reshape(4 * rows, 4 * columns, channels)
+    fits = height == 4 * rows and width == 4 * columns
+    whole = y[:height] if fits else workspace.take("edge", 4 * rows, 4 * columns, channels)
+    tiles = whole.view(rows, 4, columns, 4, channels).permute(3, 1, 0, 2, 4)
+    workspace.apply(transform_output, half.transpose(0, 1), tiles)
+    if not fits:
         y[:height] = whole[:height, :width]

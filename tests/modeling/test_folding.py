@@ -1,13 +1,17 @@
 """Folding batch normalisation changes nothing but rounding, and leaves no trace."""
 
+import weakref
+
 import pytest
 import torch
 from batches import GN_R18, detectron2_retinanet_config
-from detectron2.layers import FrozenBatchNorm2d
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from torch import nn
 
-from focal_retina.modeling.folding import folded_batch_norm
+from focal_retina.modeling import folding
+from focal_retina.modeling.convolution import fast_convolutions
+from focal_retina.modeling.folding import folded_batch_norm, folded_in_each_forward
 
 
 def model_with(norm):
@@ -54,3 +58,73 @@ def test_the_model_comes_back_after_an_error():
 def test_a_model_in_training_is_refused():
     with pytest.raises(ValueError, match="eval"), folded_batch_norm(model_with("BN").train()):
         pass
+
+
+def features_and_gradients(backbone, images, dtype=None):
+    """Return features and gradients as two vectors."""
+    backbone.zero_grad(set_to_none=True)
+    with torch.autocast("cpu", dtype, enabled=dtype is not None):
+        features = backbone(images)
+    flat = torch.cat([x.float().flatten() for x in features.values()])
+    flat.sin().mean().backward()
+    gradients = [p.grad.flatten() for p in backbone.parameters() if p.requires_grad]
+    return flat.detach(), torch.cat(gradients)
+
+
+def distance(a, b):
+    return ((a - b).norm() / b.norm()).item()
+
+
+def test_training_gives_the_same_features_and_gradients_up_to_rounding():
+    backbone, images = model_with("FrozenBN").backbone.train(), torch.randn(2, 3, 64, 96)
+    plain = features_and_gradients(backbone, images)
+    with folded_in_each_forward(backbone):
+        folded = features_and_gradients(backbone, images)
+    for a, b in zip(folded, plain, strict=True):
+        assert 0 < distance(a, b) < 1e-4
+    again = features_and_gradients(backbone, images)
+    assert all(torch.equal(a, b) for a, b in zip(again, plain, strict=True))
+
+
+def test_training_in_bfloat16_is_no_less_exact():
+    backbone, images = model_with("FrozenBN").backbone.train(), torch.randn(2, 3, 64, 96)
+    exact = features_and_gradients(backbone, images)
+    plain = features_and_gradients(backbone, images, torch.bfloat16)
+    with folded_in_each_forward(backbone):
+        folded = features_and_gradients(backbone, images, torch.bfloat16)
+    for a, b, c in zip(folded, plain, exact, strict=True):
+        assert distance(a, c) <= 1.1 * distance(b, c)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (48, 52)], ids=["direct", "Winograd"])
+def test_the_graph_computes_folded_weights_again(size, monkeypatch):
+    conv = Conv2d(128, 128, 3, padding=1, bias=False, norm=FrozenBatchNorm2d(128))
+    nn.init.normal_(conv.norm.weight)
+    x = torch.randn(1, 128, *size).contiguous(memory_format=torch.channels_last)
+    kept, saved_as = [], folding._saved_as
+    monkeypatch.setattr(
+        folding, "_saved_as", lambda x, *args: kept.append(weakref.ref(x)) or saved_as(x, *args)
+    )
+    with fast_convolutions(conv, x):
+        y = conv(x)
+    assert kept[0]() is None
+    y.sum().backward()
+    found, conv.weight.grad = conv.weight.grad, None
+    conv(x).sum().backward()
+    assert distance(found, conv.weight.grad) < 1e-4
+
+
+@pytest.mark.parametrize("norm", ["BN", "GN", ""])
+def test_other_normalisations_are_left_alone_in_training(norm):
+    backbone = model_with(norm).backbone.train()
+    with folded_in_each_forward(backbone):
+        replaced = [m for m in backbone.modules() if "forward" in vars(m)]
+    # FREEZE_AT makes those of the first stages FrozenBN.
+    assert all(isinstance(m.norm, FrozenBatchNorm2d) for m in replaced)
+
+
+def test_forward_comes_back_after_an_error():
+    backbone = model_with("FrozenBN").backbone
+    with pytest.raises(KeyError), folded_in_each_forward(backbone):
+        raise KeyError("anything")
+    assert not any("forward" in vars(m) for m in backbone.modules())
