@@ -66,10 +66,10 @@ def _fold(conv: nn.Conv2d) -> None:
 def folded_in_each_forward(model: nn.Module) -> Iterator[nn.Module]:
     """Run a model forward with ``FrozenBatchNorm2d`` folded anew in each convolution.
 
-    For training: unlike :func:`folded_batch_norm` it leaves weights alone, gradients are theirs, and
-    the folded ones are not kept for the backward pass, but computed again. Covers Detectron2's
-    ``Conv2d``. Differs from the unfolded model by rounding only; hooks of the normalisation are not
-    called.
+    For training: unlike :func:`folded_batch_norm` it leaves weights alone, gradients are theirs,
+    and the folded ones are not kept for the backward pass, but computed again. Covers Detectron2's
+    ``Conv2d``. Differs from the unfolded model by rounding only; hooks of the normalisation are
+    not called.
     """
     convs = [m for m in model.modules() if type(m) is Conv2d and _folds_in_forward(m)]
     for conv in convs:
