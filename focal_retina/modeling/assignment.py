@@ -101,10 +101,11 @@ class AnchorAssigner:
     def _assign_image(self, anchors: Tensor, objects: Instances, lattice: AnchorLattice | None):
         boxes = objects.gt_boxes.tensor
         matches, match_labels = match_anchors(anchors, boxes, lattice=lattice, **self.rule)
-        foreground = (match_labels == 1).nonzero().squeeze(1)
+        not_background = match_labels.nonzero().squeeze(1)
+        foreground = not_background[match_labels[not_background] == 1]
         matched = matches[foreground]
         gt_labels = torch.full_like(matches, self.num_classes)
-        gt_labels[match_labels == -1] = -1
+        gt_labels[not_background] = -1
         gt_labels[foreground] = objects.gt_classes[matched]
         is_matched = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
         is_matched[matched] = True

@@ -43,42 +43,43 @@ def match_sparse(
     matches = torch.zeros(len(anchors), dtype=torch.int64, device=anchors.device)
     match_labels = torch.full_like(matches, labels[0], dtype=torch.int8)
     best_keys = torch.zeros_like(matches)
-    is_sure = torch.zeros_like(matches, dtype=torch.bool)
-    # One more than the anchors: the last takes what the pairs write that are no object's best.
-    is_best = is_sure.new_zeros(len(anchors) + 1)
+    best_anchors = []  # those of which no anchor has a higher IoU with some object
     windows = _windows(gt_boxes, lattice, thresholds[0], low_quality_matches != "none")
     for anchor_idxs, gt_idxs in _candidate_pairs(*windows, lattice):
         ious = _ious(gt_boxes[gt_idxs], anchors[anchor_idxs])
-        best_gt_idxs, best_ious = _merge(best_keys, anchor_idxs, gt_idxs, ious)
-        matches[anchor_idxs] = best_gt_idxs
-        match_labels[anchor_idxs] = label_ious(best_ious, thresholds, labels)
-        is_sure[anchor_idxs] = best_ious >= thresholds[0]
-        highest = ious.new_zeros(len(gt_boxes)).scatter_reduce_(0, gt_idxs, ious, "amax")
-        is_highest = (ious == highest[gt_idxs]) & (ious > 0)
-        is_best.index_fill_(0, torch.where(is_highest, anchor_idxs, len(anchors)), True)
+        keys = _merge(best_keys, anchor_idxs, gt_idxs, ious)
+        matches[anchor_idxs] = _INT32_MAX - (keys & _INT32_MAX)
+        match_labels[anchor_idxs] = label_ious(_iou_of(keys), thresholds, labels)
+        if low_quality_matches != "none":
+            highest = ious.new_zeros(len(gt_boxes)).scatter_reduce_(0, gt_idxs, ious, "amax")
+            best_anchors.append(anchor_idxs[(ious == highest[gt_idxs]) & (ious > 0)])
 
-    is_best = is_best[:-1]  # (R,): no anchor has a higher IoU with some object
-    if low_quality_matches == "none":
+    if not best_anchors:
         return matches, match_labels
+    best_anchors = torch.cat(best_anchors)
+    is_sure = _iou_of(best_keys[best_anchors]) >= thresholds[0]
     if low_quality_matches == "detectron1":
-        return matches, torch.where(is_best & is_sure, 1, match_labels)
-    unsure = (is_best & ~is_sure).nonzero().squeeze(1)
-    for chunk in unsure.split(max(1, 4 * _PAIRS_PER_CHUNK // len(gt_boxes))):
-        matches[chunk] = _best_of_all(anchors[chunk], gt_boxes)
-    return matches, torch.where(is_best, 1, match_labels)
+        best_anchors = best_anchors[is_sure]
+    else:
+        unsure = best_anchors[~is_sure]
+        for chunk in unsure.split(max(1, 4 * _PAIRS_PER_CHUNK // len(gt_boxes))):
+            matches[chunk] = _best_of_all(anchors[chunk], gt_boxes)
+    match_labels[best_anchors] = 1
+    return matches, match_labels
 
 
-def _merge(
-    best_keys: Tensor, anchor_idxs: Tensor, gt_idxs: Tensor, ious: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Merge pairs (n,) into ``best_keys`` (R,); return each pair's anchor's best object and IoU.
+def _merge(best_keys: Tensor, anchor_idxs: Tensor, gt_idxs: Tensor, ious: Tensor) -> Tensor:
+    """Merge pairs (n,) into ``best_keys`` (R,); return those of the pairs' anchors.
 
     A key is the IoU's bits, which order like the IoUs since none is negative, above a number that
     is greatest for the first object: the greatest key of an anchor is its best object.
     """
     keys = (ious.view(torch.int32).long() << 32) | (_INT32_MAX - gt_idxs)
-    keys = best_keys.scatter_reduce_(0, anchor_idxs, keys, "amax")[anchor_idxs]
-    return _INT32_MAX - (keys & _INT32_MAX), (keys >> 32).int().view(torch.float32)
+    return best_keys.scatter_reduce_(0, anchor_idxs, keys, "amax")[anchor_idxs]
+
+
+def _iou_of(keys: Tensor) -> Tensor:
+    return (keys >> 32).int().view(torch.float32)
 
 
 def _best_of_all(anchors: Tensor, gt_boxes: Tensor) -> Tensor:
