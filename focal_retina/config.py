@@ -104,8 +104,9 @@ def focal_retina_defaults() -> CfgNode:
     node.SIZE_DIVISIBILITY = 0
 
     # Feature maps and weights as (N, H, W, C) in memory, which makes CPUs faster, also since large
-    # 3x3 convolutions in float32 then go by Winograd's algorithm (modeling/convolution.py): the
-    # same values up to rounding, 3e-6 of the largest output of such a convolution.
+    # 3x3 convolutions in float32 then go by Winograd's algorithm and FrozenBN is folded
+    # (modeling/convolution.py): the same values up to rounding, 1e-5 of the largest output of such
+    # a convolution.
     node.CHANNELS_LAST = True
 
     # torch.compile backbone and head. For GPUs: a CPU gains nothing from it.

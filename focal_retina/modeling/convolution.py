@@ -1,14 +1,12 @@
-"""How a model convolves on a CPU: by Winograd's algorithm, batch normalisation folded."""
+"""Which convolutions go by Winograd's algorithm."""
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-from focal_retina.modeling.folding import folded_in_each_forward
 from focal_retina.ops.winograd import (
     Workspace,
     convolve,
@@ -23,23 +21,15 @@ _MIN_CHANNELS = 128
 _MIN_TILES, _MIN_TILES_OF_KNOWN_KERNEL = 64, 32
 
 
-@contextlib.contextmanager
-def fast_convolutions(model: nn.Module, images: Tensor) -> Iterator[None]:
-    """Let a model, a backbone or more, run forward on a batch (N, C, H, W).
+def fast_convolutions() -> AbstractContextManager:
+    """Return the context in which a model runs forward.
 
-    For channels_last batches on a CPU; others, and traced or exported models, are left alone.
-    ``FrozenBatchNorm2d`` is folded into the convolutions, see :func:`folded_in_each_forward`.
     Convolutions of 3x3 pixels, stride 1 and padding 1 between 128 or more channels go by Winograd's
-    algorithm where that is faster: over large feature maps, in float32. It rounds more coarsely, to
-    some 3e-6 of the largest output, and gradients alike.
+    algorithm where that is faster: over large feature maps, channels_last, float32, on a CPU. It
+    rounds more coarsely, to some 1e-5 of the largest output instead of 2e-6, and gradients alike.
+    Not for a model that is traced or exported.
     """
-    is_recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
-    is_channels_last = images.is_contiguous(memory_format=torch.channels_last)
-    if is_recorded or images.device.type != "cpu" or not is_channels_last:
-        yield
-    else:
-        with _WinogradConvolutions(), folded_in_each_forward(model):
-            yield
+    return _WinogradConvolutions()
 
 
 class _WinogradConvolutions(TorchFunctionMode):

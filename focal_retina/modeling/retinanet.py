@@ -1,6 +1,7 @@
 """FocalRetinaNet: the paper's detector, from its parts (paper Fig. 3)."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from detectron2.config import configurable
@@ -13,6 +14,7 @@ from focal_retina.config import focal_retina_node, has_background_logit
 from focal_retina.modeling.assignment import AnchorAssigner
 from focal_retina.modeling.classification import build_classification_loss
 from focal_retina.modeling.convolution import fast_convolutions
+from focal_retina.modeling.folding import folded_in_each_forward
 from focal_retina.modeling.head import FocalRetinaHead
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.monitor import TrainingMonitor
@@ -124,7 +126,7 @@ class FocalRetinaNet(nn.Module):
                 output's "height" and "width" in pixels.
         """
         images = self.preprocessor(batched_inputs, self.backbone)
-        with fast_convolutions(self.backbone, images.tensor):
+        with self._fast_on_cpu():
             features = self.backbone(images.tensor)
             features = [features[f] for f in self.head_in_features]
             logits, deltas = self.head(features)
@@ -135,6 +137,16 @@ class FocalRetinaNet(nn.Module):
         return [
             {"instances": _resize(d, x)} for d, x in zip(detections, batched_inputs, strict=True)
         ]
+
+    @contextlib.contextmanager
+    def _fast_on_cpu(self) -> Iterator[None]:
+        """What makes a pass forward on a CPU faster, and differ from Detectron2's by rounding."""
+        is_recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
+        if self.preprocessor.channels_last and self.device.type == "cpu" and not is_recorded:
+            with fast_convolutions(), folded_in_each_forward(self.backbone):
+                yield
+        else:
+            yield
 
     def losses(self, batched_inputs, images, anchors: list[Boxes], logits, deltas):
         """Return the named losses of a batch, and let the monitor see it."""

@@ -9,7 +9,6 @@ from batches import GN_R18, detectron2_retinanet_config, random_batch
 from detectron2.export import TracingAdapter
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
-from torch import nn
 
 from focal_retina.modeling import convolution, retinanet
 from focal_retina.modeling.convolution import fast_convolutions
@@ -37,7 +36,7 @@ def seeded():
 
 def test_a_large_convolution_is_winograds_within_the_context_only():
     x, weight = feature_map(LARGE), random_weight()
-    with fast_convolutions(nn.Identity(), x):
+    with fast_convolutions():
         assert is_winograd(F.conv2d(x, weight, padding=1))
         assert is_winograd(F.conv2d(x, weight, None, (1, 1), (1, 1), (1, 1), 1))
     assert not is_winograd(F.conv2d(x, weight, padding=1))
@@ -45,7 +44,7 @@ def test_a_large_convolution_is_winograds_within_the_context_only():
 
 def test_outputs_may_be_changed_in_place():
     x, weight = feature_map(LARGE), random_weight()
-    with fast_convolutions(nn.Identity(), x):
+    with fast_convolutions():
         y = F.conv2d(x, weight, padding=1)
         gradient = torch.autograd.grad(y.tanh_().sum(), x)[0]
     expected = torch.autograd.grad(F.conv2d(x, weight, padding=1).tanh().sum(), x)[0]
@@ -54,7 +53,7 @@ def test_outputs_may_be_changed_in_place():
 
 def test_no_context_is_left_after_an_error():
     x, weight = feature_map(LARGE), random_weight()
-    with pytest.raises(RuntimeError, match="expected input"), fast_convolutions(nn.Identity(), x):
+    with pytest.raises(RuntimeError, match="expected input"), fast_convolutions():
         F.conv2d(x, random_weight(in_channels=300), padding=1)
     assert not is_winograd(F.conv2d(x, weight, padding=1))
 
@@ -79,7 +78,7 @@ def test_no_context_is_left_after_an_error():
 )
 def test_other_convolutions_are_direct(changes):
     kwargs = {"input": feature_map(LARGE), "weight": random_weight(), "padding": 1, **changes}
-    with fast_convolutions(nn.Identity(), kwargs["input"]):
+    with fast_convolutions():
         y = F.conv2d(**kwargs)
     assert not is_winograd(y)
     assert torch.equal(y, F.conv2d(**kwargs))
@@ -87,14 +86,14 @@ def test_other_convolutions_are_direct(changes):
 
 def test_autocast_is_left_alone():
     x, weight = feature_map(LARGE), random_weight()
-    with fast_convolutions(nn.Identity(), x), torch.autocast("cpu", torch.bfloat16):
+    with fast_convolutions(), torch.autocast("cpu", torch.bfloat16):
         assert F.conv2d(x, weight, padding=1).dtype == torch.bfloat16
 
 
 def test_small_levels_share_the_kernel_of_a_large_one():
     weight = random_weight()
     levels = [feature_map(size) for size in (LARGE, SMALL, (5, 6))]
-    with fast_convolutions(nn.Identity(), levels[0]):
+    with fast_convolutions():
         outputs = [F.conv2d(x, weight, padding=1) for x in levels]
     assert [is_winograd(y) for y in outputs] == [True, True, False]
     for x, y in zip(levels, outputs, strict=True):
@@ -103,7 +102,7 @@ def test_small_levels_share_the_kernel_of_a_large_one():
 
 def test_weights_that_take_the_place_of_others_in_memory_are_not_mistaken_for_them():
     x, weight = feature_map(LARGE), random_weight()
-    with fast_convolutions(nn.Identity(), x), torch.no_grad():
+    with fast_convolutions(), torch.no_grad():
         outputs = [F.conv2d(x, weight * scale, padding=1) for scale in (1, 2)]
         outputs.append(F.conv2d(x, weight, padding=1))
         transposed = F.conv2d(x, weight.transpose(0, 1), padding=1)
@@ -138,7 +137,7 @@ def test_losses_and_gradients_of_a_model_are_those_of_direct_convolutions(monkey
     for name, gradient in losses_and_gradients()[1].items():
         assert torch.equal(gradients[name], gradient), name
 
-    monkeypatch.setattr(retinanet, "fast_convolutions", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(retinanet, "fast_convolutions", contextlib.nullcontext)
     calls.clear()
     direct_losses, direct_gradients = losses_and_gradients()
     assert not calls
@@ -166,7 +165,7 @@ def test_detections_of_a_model_are_those_of_direct_convolutions(mode, monkeypatc
     model.postprocessor.score_thresh = 0.0
     with mode():
         found = [x["instances"] for x in model(batch)]
-        monkeypatch.setattr(retinanet, "fast_convolutions", lambda *_: contextlib.nullcontext())
+        monkeypatch.setattr(retinanet, "fast_convolutions", contextlib.nullcontext)
         wanted = [x["instances"] for x in model(batch)]
     for a, b in zip(found, wanted, strict=True):
         assert torch.allclose(a.scores, b.scores, rtol=1e-4)

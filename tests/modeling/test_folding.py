@@ -105,7 +105,7 @@ def test_the_graph_computes_folded_weights_again(size, monkeypatch):
     monkeypatch.setattr(
         folding, "_saved_as", lambda x, *args: kept.append(weakref.ref(x)) or saved_as(x, *args)
     )
-    with fast_convolutions(conv, x):
+    with fast_convolutions(), folded_in_each_forward(conv):
         y = conv(x)
     assert kept[0]() is None
     y.sum().backward()
