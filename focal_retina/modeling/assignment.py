@@ -82,9 +82,14 @@ class AnchorAssigner:
             gt_instances: N ``Instances`` with ``gt_boxes`` and ``gt_classes``.
             lattice: how the anchors lie, for sparse matching; None takes the dense way.
         """
-        images = [self._assign_image(anchors, objects, lattice) for objects in gt_instances]
-        labels, foreground, boxes, unmatched = zip(*images, strict=True)
-        gt_labels = torch.stack(labels)
+        gt_labels = torch.full(
+            (len(gt_instances), len(anchors)), self.num_classes, device=anchors.device
+        )
+        images = [
+            self._assign_image(anchors, objects, lattice, labels)
+            for objects, labels in zip(gt_instances, gt_labels, strict=True)
+        ]
+        foreground, boxes, unmatched = zip(*images, strict=True)
         num_foreground = [len(idxs) for idxs in foreground]
         counts = torch.tensor(num_foreground, device=anchors.device)
         return Assignment(
@@ -98,15 +103,21 @@ class AnchorAssigner:
             num_unmatched=torch.stack(unmatched),
         )
 
-    def _assign_image(self, anchors: Tensor, objects: Instances, lattice: AnchorLattice | None):
+    def _assign_image(
+        self,
+        anchors: Tensor,
+        objects: Instances,
+        lattice: AnchorLattice | None,
+        gt_labels: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Write labels where they are not background; return foreground anchors and the rest."""
         boxes = objects.gt_boxes.tensor
         matches, match_labels = match_anchors(anchors, boxes, lattice=lattice, **self.rule)
         not_background = match_labels.nonzero().squeeze(1)
         foreground = not_background[match_labels[not_background] == 1]
         matched = matches[foreground]
-        gt_labels = torch.full_like(matches, self.num_classes)
         gt_labels[not_background] = -1
         gt_labels[foreground] = objects.gt_classes[matched]
         is_matched = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
         is_matched[matched] = True
-        return gt_labels, foreground, boxes[matched], (~is_matched).sum()
+        return foreground, boxes[matched], (~is_matched).sum()

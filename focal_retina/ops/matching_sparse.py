@@ -40,24 +40,22 @@ def match_sparse(
 
     ``labels[0]`` is not 1, and neither ``anchors`` nor ``gt_boxes`` is empty.
     """
-    matches = torch.zeros(len(anchors), dtype=torch.int64, device=anchors.device)
-    match_labels = torch.full_like(matches, labels[0], dtype=torch.int8)
-    best_keys = torch.zeros_like(matches)
+    # Of IoU 0 and the first object.
+    best_keys = torch.full_like(anchors[:, 0], _INT32_MAX, dtype=torch.int64)
+    match_labels = torch.full_like(best_keys, labels[0], dtype=torch.int8)
     best_anchors = []  # those of which no anchor has a higher IoU with some object
     windows = _windows(gt_boxes, lattice, thresholds[0], low_quality_matches != "none")
     for anchor_idxs, gt_idxs in _candidate_pairs(*windows, lattice):
         ious = _ious(gt_boxes[gt_idxs], anchors[anchor_idxs])
         keys = _merge(best_keys, anchor_idxs, gt_idxs, ious)
-        matches[anchor_idxs] = _INT32_MAX - (keys & _INT32_MAX)
         match_labels[anchor_idxs] = label_ious(_iou_of(keys), thresholds, labels)
         if low_quality_matches != "none":
             highest = ious.new_zeros(len(gt_boxes)).scatter_reduce_(0, gt_idxs, ious, "amax")
             best_anchors.append(anchor_idxs[(ious == highest[gt_idxs]) & (ious > 0)])
 
-    if not best_anchors:
-        return matches, match_labels
-    best_anchors = torch.cat(best_anchors)
+    best_anchors = torch.cat([anchors.new_zeros(0, dtype=torch.int64), *best_anchors])
     is_sure = _iou_of(best_keys[best_anchors]) >= thresholds[0]
+    matches = best_keys.bitwise_not_().bitwise_and_(_INT32_MAX)  # in place: memory takes time
     if low_quality_matches == "detectron1":
         best_anchors = best_anchors[is_sure]
     else:
