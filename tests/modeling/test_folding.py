@@ -123,6 +123,21 @@ def test_other_normalisations_are_left_alone_in_training(norm):
     assert all(isinstance(m.norm, FrozenBatchNorm2d) for m in replaced)
 
 
+@pytest.mark.parametrize("bias, activation", [(False, torch.tanh), (True, None)])
+def test_an_activation_and_a_bias_count_too(bias, activation):
+    norm = FrozenBatchNorm2d(4)
+    conv = Conv2d(3, 4, 3, bias=bias, norm=norm, activation=activation)
+    nn.init.normal_(norm.weight)
+    x = torch.randn(1, 3, 8, 8)
+    with folded_in_each_forward(conv):
+        assert torch.allclose(conv(x), norm_after(conv, x), atol=1e-6)
+
+
+def norm_after(conv, x):
+    y = conv.norm(nn.functional.conv2d(x, conv.weight, conv.bias))
+    return y if conv.activation is None else conv.activation(y)
+
+
 def test_forward_comes_back_after_an_error():
     backbone = model_with("FrozenBN").backbone
     with pytest.raises(KeyError), folded_in_each_forward(backbone):
