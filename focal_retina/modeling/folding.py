@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
@@ -71,7 +71,7 @@ def folded_in_each_forward(model: nn.Module) -> Iterator[nn.Module]:
     ``Conv2d``. Differs from the unfolded model by rounding only; hooks of the normalisation are
     not called.
     """
-    convs = [m for m in model.modules() if type(m) is Conv2d and _folds_in_forward(m)]
+    convs = [m for m in model.modules() if _folds_in_forward(m)]
     for conv in convs:
         conv.forward = functools.partial(_folded_forward, conv)
     try:
@@ -81,9 +81,9 @@ def folded_in_each_forward(model: nn.Module) -> Iterator[nn.Module]:
             del conv.forward
 
 
-def _folds_in_forward(conv: Conv2d) -> bool:
-    is_own = "forward" not in vars(conv)  # not already replaced
-    return is_own and isinstance(conv.norm, FrozenBatchNorm2d) and conv.bias is None
+def _folds_in_forward(module: nn.Module) -> bool:
+    is_known = type(module) is Conv2d and "forward" not in vars(module)  # nobody's own forward
+    return is_known and isinstance(module.norm, FrozenBatchNorm2d) and module.bias is None
 
 
 def _folded_forward(conv: Conv2d, x: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ def _folded_forward(conv: Conv2d, x: Tensor) -> Tensor:
     return x if conv.activation is None else conv.activation(x)
 
 
-def _saved_as(tensor: Tensor, compute) -> saved_tensors_hooks:
+def _saved_as(tensor: Tensor, compute: Callable[[], Tensor]) -> saved_tensors_hooks:
     """Let the graph keep, instead of a tensor, how to compute it."""
     address = tensor.data_ptr()  # the graph keeps the hooks, which must not keep the tensor
 

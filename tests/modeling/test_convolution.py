@@ -127,6 +127,9 @@ def losses_and_gradients():
 
 
 def test_losses_and_gradients_of_a_model_are_those_of_direct_convolutions(monkeypatch):
+    # Rounding opens or closes a few ReLUs at 0: a smooth function instead, in all modules.
+    monkeypatch.setattr(F, "relu", lambda x, inplace=False: F.softplus(x))
+    monkeypatch.setattr(F, "relu_", F.softplus)
     calls = []
     spied = convolution.weight_gradient
     monkeypatch.setattr(
@@ -143,8 +146,7 @@ def test_losses_and_gradients_of_a_model_are_those_of_direct_convolutions(monkey
     assert not calls
     assert losses["loss_cls"].item() == pytest.approx(direct_losses["loss_cls"].item(), rel=1e-5)
     for name, gradient in direct_gradients.items():
-        # A few ReLUs at 0 open or close by rounding.
-        assert (gradients[name] - gradient).norm() <= 5e-3 * gradient.norm(), name
+        assert (gradients[name] - gradient).norm() <= 1e-4 * gradient.norm(), name
 
 
 def test_a_traced_model_has_direct_convolutions(tmp_path):
