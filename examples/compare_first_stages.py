@@ -20,7 +20,7 @@ from torch import nn
 from focal_retina import add_focal_retina_config
 from focal_retina.data.shapes import register_shapes
 from focal_retina.engine import FocalTrainer
-from focal_retina.engine.checks import usable_device
+from focal_retina.settings.checks import usable_device
 
 # What differs: MODEL.PROPOSAL_GENERATOR.NAME and MODEL.RPN.HEAD_NAME.
 FIRST_STAGES = (("RPN", "StandardRPNHead"), ("FocalProposalGenerator", "FocalRetinaHead"))

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 from detectron2.utils.events import EventStorage
+from helpers.tiny_jobs import catalogs_restored, run_here
 from hypothesis import settings
-from tiny_jobs import catalogs_restored, run_here
 
 
 def pytest_addoption(parser):

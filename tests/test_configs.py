@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from batches import random_batch
 from detectron2.config import LazyConfig, get_cfg, instantiate
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from helpers.batches import random_batch
 
 from focal_retina import add_focal_retina_config
-from focal_retina.engine.advice import weights_pixel_advice
 from focal_retina.modeling.backbones import PixelFormat
+from focal_retina.settings.advice import weights_pixel_advice
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 YAMLS = sorted(p.name for p in CONFIGS.glob("*.yaml"))

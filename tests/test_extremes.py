@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from batches import GN_R18, detectron2_retinanet_config, random_batch
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
-from peak_memory import peak_mebibytes
-from tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs, write_random_weights
+from helpers.batches import GN_R18, detectron2_retinanet_config, random_batch
+from helpers.peak_memory import peak_mebibytes
+from helpers.tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs, write_random_weights
 
-from focal_retina.data.resize import ResizeShortestEdge
-from focal_retina.engine.predictor import Predictor
+from focal_retina.data.mapper import ResizeShortestEdge
+from focal_retina.inference.predictor import Predictor
 
 # Height, width, and boxes (x, y, width, height).
 EXTREMES = [

@@ -5,14 +5,14 @@ import subprocess
 import sys
 
 import pytest
-from batches import GN_R18, detectron2_retinanet_config
 from detectron2.config import get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, build_model
 from detectron2.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY
 from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 from fvcore.common.registry import Registry
-from tiny_jobs import ROOT
+from helpers.batches import GN_R18, detectron2_retinanet_config
+from helpers.tiny_jobs import ROOT
 
 import focal_retina
 from focal_retina.modeling import anchors, backbones, head, proposals, retinanet

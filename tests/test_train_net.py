@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs
+from helpers.tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs
 
 # One thread a process: the processes of a test share two cores.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

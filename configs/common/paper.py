@@ -5,7 +5,7 @@ from detectron2.config import LazyCall as L  # noqa: N817
 from detectron2.model_zoo import get_config
 from fvcore.common.param_scheduler import MultiStepParamScheduler
 
-from focal_retina.data.resize import ResizeShortestEdge
+from focal_retina.data.mapper import ResizeShortestEdge
 
 from .models.focal_retinanet import model
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from focal_retina.checkpoint.atomic import write_atomically
 from focal_retina.checkpoint.classes import fit_class_logits
-from focal_retina.checkpoint.processes import apply_differences, gather_differences
+from focal_retina.checkpoint.conversion.sources import recognise, weights_of
+from focal_retina.checkpoint.rank_states import apply_differences, gather_differences
 from focal_retina.checkpoint.reading import damage, read_checkpoint
-from focal_retina.checkpoint.sources import recognise, weights_of
 
 
 class FocalCheckpointer(DetectionCheckpointer):

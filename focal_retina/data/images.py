@@ -6,20 +6,11 @@ from detectron2.data import DatasetMapper
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
+from focal_retina.errors import ImageError
+
 # What Detectron2 and Pillow raise of a file that is missing, broken, too large or of another size
 # than the dataset says.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-
-
-class ImageError(ValueError):
-    """The message is one sentence that names the file.
-
-    A process of a data loader sends its traceback in the place of the message, with the sentence
-    at its end, which is what is kept.
-    """
-
-    def __init__(self, message: str):
-        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
 class NamingMapper:

@@ -14,11 +14,10 @@ from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
 from torch import multiprocessing
 
-from focal_retina.data.images import ImageError
+from focal_retina.distributed import join_torchrun, leave
 from focal_retina.engine import lazy_job, yaml_job
-from focal_retina.engine.ending import SharedError, TrainingError
-from focal_retina.engine.process_group import join_torchrun, leave
-from focal_retina.engine.rules import shortened, whole
+from focal_retina.errors import ImageError, SharedError, TrainingError
+from focal_retina.settings.rules import shortened, whole
 
 # Exit status of a user's mistake, as argparse has it, and of a run that fails, see ``ending``.
 _MISTAKE, _FAILED = 2, 3

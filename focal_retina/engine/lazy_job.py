@@ -15,35 +15,35 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.data.checks.training_data import TrainingData, check_training_data
 from focal_retina.data.loader import exact_loader_config
 from focal_retina.data.register import agree_on_classes, class_names, register_datasets
-from focal_retina.engine.advice import (
+from focal_retina.evaluation.evaluators import FRESH_COCO, coco_evaluator_class
+from focal_retina.evaluation.lazy_evaluation import evaluate, evaluate_with_tta
+from focal_retina.modeling.backbones import PixelFormat
+from focal_retina.settings.advice import (
     frozen_norm_advice,
     learning_rate_advice,
     log_advice,
     weights_pixel_advice,
 )
-from focal_retina.engine.checks import (
+from focal_retina.settings.checks import (
     check_datasets,
     check_writable,
     empty_data_errors,
     usable_device,
     weights_errors,
 )
-from focal_retina.engine.dataset_check import TrainingData, check_training_data
-from focal_retina.engine.evaluation import FRESH_COCO, coco_evaluator_class
-from focal_retina.engine.hooks import add_hooks
-from focal_retina.engine.lazy_config import load_lazy
-from focal_retina.engine.lazy_evaluation import evaluate, evaluate_with_tta
-from focal_retina.engine.lazy_parts import build_part
-from focal_retina.engine.loop import TrainingLoop
-from focal_retina.engine.options import TrainingOptions, clip_gradients
-from focal_retina.engine.precision import autocast_dtype
-from focal_retina.engine.resume import with_exact_resume
-from focal_retina.engine.run_checkpointer import RunCheckpointer
-from focal_retina.engine.trainer import check_batch_size, distribute
-from focal_retina.engine.writers import resumable_writers
-from focal_retina.modeling.backbones import PixelFormat
+from focal_retina.settings.lazy_config import load_lazy
+from focal_retina.settings.lazy_parts import build_part
+from focal_retina.settings.options import TrainingOptions, clip_gradients
+from focal_retina.settings.precision import autocast_dtype
+from focal_retina.training.hooks import add_hooks
+from focal_retina.training.loop import TrainingLoop
+from focal_retina.training.resume import with_exact_resume
+from focal_retina.training.run_checkpointer import RunCheckpointer
+from focal_retina.training.trainer import check_batch_size, distribute
+from focal_retina.training.writers import resumable_writers
 
 logger = logging.getLogger(__name__)
 

@@ -10,20 +10,25 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.data.checks.training_data import TrainingData, check_training_data
 from focal_retina.data.register import agree_on_classes, class_names, register_datasets
-from focal_retina.engine.advice import (
+from focal_retina.evaluation.evaluators import evaluator_type
+from focal_retina.modeling.backbones import PixelFormat
+from focal_retina.settings.advice import (
     frozen_norm_advice,
     ignored_keys_advice,
     learning_rate_advice,
     log_advice,
     weights_pixel_advice,
 )
-from focal_retina.engine.checks import check_datasets, check_writable, usable_device, weights_errors
-from focal_retina.engine.config import load_yaml
-from focal_retina.engine.dataset_check import TrainingData, check_training_data
-from focal_retina.engine.evaluation import evaluator_type
-from focal_retina.engine.trainer import FocalTrainer
-from focal_retina.modeling.backbones import PixelFormat
+from focal_retina.settings.checks import (
+    check_datasets,
+    check_writable,
+    usable_device,
+    weights_errors,
+)
+from focal_retina.settings.yaml_config import load_yaml
+from focal_retina.training.trainer import FocalTrainer
 
 
 def load(args: Namespace) -> CfgNode:

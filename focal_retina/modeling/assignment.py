@@ -9,8 +9,8 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from focal_retina.config import focal_retina_node
-from focal_retina.ops.lattice import AnchorLattice
-from focal_retina.ops.matching import match_anchors
+from focal_retina.ops.matching.lattice import AnchorLattice
+from focal_retina.ops.matching.match_anchors import match_anchors
 
 
 class Assignment(NamedTuple):

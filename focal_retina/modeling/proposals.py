@@ -17,7 +17,7 @@ from focal_retina.modeling.classification import SigmoidFocalLoss
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.normalizer import LossNormalizer
 from focal_retina.modeling.proposal_postprocess import ProposalPostprocessor
-from focal_retina.ops.lattice import AnchorLattice
+from focal_retina.ops.matching.lattice import AnchorLattice
 from focal_retina.registry import register
 
 

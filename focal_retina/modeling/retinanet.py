@@ -10,11 +10,11 @@ from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.structures import Boxes
 from torch import Tensor, nn
 
+from focal_retina.acceleration.convolution import fast_convolutions
+from focal_retina.acceleration.folding import folded_in_each_forward
 from focal_retina.config import focal_retina_node, has_background_logit
 from focal_retina.modeling.assignment import AnchorAssigner
 from focal_retina.modeling.classification import build_classification_loss
-from focal_retina.modeling.convolution import fast_convolutions
-from focal_retina.modeling.folding import folded_in_each_forward
 from focal_retina.modeling.head import FocalRetinaHead
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.monitor import TrainingMonitor
@@ -23,7 +23,7 @@ from focal_retina.modeling.postprocess import DetectionPostprocessor
 from focal_retina.modeling.preprocess import ImagePreprocessor
 from focal_retina.modeling.selection import build_example_selection
 from focal_retina.ops.backend import resolve_backend
-from focal_retina.ops.lattice import AnchorLattice
+from focal_retina.ops.matching.lattice import AnchorLattice
 from focal_retina.registry import register
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from focal_retina.ops.backend import resolve_backend
-from focal_retina.ops.memory import memory_format
+from focal_retina.ops.layout import memory_format
 
 
 @torch.no_grad()

@@ -21,13 +21,13 @@ import numpy as np
 import yaml
 from detectron2.config import CfgNode
 
-from focal_retina.coverage.measuring import Coverage, measure_coverage
-from focal_retina.coverage.objects import Objects, load_objects
-from focal_retina.coverage.picture import draw_coverage
-from focal_retina.coverage.proposal import propose, starting_shapes
-from focal_retina.coverage.report import coverage_table, examples
-from focal_retina.coverage.setting import AnchorSetting
-from focal_retina.data.resize import ResizeShortestEdge
+from focal_retina.anchor_analysis.measuring import Coverage, measure_coverage
+from focal_retina.anchor_analysis.objects import Objects, load_objects
+from focal_retina.anchor_analysis.picture import draw_coverage
+from focal_retina.anchor_analysis.proposal import propose, starting_shapes
+from focal_retina.anchor_analysis.report import coverage_table, examples
+from focal_retina.anchor_analysis.setting import AnchorSetting
+from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.engine import yaml_job
 from focal_retina.tools.command_line import mistakes_in_one_sentence, tool_parser
 

@@ -29,7 +29,7 @@ from focal_retina.data.checks.splits import check_bytes, check_splits
 from focal_retina.data.checks.table import Table
 from focal_retina.data.register import register_datasets
 from focal_retina.engine import lazy_job, yaml_job
-from focal_retina.engine.checks import check_datasets
+from focal_retina.settings.checks import check_datasets
 from focal_retina.tools.command_line import mistakes_in_one_sentence, tool_parser
 
 

@@ -7,16 +7,18 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from focal_retina.engine.checks import why_not_writable
-from focal_retina.engine.rules import Rule, number, shown, whole
+from focal_retina.settings.checks import why_not_writable
+from focal_retina.settings.rules import Rule, number, shown, whole
 
 Main = Callable[[Sequence[str] | None], int]
 
 
-def tool_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """Return the parser of ``python -m focal_retina.tools.<name>``."""
+def tool_parser(
+    name: str, description: str, package: str = "focal_retina.tools"
+) -> argparse.ArgumentParser:
+    """Return the parser of ``python -m package.name``."""
     return argparse.ArgumentParser(
-        prog=f"python -m focal_retina.tools.{name}",
+        prog=f"python -m {package}.{name}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -29,9 +29,9 @@ from tqdm import tqdm
 
 from focal_retina.data.shapes import register_shapes
 from focal_retina.engine import FocalTrainer, yaml_job
-from focal_retina.engine.ending import TrainingError
+from focal_retina.errors import TrainingError
+from focal_retina.inference.drawing import draw_detections, write_curves, write_grid
 from focal_retina.tools.command_line import count, tool_parser
-from focal_retina.tools.pictures import draw_detections, write_curves, write_grid
 
 CONFIG_FILE = Path(__file__).parents[2] / "configs/shapes_focal_retinanet_R_18_FPN_demo.yaml"
 LOSSES = ("total_loss", "loss_cls", "loss_box_reg")

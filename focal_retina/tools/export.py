@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from focal_retina.engine.evaluation import evaluation_mode
-from focal_retina.engine.predictor import Predictor, read_picture
+from focal_retina.evaluation.evaluators import evaluation_mode
 from focal_retina.export.comparison import largest_difference
 from focal_retina.export.formats import EXPORTERS, ONNX_OPSET, load_exported
 from focal_retina.export.modules import Detections, RawOutputs, size_divisibility
+from focal_retina.inference.predictor import Predictor, read_picture
 from focal_retina.modeling.retinanet import FocalRetinaNet
 from focal_retina.tools.command_line import (
     add_detector_arguments,

@@ -17,7 +17,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from focal_retina.engine.predictor import Predictor, read_picture
+from focal_retina.inference.coco_results import Predictions
+from focal_retina.inference.drawing import draw_detections
+from focal_retina.inference.predictor import Predictor, read_picture
+from focal_retina.inference.videos import Video, VideoWriter, expand, is_video
 from focal_retina.tools.command_line import (
     add_detector_arguments,
     count,
@@ -25,9 +28,6 @@ from focal_retina.tools.command_line import (
     share,
     tool_parser,
 )
-from focal_retina.tools.pictures import draw_detections
-from focal_retina.tools.prediction_files import Predictions
-from focal_retina.tools.videos import Video, VideoWriter, expand, is_video
 
 
 @mistakes_in_one_sentence("predict")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detectron2.utils.logger import setup_logger
-from tiny_jobs import catalogs_restored
+from helpers.tiny_jobs import catalogs_restored
 
 from focal_retina.engine import argument_parser, main
 

@@ -22,7 +22,7 @@ from bad_input import (
     weights,
 )
 from bad_input.running import check, run_tool
-from tiny_jobs import ROOT, catalogs_restored, write_jobs
+from helpers.tiny_jobs import ROOT, catalogs_restored, write_jobs
 
 # Of each table every n-th case belongs to the suite: those of configs take 0.05 s, others seconds.
 EVERY = {

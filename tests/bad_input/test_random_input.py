@@ -8,13 +8,13 @@ import pytest
 import torch
 import yaml
 from bad_input import config_values
+from helpers.tiny_jobs import catalogs_restored, write_jobs
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_jobs import catalogs_restored, write_jobs
 
 from focal_retina.checkpoint.reading import read_checkpoint
 from focal_retina.engine import yaml_job
-from focal_retina.engine.config import load_yaml
+from focal_retina.settings.yaml_config import load_yaml
 
 DEFAULTS = config_values.defaults()
 NUMBERS = st.integers() | st.floats() | st.sampled_from([0, 1, -1, 10**30])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from bad_input.running import Case
-from tiny_jobs import run_here
+from helpers.tiny_jobs import run_here
 
 
 class Touch:

@@ -6,8 +6,8 @@ import pickle
 import pytest
 import torch
 import yaml
-from foreign_models import randomise
-from tiny_jobs import catalogs_restored, run_here, write_jobs
+from helpers.foreign_models import randomise
+from helpers.tiny_jobs import catalogs_restored, run_here, write_jobs
 from torch import nn
 from torchvision.models import detection, resnet18
 

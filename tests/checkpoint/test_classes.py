@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from batches import GN_R18, detectron2_retinanet_config
 from detectron2.modeling import build_model
+from helpers.batches import GN_R18, detectron2_retinanet_config
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 

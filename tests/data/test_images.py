@@ -5,7 +5,8 @@ import pytest
 from detectron2.data import DatasetMapper, build_detection_test_loader
 from PIL import Image
 
-from focal_retina.data.images import ImageError, NamingMapper
+from focal_retina.data.images import NamingMapper
+from focal_retina.errors import ImageError
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

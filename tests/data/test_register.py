@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from tiny_jobs import catalogs_restored
+from helpers.tiny_jobs import catalogs_restored
 
 from focal_retina.data.register import agree_on_classes, register_datasets
 

@@ -4,10 +4,10 @@ import warnings
 
 import pytest
 import torch
-from batches import GN_R18, detectron2_retinanet_config
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes
-from tiny_jobs import catalogs_restored, write_jobs, write_random_weights
+from helpers.batches import GN_R18, detectron2_retinanet_config
+from helpers.tiny_jobs import catalogs_restored, write_jobs, write_random_weights
 
 from focal_retina.export.comparison import largest_difference
 from focal_retina.export.formats import EXPORTERS, load_exported

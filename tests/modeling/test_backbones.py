@@ -5,10 +5,10 @@ import sys
 
 import pytest
 import torch
-from batches import random_batch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone, build_model
+from helpers.batches import random_batch
 
 from focal_retina import add_focal_retina_config
 from focal_retina.modeling.backbones import TimmBackbone

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from batches import GN_R18, random_batch
 from detectron2.config import LazyCall as L  # noqa: N817
 from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from helpers.batches import GN_R18, random_batch
 
-from focal_retina.engine.config import load_yaml
 from focal_retina.modeling.classification import (
     HingeLoss,
     SigmoidFocalLoss,
@@ -18,6 +17,7 @@ from focal_retina.modeling.classification import (
     SoftmaxFocalLoss,
 )
 from focal_retina.modeling.selection import HardExampleSelection
+from focal_retina.settings.yaml_config import load_yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NODE = "MODEL.FOCAL_RETINA."

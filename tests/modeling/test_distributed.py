@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from batches import GN_R18, detectron2_retinanet_config, random_batch
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
-from processes import run_processes
+from helpers.batches import GN_R18, detectron2_retinanet_config, random_batch
+from helpers.processes import run_processes
 from torch.nn.parallel import DistributedDataParallel
 
 import focal_retina  # noqa: F401  the spawned processes need the registered parts

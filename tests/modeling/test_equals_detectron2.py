@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from batches import GN_R18, detectron2_retinanet_config, random_batch
 from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import retinanet as detectron2_retinanet
 from detectron2.structures import Boxes
 from detectron2.utils.events import EventStorage
 from fvcore.nn import sigmoid_focal_loss
+from helpers.batches import GN_R18, detectron2_retinanet_config, random_batch
 
 MODELS = {
     "R-50 FrozenBN": {},

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from batches import GN_R18, detectron2_retinanet_config
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
+from helpers.batches import GN_R18, detectron2_retinanet_config
 from torch import nn
 
 from focal_retina import FocalRetinaHead

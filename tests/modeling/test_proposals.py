@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from batches import random_objects
 from detectron2 import model_zoo
 from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.proposal_generator import RPN, build_proposal_generator
 from detectron2.structures import Boxes, ImageList, Instances
+from helpers.batches import random_objects
 
 from focal_retina import FocalProposalGenerator, FocalRetinaHead
 from focal_retina.modeling.proposal_postprocess import ProposalPostprocessor

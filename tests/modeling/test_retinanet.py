@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from batches import GN_R18, detectron2_retinanet_config, random_batch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes
 from detectron2.utils.events import EventStorage
+from helpers.batches import GN_R18, detectron2_retinanet_config, random_batch
 
 SMALL = {**GN_R18, "MODEL.META_ARCHITECTURE": "FocalRetinaNet", "MODEL.RETINANET.NUM_CLASSES": 4}
 

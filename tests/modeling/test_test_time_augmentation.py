@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from batches import GN_R18, detectron2_retinanet_config
 from detectron2.modeling import DatasetMapperTTA, build_model
 from detectron2.structures import Boxes, pairwise_iou
+from helpers.batches import GN_R18, detectron2_retinanet_config
 
 from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
 

@@ -7,8 +7,8 @@ from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import COCOEvaluator
 from detectron2.modeling import build_model
-from tiny_jobs import catalogs_restored
-from two_stage_jobs import CONFIGS, merge, register_images, two_stage_config
+from helpers.tiny_jobs import catalogs_restored
+from helpers.two_stage_jobs import CONFIGS, merge, register_images, two_stage_config
 
 from focal_retina import FocalProposalGenerator, FocalRetinaHead
 

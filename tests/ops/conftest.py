@@ -1,6 +1,6 @@
 import pytest
 import torch
-from loss_cases import make_labels, make_logits
+from helpers.loss_cases import make_labels, make_logits
 
 
 @pytest.fixture(params=["contiguous", "channels_last"])

@@ -5,9 +5,9 @@ import re
 import cv2
 import pytest
 from detectron2.modeling import build_model
-from tiny_jobs import catalogs_restored, write_jobs
+from helpers.tiny_jobs import catalogs_restored, write_jobs
 
-from focal_retina.engine.config import load_yaml
+from focal_retina.settings.yaml_config import load_yaml
 from focal_retina.tools.analyze_anchors import main
 
 QUICK = ["--max-objects", "50", "--generations", "2"]

@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from small_datasets import coco_content, write_json, write_pictures
-from tiny_jobs import catalogs_restored, write_jobs
+from helpers.small_datasets import coco_content, write_json, write_pictures
+from helpers.tiny_jobs import catalogs_restored, write_jobs
 
 from focal_retina.tools.check_dataset import main
 

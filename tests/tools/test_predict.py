@@ -5,8 +5,8 @@ import json
 import cv2
 import numpy as np
 import pytest
+from helpers.tiny_jobs import catalogs_restored, write_jobs, write_random_weights
 from pycocotools.coco import COCO
-from tiny_jobs import catalogs_restored, write_jobs, write_random_weights
 
 from focal_retina.tools.predict import main
 
@@ -127,7 +127,7 @@ def camera(job, monkeypatch):
 
     captured = cv2.VideoCapture
     Camera.frames = 100
-    monkeypatch.setattr("focal_retina.tools.videos.cv2.VideoCapture", Camera)
+    monkeypatch.setattr("focal_retina.inference.videos.cv2.VideoCapture", Camera)
     yield Camera
     monkeypatch.undo()
 

@@ -11,7 +11,7 @@ from focal_retina.data.checks.columns import table_of_sections
 from focal_retina.data.checks.fields import Names
 from focal_retina.data.checks.findings import Place
 from focal_retina.data.checks.table import Table
-from focal_retina.data.collector import paused_gc
+from focal_retina.data.garbage_collection import paused_gc
 
 
 def read_table(json_file: str, image_root: str | None = None, source: str = "") -> Table:

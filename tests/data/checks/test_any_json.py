@@ -1,21 +1,21 @@
 """Whatever a json holds: the check ends, and what it finds no error in runs through Detectron2."""
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
-from small_datasets import (
+from helpers.small_datasets import (
     coco_content,
     detectron2_evaluates,
     detectron2_trains_on,
     write_json,
     write_pictures,
 )
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from focal_retina.data.checks.drops import count_drops
 from focal_retina.data.checks.entries import check_entries
 from focal_retina.data.checks.pictures import check_pictures, inspect_pictures
 from focal_retina.data.checks.reading import read_table
-from focal_retina.engine.evaluation import FasterCOCOEvaluator
+from focal_retina.evaluation.evaluators import FasterCOCOEvaluator
 
 SCALARS = (
     st.none()

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import COCOEvaluator
-from small_datasets import (
+from helpers.small_datasets import (
     WIDTH,
     coco_content,
     detectron2_evaluates,
@@ -14,10 +14,10 @@ from small_datasets import (
     write_json,
     write_pictures,
 )
-from tiny_jobs import catalogs_restored
+from helpers.tiny_jobs import catalogs_restored
 
 from focal_retina.data.register import register_datasets
-from focal_retina.engine.evaluation import FasterCOCOEvaluator
+from focal_retina.evaluation.evaluators import FasterCOCOEvaluator
 
 PYCOCOTOOLS = partial(COCOEvaluator, use_fast_impl=False)
 STOPS = (AssertionError, AttributeError, KeyError, OSError, TypeError, ValueError)

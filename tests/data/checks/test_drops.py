@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from small_datasets import coco_content, detectron2_trains_on, write_json, write_pictures
+from helpers.small_datasets import coco_content, detectron2_trains_on, write_json, write_pictures
 
 from focal_retina.data.checks.drops import count_drops
 from focal_retina.data.checks.reading import read_table

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from small_datasets import WIDTH, coco_content
+from helpers.small_datasets import WIDTH, coco_content
 
 from focal_retina.data.checks.entries import check_entries
 from focal_retina.data.checks.reading import table_of

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetMapper
 from detectron2.data.detection_utils import SizeMismatchError, read_image
-from PIL import Image
-from small_datasets import (
+from helpers.small_datasets import (
     HEIGHT,
     WIDTH,
     coco_content,
@@ -13,11 +12,13 @@ from small_datasets import (
     write_json,
     write_pictures,
 )
+from PIL import Image
 
 from focal_retina.data.checks import findings as rules
 from focal_retina.data.checks.pictures import check_pictures, inspect_pictures
 from focal_retina.data.checks.reading import read_table
-from focal_retina.data.images import ImageError, NamingMapper
+from focal_retina.data.images import NamingMapper
+from focal_retina.errors import ImageError
 
 UPRIGHT, LYING = (HEIGHT, WIDTH), (WIDTH, HEIGHT)
 rng = np.random.default_rng(0)

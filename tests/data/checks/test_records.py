@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
-from tiny_jobs import catalogs_restored
+from helpers.tiny_jobs import catalogs_restored
 
 from focal_retina.data.checks.entries import check_entries
 from focal_retina.data.checks.records import table_of_records

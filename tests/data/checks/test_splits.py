@@ -3,8 +3,8 @@
 import shutil
 
 import pytest
+from helpers.small_datasets import coco_content, write_json, write_pictures
 from PIL import Image
-from small_datasets import coco_content, write_json, write_pictures
 
 from focal_retina.data.checks.pictures import inspect_pictures
 from focal_retina.data.checks.reading import read_table

@@ -1,0 +1,1 @@
+"""Experiments on the package: they need the checkout and are not installed."""

@@ -1,0 +1,128 @@
+"""What a config says about anchors, and its anchors on images of many sizes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_anchor_generator, build_backbone
+from torch import Tensor, nn
+
+from focal_retina.modeling.assignment import AnchorAssigner
+from focal_retina.ops.matching.lattice import AnchorLattice
+
+
+@dataclass(frozen=True)
+class AnchorShapes:
+    """The values of the keys that shape anchors."""
+
+    sizes: list[list[float]]  # MODEL.ANCHOR_GENERATOR.SIZES
+    aspect_ratios: list[list[float]]  # MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS
+    scales_per_octave: int  # MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE
+
+    def as_config(self) -> dict:
+        """Return the keys as nested plain data, ready for YAML."""
+        generator = {"SIZES": self.sizes, "ASPECT_RATIOS": self.aspect_ratios}
+        octave = {"SCALES_PER_OCTAVE": self.scales_per_octave}
+        return {"MODEL": {"ANCHOR_GENERATOR": generator, "FOCAL_RETINA": octave}}
+
+
+@dataclass(frozen=True)
+class AnchorSetting:
+    """How a detector places and labels anchors."""
+
+    shapes: AnchorShapes
+    has_octaves: bool  # whether its generator reads SCALES_PER_OCTAVE
+    build: Callable[[AnchorShapes], nn.Module]  # returns the anchor generator
+    divisibility: int  # images are padded to a multiple of so many pixels
+    rule: dict  # ``thresholds``, ``labels`` and ``low_quality_matches`` of ``match_anchors``
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "AnchorSetting":
+        """Read a YAML config of a RetinaNet.
+
+        Raises:
+            ValueError: another meta-architecture, or a generator that is no regular lattice.
+        """
+        if "RetinaNet" not in cfg.MODEL.META_ARCHITECTURE:
+            raise ValueError(
+                f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}; "
+                "the anchors of FocalRetinaNet and RetinaNet can be analyzed"
+            )
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.FOCAL_RETINA.TIMM.PRETRAINED = False  # only the shapes of features are needed
+        backbone = build_backbone(cfg)
+        features = [backbone.output_shape()[name] for name in cfg.MODEL.RETINANET.IN_FEATURES]
+
+        def build(shapes: AnchorShapes) -> nn.Module:
+            cfg.MODEL.ANCHOR_GENERATOR.SIZES = shapes.sizes
+            cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = shapes.aspect_ratios
+            cfg.MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE = shapes.scales_per_octave
+            return build_anchor_generator(cfg, features)
+
+        keys = cfg.MODEL.ANCHOR_GENERATOR
+        shapes = AnchorShapes(
+            _nested(keys.SIZES),
+            _nested(keys.ASPECT_RATIOS),
+            cfg.MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE,
+        )
+        if AnchorLattice.of(build(shapes), [(1, 1)] * len(features)) is None:
+            raise ValueError(
+                f"MODEL.ANCHOR_GENERATOR.NAME is {keys.NAME}; only generators that are a regular "
+                "lattice, such as OctaveAnchorGenerator, can be analyzed"
+            )
+        rule = AnchorAssigner(**AnchorAssigner.from_config(cfg)).rule
+        divisibility = cfg.MODEL.FOCAL_RETINA.SIZE_DIVISIBILITY or backbone.size_divisibility
+        has_octaves = keys.NAME == "OctaveAnchorGenerator"
+        return cls(shapes, has_octaves, build, max(divisibility, 1), rule)
+
+    @property
+    def foreground_threshold(self) -> float:
+        """The lowest IoU whose label is foreground."""
+        labels = list(self.rule["labels"])
+        if 1 not in labels:
+            raise ValueError(
+                f"MODEL.RETINANET.IOU_LABELS is {labels}; without 1 nothing is learned"
+            )
+        return [0.0, *self.rule["thresholds"]][labels.index(1)]
+
+
+@dataclass(frozen=True)
+class AnchorGrids:
+    """The anchors of a generator on each of N images, padded alone.
+
+    In a batch the padding may be larger, which adds anchors beyond the image.
+    """
+
+    generator: nn.Module
+    grid_sizes: Tensor  # (2, N, L) int64: cells in x and y of each level
+
+    @classmethod
+    def of_images(
+        cls, generator: nn.Module, image_sizes: Tensor, divisibility: int
+    ) -> "AnchorGrids":
+        """Lay the grids over images of heights and widths (N, 2), padded to a multiple."""
+        padded = -(-image_sizes // divisibility) * divisibility
+        # Each of the strided convolutions rounds up: together they do, too.
+        return cls(
+            generator, -(-padded.flip(1).t().unsqueeze(2) // torch.tensor(generator.strides))
+        )
+
+    def of_objects(self, image_idxs: Tensor) -> AnchorLattice:
+        """Return a lattice whose grid sizes are those of each object's image, (2, G, S)."""
+        lattice = AnchorLattice.of(self.generator, self.of_image(0))
+        num_anchors = torch.tensor(self.generator.num_anchors)
+        levels = torch.arange(len(num_anchors)).repeat_interleave(num_anchors)
+        return replace(lattice, grid_sizes=self.grid_sizes[:, image_idxs][:, :, levels])
+
+    def of_image(self, image_idx: int) -> list[tuple[int, int]]:
+        """Return height and width of each level's grid."""
+        return [tuple(size) for size in self.grid_sizes[:, image_idx].flip(0).t().tolist()]
+
+
+def _nested(values: Sequence) -> list[list[float]]:
+    """Return one list for all levels, or one list per level, as lists in a list."""
+    if any(isinstance(v, Sequence) for v in values):
+        return [list(v) if isinstance(v, Sequence) else [v] for v in values]
+    return [list(values)]

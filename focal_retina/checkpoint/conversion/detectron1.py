@@ -1,0 +1,70 @@
+"""Detectron, the authors' code: ``.pkl`` files of Caffe2 blobs.
+
+Its head is shared over levels under the names of the finest one, ``fpn3``. Its anchors and its
+classes, without background, are in our order. Its batch norm is a scale ("_bn_s") and an offset.
+"""
+
+import re
+
+import torch
+
+from focal_retina.checkpoint.conversion.renaming import NORM_EPS, Conversion, rename_all
+
+_BOTTOM_UP = "backbone.bottom_up."
+NAMES = (
+    (r"_(bn_s|w)$", r"_\1.weight"),
+    (r"_(bn_b|b)$", r"_\1.bias"),
+    (r"_bn_[sb]\.", ".norm."),
+    (r"_[wb]\.", "."),
+    (r"^(?:res_)?conv1\.", f"{_BOTTOM_UP}stem.conv1."),
+    (r"^(res[2-5])_(\d+)_branch1\.", rf"{_BOTTOM_UP}\1.\2.shortcut."),
+    (r"^(res[2-5])_(\d+)_branch2a\.", rf"{_BOTTOM_UP}\1.\2.conv1."),
+    (r"^(res[2-5])_(\d+)_branch2b\.", rf"{_BOTTOM_UP}\1.\2.conv2."),
+    (r"^(res[2-5])_(\d+)_branch2c\.", rf"{_BOTTOM_UP}\1.\2.conv3."),
+    (r"^fpn_inner_res([3-5])_\d+_sum(?:_lateral)?\.", r"backbone.fpn_lateral\1."),
+    (r"^fpn_res([3-5])_\d+_sum\.", r"backbone.fpn_output\1."),
+    (r"^fpn_([67])\.", r"backbone.top_block.p\1."),
+    (r"^retnet_cls_pred_fpn3\.", "head.cls_score."),
+    (r"^retnet_bbox_pred_fpn3\.", "head.bbox_pred."),
+    # A ReLU lies between two convolutions.
+    *((rf"^retnet_(cls|bbox)_conv_n{i}_fpn3\.", rf"head.\1_subnet.{2 * i}.") for i in range(8)),
+)
+# conv1_b is 0; the rest is of ImageNet's classes and of the training.
+DROPPED = r"^(conv1_b|fc1000_[wb]|pred_[wb]|lr|weight_order)$|_momentum$"
+
+
+def recognise(names: set[str]) -> bool:
+    return "retnet_cls_pred_fpn3_w" in names
+
+
+def convert(weights: dict, checkpoint: dict) -> Conversion:
+    """Convert a RetinaNet with sigmoid outputs, Detectron's default."""
+    converted = rename_all(weights, NAMES, DROPPED)
+    # A scale and offset are batch norm of mean 0 and variance 1.
+    for name in [n for n in converted if n.endswith(".norm.weight")]:
+        norm, scale = name.removesuffix("weight"), converted[name]
+        converted[norm + "running_mean"] = torch.zeros_like(scale)
+        converted[norm + "running_var"] = torch.ones_like(scale) - NORM_EPS
+    is_resnext = converted[f"{_BOTTOM_UP}res2.0.conv2.weight"].shape[1] < len(
+        converted[f"{_BOTTOM_UP}res2.0.conv2.weight"]
+    )
+    config = {
+        "INPUT.FORMAT": "BGR",
+        "MODEL.PIXEL_MEAN": [102.9801, 115.9465, 122.7717],
+        "MODEL.PIXEL_STD": [1.0, 1.0, 1.0],
+        "MODEL.RESNETS.STRIDE_IN_1X1": not is_resnext,
+        "MODEL.ANCHOR_GENERATOR.OFFSET": 0.5,
+        "MODEL.FOCAL_RETINA.ROUND_ANCHORS": True,
+        "MODEL.FOCAL_RETINA.CLIP_BEFORE_NMS": True,
+        "MODEL.FOCAL_RETINA.SCORE_THRESH_TEST_LAST_LEVEL": 0.0,
+        "MODEL.FOCAL_RETINA.SIZE_DIVISIBILITY": 128,
+        "MODEL.FOCAL_RETINA.LOW_QUALITY_MATCHES": "detectron1",
+        "MODEL.FOCAL_RETINA.NORMALIZER": "gpu",
+        "MODEL.FOCAL_RETINA.NORMALIZER_OFFSET": 1,
+        "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": 0.11,
+    }
+    text = str(checkpoint.get("cfg", ""))
+    stated = re.search(r"STRIDE_1X1: (true|false)", text, re.IGNORECASE)
+    if stated:
+        config["MODEL.RESNETS.STRIDE_IN_1X1"] = stated[1].lower() == "true"
+    return Conversion(converted, config, None, [])

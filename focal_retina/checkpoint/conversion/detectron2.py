@@ -1,0 +1,30 @@
+"""Detectron2's RetinaNet, and FocalRetinaNet: the names are ours already."""
+
+from focal_retina.checkpoint.conversion.renaming import Conversion, rename_all
+
+# Of older releases: buffers that a config decides.
+DROPPED = r"^(anchor_generator|pixel_)|num_batches_tracked$|^loss_normalizer$|^loss\."
+
+
+def recognise(names: set[str]) -> bool:
+    return "head.cls_score.weight" in names and "backbone.fpn_lateral3.weight" in names
+
+
+def convert(weights: dict, checkpoint: dict) -> Conversion:
+    """Return the weights as they are.
+
+    The config is that of Detectron2's ``Base-RetinaNet.yaml``; models with other settings have a
+    config of their own.
+    """
+    note = (
+        "took Detectron2's usual settings: BGR pixels of standard deviation 1, strides in the 1x1 "
+        "convolutions, and its anchors; the model's own config knows better"
+    )
+    config = {
+        "INPUT.FORMAT": "BGR",
+        "MODEL.PIXEL_MEAN": [103.53, 116.28, 123.675],
+        "MODEL.PIXEL_STD": [1.0, 1.0, 1.0],
+        "MODEL.RESNETS.STRIDE_IN_1X1": True,
+    }
+    class_names = checkpoint.get("class_names")
+    return Conversion(rename_all(weights, (), DROPPED), config, class_names, [note])

@@ -1,0 +1,89 @@
+"""mmdetection 2.x and 3.x: ``RetinaNet`` with a ResNet.
+
+Its anchors come in the order (ratio, size), its classes without background, and P7 comes from P6
+without a ReLU. What the weights do not tell is read from the text of the config that mmdetection
+keeps in its checkpoints.
+"""
+
+import ast
+import re
+
+from focal_retina.checkpoint.conversion.renaming import (
+    RGB,
+    Conversion,
+    Table,
+    add_missing_biases,
+    anchors_by_size,
+    rename_all,
+    resnet_names,
+)
+
+DROPPED = r"num_batches_tracked$|^data_preprocessor\."
+
+
+def names(has_norm: bool) -> Table:
+    """Return the table; in a head with normalisation there are three layers a convolution."""
+    step = 3 if has_norm else 2
+    return (
+        *resnet_names(r"backbone\."),
+        *(
+            (rf"^neck\.lateral_convs\.{i}\.conv\.", f"backbone.fpn_lateral{i + 3}.")
+            for i in range(3)
+        ),
+        *((rf"^neck\.fpn_convs\.{i}\.conv\.", f"backbone.fpn_output{i + 3}.") for i in range(3)),
+        (r"^neck\.fpn_convs\.3\.conv\.", "backbone.top_block.p6."),
+        (r"^neck\.fpn_convs\.4\.conv\.", "backbone.top_block.p7."),
+        (r"^bbox_head\.retina_cls\.", "head.cls_score."),
+        (r"^bbox_head\.retina_reg\.", "head.bbox_pred."),
+        (r"^bbox_head\.cls_convs\.", "head.cls_subnet."),
+        (r"^bbox_head\.reg_convs\.", "head.bbox_subnet."),
+        *((rf"subnet\.{i}\.conv\.", f"subnet.{step * i}:") for i in range(8)),
+        *((rf"subnet\.{i}\.gn\.", f"subnet.{step * i + 1}:") for i in range(8)),
+        # The colon kept new numbers apart from old ones.
+        (":", "."),
+    )
+
+
+def recognise(names: set[str]) -> bool:
+    return "bbox_head.retina_cls.weight" in names
+
+
+def convert(weights: dict, checkpoint: dict) -> Conversion:
+    """Convert a RetinaNet whose settings are mmdetection's defaults or told by its ``meta``."""
+    has_norm = "bbox_head.cls_convs.0.gn.weight" in weights
+    converted = rename_all(weights, names(has_norm), DROPPED)
+    add_missing_biases(converted)
+    anchors_by_size(converted)
+    meta = checkpoint.get("meta") or {}
+    text = str(meta.get("cfg") or meta.get("config") or "")
+    config = {
+        **RGB,
+        "MODEL.FOCAL_RETINA.CLIP_BEFORE_NMS": True,
+        "MODEL.FOCAL_RETINA.P7_RELU": False,
+        **_stated(text),
+    }
+    notes = [] if text else ["the file has no config: took the settings of retinanet_r50_fpn"]
+    return Conversion(converted, config, _class_names(meta), notes)
+
+
+def _class_names(meta: dict) -> list[str] | None:
+    dataset = {k.lower(): v for k, v in (meta.get("dataset_meta") or meta).items()}
+    classes = dataset.get("classes")
+    return list(classes) if isinstance(classes, list | tuple) else None
+
+
+def _stated(text: str) -> dict[str, object]:
+    """Return what the text of a config, Python or json, says of pixels, strides and levels."""
+    config: dict[str, object] = {}
+    for key, name in (("MODEL.PIXEL_MEAN", "mean"), ("MODEL.PIXEL_STD", "std")):
+        if found := re.search(rf"\b{name}['\"]?\s*[=:]\s*(\[[^\]]*\])", text):
+            config[key] = [float(x) for x in ast.literal_eval(found[1])]
+    if re.search(r"(to_rgb|bgr_to_rgb)['\"]?\s*[=:]\s*(False|false)", text):
+        config["INPUT.FORMAT"] = "BGR"
+    if re.search(r"\bstyle['\"]?\s*[=:]\s*['\"]caffe", text):
+        config["MODEL.RESNETS.STRIDE_IN_1X1"] = True
+    if re.search(r"relu_before_extra_convs['\"]?\s*[=:]\s*(True|true)", text):
+        config["MODEL.FOCAL_RETINA.P7_RELU"] = True
+    if found := re.search(r"target_stds['\"]?\s*[=:]\s*(\[[^\]]*\])", text):
+        config["MODEL.RETINANET.BBOX_REG_WEIGHTS"] = [1 / x for x in ast.literal_eval(found[1])]
+    return config

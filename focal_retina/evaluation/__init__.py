@@ -1,0 +1,1 @@
+"""Evaluating a model: evaluators, evaluation mode and validation losses."""

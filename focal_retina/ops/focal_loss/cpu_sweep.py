@@ -1,0 +1,145 @@
+"""
+The background sweep of the "torch" backend on a CPU: loss and gradient in one pass over memory.
+
+Legend: as in torch_backend.py. Positions count the elements of one image and level in memory.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+# Elements of all buffers together, a multiple of 6: few enough to stay in the caches, enough to use
+# all threads (ATen runs tensors below 32,768 elements on one) and to make calls cheap.
+_BUFFER_SIZE = 6 * 180_000
+
+_NEGATIVE_ZEROS = torch.full((64,), -0.0)
+
+
+def buffer_like(logits: Sequence[Tensor]) -> Tensor:
+    """Return a tensor without memory, like the buffer that :func:`background_sweep` needs."""
+    size = max(_BUFFER_SIZE, *(6 * x[0, 0].numel() for x in logits))
+    dtype = torch.promote_types(logits[0].dtype, torch.float32)
+    return torch.empty(size, dtype=dtype, device="meta")
+
+
+def background_sweep(
+    x: Tensor,
+    g: Tensor | None,
+    foreground: Tensor,
+    ignored: Tensor,
+    weights: Tensor,
+    form: Sequence[float],
+    buffer: Tensor,
+) -> float:
+    """
+    Return the loss of the background logits of one image and level.
+
+    Args:
+        x: logits (P, K, Q), contiguous.
+        g: their gradient, written unless None; 0 for the logits left out.
+        foreground: (F,) positions of the logits of the objects' own classes, ascending.
+        ignored: (I,) positions of the class 0 logits of ignored anchors, ascending.
+        weights: (K,) float64.
+        form: exponent, slope, offset.
+        buffer: see :func:`buffer_like`.
+    """
+    # Maps the page of a constant that log1p reads behind a mask. Until it is mapped each such read
+    # costs a hundred cycles, and only a -0 reads it unmasked.
+    torch.log1p(_NEGATIVE_ZEROS)
+    planes, num_classes, pixels = x.shape
+    left_out = _LeftOut(foreground, ignored, num_classes, pixels)
+    by_class = weights.to(buffer.dtype)[:, None].expand(-1, pixels)
+    for_all = weights[0].item() if bool((weights == weights[0]).all()) else None
+    in_gradient = g is not None and g.dtype == buffer.dtype  # the third buffer
+    buffers = buffer.view(2 if in_gradient else 3, -1)
+    constants = buffer.new_zeros(()), buffer.new_full((), -1 / (form[0] or 1))
+    x, g = x.view(-1), None if g is None else g.view(-1)
+    total = 0.0
+    for start, stop, classes in _chunks(planes, num_classes, pixels, buffers.shape[1]):
+        out = None if g is None else g[start:stop]
+        step = [*buffers[:, : stop - start], out][:3]
+        weight = by_class[classes] if for_all is None else for_all
+        hidden = left_out.within(start, stop, classes)
+        total += _background(x[start:stop], out, hidden, weight, form, step, constants)
+    return total
+
+
+def _chunks(
+    planes: int, num_classes: int, pixels: int, size: int
+) -> Iterator[tuple[int, int, slice]]:
+    """Yield bounds and classes of contiguous parts of (P, K, Q), the largest first."""
+    plane = num_classes * pixels
+    plane_step = min(max(size // plane, 1), planes)
+    class_step = min(max(size // pixels, 1), num_classes)
+    for p in range(0, planes, plane_step):
+        last_plane = min(p + plane_step, planes) - 1
+        for k in range(0, num_classes, class_step):
+            classes = slice(k, min(k + class_step, num_classes))
+            yield p * plane + k * pixels, last_plane * plane + classes.stop * pixels, classes
+
+
+class _LeftOut:
+    """The positions that are not background."""
+
+    def __init__(self, foreground: Tensor, ignored: Tensor, num_classes: int, pixels: int):
+        self.foreground, self.ignored = foreground, ignored
+        self.sorted_foreground, self.sorted_ignored = foreground.tolist(), ignored.tolist()
+        self.class_steps = torch.arange(num_classes) * pixels
+        self.plane = num_classes * pixels
+
+    def within(self, start: int, stop: int, classes: slice) -> Tensor:
+        """Return those of a chunk, counted from its start."""
+        positions = self.foreground[_between(self.sorted_foreground, start, stop)]
+        planes = start // self.plane * self.plane, stop
+        ignored = self.ignored[_between(self.sorted_ignored, *planes), None]
+        if len(ignored):
+            positions = torch.cat([positions, (ignored + self.class_steps[classes]).view(-1)])
+        return positions - start
+
+
+def _between(ascending: list[int], start: int, stop: int) -> slice:
+    return slice(bisect_left(ascending, start), bisect_left(ascending, stop))
+
+
+def _background(
+    x: Tensor,
+    out: Tensor | None,
+    hidden: Tensor,
+    weight: float | Tensor,
+    form: Sequence[float],
+    buffers: Sequence[Tensor],
+    constants: Sequence[Tensor],
+) -> float:
+    """Return the loss of a chunk, without ``hidden``, and write the gradient to ``out``."""
+    exponent, slope, offset = form
+    s, log_miss, factor = buffers
+    zero, minus_inverse_exponent = constants
+    low, high = _bounds(x)
+    if len(hidden) and not (low > -math.inf and slope * high - offset < 1):
+        low, high = _bounds(x.index_fill(0, hidden, torch.finfo(x.dtype).min))
+    u = x if x.dtype == s.dtype else factor.copy_(x)
+    u = u if (slope, offset) == (1, 0) else torch.mul(u, slope, out=factor).sub_(offset)
+    torch.sigmoid(u, out=s).index_fill_(0, hidden, 0)
+    if slope * high - offset < 1:
+        torch.log1p(torch.neg(s, out=log_miss), out=log_miss)  # log(1 - s), faster than softplus
+    else:  # exact also where 1 - s cancels
+        torch.ops.aten.softplus.out(u, 1, 20, out=log_miss).neg_().index_fill_(0, hidden, 0)
+    torch.pow(s, exponent, out=factor)
+    if isinstance(weight, Tensor):
+        factor.view(-1, *weight.shape).mul_(weight)
+        weight = 1.0
+    if exponent and out is not None:  # -(s / exponent + (1 - s) * softplus)
+        torch.lerp(log_miss, minus_inverse_exponent, s, out=s)
+    loss = log_miss.mul_(factor).sum().item() * (-weight / slope)
+    if out is not None:
+        scale = -exponent * weight if exponent else weight
+        torch.addcmul(zero, s, factor, value=scale, out=out)
+    return loss + low * 0  # NaN for -infinity too, whose loss would be 0
+
+
+def _bounds(x: Tensor) -> tuple[float, float]:
+    low, high = torch.aminmax(x)
+    return low.item(), high.item()

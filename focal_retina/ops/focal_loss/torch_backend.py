@@ -1,0 +1,144 @@
+"""
+Focal loss over the logits' own memory, with ATen operations.
+
+Nearly every logit is background, and background needs no targets. On a CPU a sweep takes all
+logits for background (cpu_sweep.py), and the few foreground logits are added on their own,
+in float64. On other devices finding them would wait for the device; there, dense masks tell them
+apart.
+
+Legend (formulas: focal_loss_autograd.py): one image and level has logits (P, K, Q), contiguous. A
+contiguous feature map has P = A and Q = H*W, a channels_last one has P = H*W*A and Q = 1; in both
+the labels, in anchor order, are (Q*P,).
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from focal_retina.ops.focal_loss.cpu_sweep import background_sweep, buffer_like
+from focal_retina.ops.layout import empty_like
+
+# Logits per step off the CPU: enough to keep a GPU busy, temporaries of 16 MiB each.
+_CHUNK = 1 << 22
+
+# Taken for a background logit it has loss and gradient 0; finite, as infinite ones must show.
+_NO_LOGIT = -1e30
+
+
+def focal_loss(*args) -> Tensor:
+    """Return the loss of :func:`focal_loss_and_gradient`, of which it takes the arguments."""
+    return _focal_loss(*args, gradient=False)[0]
+
+
+def focal_loss_gradient(*args) -> list[Tensor]:
+    """Return the gradient of :func:`focal_loss_and_gradient`."""
+    return _focal_loss(*args, gradient=True)[1]
+
+
+def focal_loss_and_gradient(*args) -> tuple[Tensor, list[Tensor]]:
+    """
+    Return the 0-dim loss, float64, and its gradient in the logits' dtypes and memory formats.
+
+    The arguments are those of ``fused_loss`` but ``backend``.
+    """
+    return _focal_loss(*args, gradient=True)
+
+
+def _focal_loss(
+    logits: Sequence[Tensor],
+    labels: Tensor,
+    weights: Tensor,
+    scale: Tensor,
+    form: Sequence[float],
+    *,
+    gradient: bool,
+) -> tuple[Tensor, list[Tensor]]:
+    num_classes = weights.shape[1]
+    if labels.device.type == "cpu":
+        *grads, buffer = empty_like([*(logits if gradient else []), buffer_like(logits)])
+        sweep = partial(_sparse_sweep, buffer=buffer)
+    else:
+        grads = [torch.empty_like(x) for x in logits] if gradient else []
+        sweep = _dense_sweep
+    total = torch.zeros_like(scale[0])
+    start = 0
+    for level, x in enumerate(logits):
+        x = _in_memory_order(x, num_classes)
+        g = _in_memory_order(grads[level], num_classes) if gradient else [None] * len(x)
+        stop = start + x[0, :, 0].numel()
+        for n, y in enumerate(labels[:, start:stop]):
+            total += sweep(x[n], g[n], y, weights * scale[n], form)
+        start = stop
+    return total, grads
+
+
+def _in_memory_order(x: Tensor, num_classes: int) -> Tensor:
+    """Return a contiguous view (N, P, K, Q) of (N, A*K, H, W)."""
+    n, channels, h, w = x.shape
+    if x.is_contiguous():
+        return x.view(n, channels // num_classes, num_classes, h * w)
+    return x.permute(0, 2, 3, 1).view(n, h * w * (channels // num_classes), num_classes, 1)
+
+
+def _sparse_sweep(
+    x: Tensor,
+    g: Tensor | None,
+    labels: Tensor,
+    weights: Tensor,
+    form: Sequence[float],
+    *,
+    buffer: Tensor,
+) -> Tensor:
+    """Return the loss of one image and level, and write its gradient to ``g`` unless None."""
+    planes, num_classes, pixels = x.shape
+    anchor = (labels != num_classes).nonzero()[:, 0]
+    label = labels[anchor]
+    position = anchor % planes * num_classes * pixels + anchor // planes  # of class 0 in memory
+    is_foreground = label >= 0
+    ignored = position[~is_foreground].sort().values
+    label = label[is_foreground]
+    foreground, order = (position[is_foreground] + label * pixels).sort()
+    loss = background_sweep(x, g, foreground, ignored, weights[1], form, buffer)
+    own = x.view(-1)[foreground].double()
+    own_loss, gradient = _terms(-own, weights[0, label[order]], form)
+    if g is not None:
+        g.view(-1)[foreground] = -gradient.to(g.dtype)
+    return own_loss + loss
+
+
+def _dense_sweep(
+    x: Tensor, g: Tensor | None, labels: Tensor, weights: Tensor, form: Sequence[float]
+) -> Tensor:
+    """The same without asking where the objects are."""
+    planes, num_classes, pixels = x.shape
+    labels = labels.reshape(pixels, planes).t()
+    classes = torch.arange(num_classes, device=x.device)[:, None]
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    weights = weights[..., None].to(dtype)
+    step = max(_CHUNK // (num_classes * pixels), 1)
+    total = torch.zeros((), dtype=torch.float64, device=x.device)
+    for start in range(0, planes, step):
+        chunk = slice(start, start + step)
+        y = labels[chunk, None]  # (P, 1, Q)
+        is_foreground = y == classes  # (P, K, Q)
+        z = x[chunk].to(dtype)
+        z = torch.where(is_foreground, -z, z).masked_fill(y < 0, _NO_LOGIT)
+        loss, gradient = _terms(z, torch.where(is_foreground, *weights), form)
+        total += loss
+        if g is not None:
+            g[chunk] = torch.where(is_foreground, -gradient, gradient)
+    return total
+
+
+def _terms(x: Tensor, weight: Tensor, form: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Return the summed loss of logits taken for background, and the gradient."""
+    exponent, slope, offset = form
+    u = slope * x - offset
+    s = torch.sigmoid(u)
+    softplus = F.softplus(u, threshold=40)
+    factor = weight * s**exponent
+    loss = (factor * softplus).sum() / slope + x.sum() * 0  # the last: NaN for -infinity too
+    return loss, factor * (s + exponent * (1 - s) * softplus)

@@ -1,0 +1,1 @@
+"""Matching anchors with objects: the public function and its dense and sparse algorithms."""

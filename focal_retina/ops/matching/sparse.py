@@ -1,0 +1,173 @@
+"""Matching on a lattice of anchors: only pairs whose IoU can matter are ever compared.
+
+The anchors of one row of the lattice whose IoU with an object can reach a value fill a rectangle
+of cells, known in closed form; so is the highest IoU of an object with any anchor. One
+enumeration at the lower of that and the lowest threshold therefore holds every pair that a
+threshold or a low-quality match asks about, ties included. Only these pairs get an exact IoU.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from focal_retina.ops.matching.dense import label_ious
+from focal_retina.ops.matching.lattice import AnchorLattice
+
+# Bounds the memory: about 150 bytes for each pair of an object and an anchor.
+_PAIRS_PER_CHUNK = 1 << 17
+
+# The closed form is in float64 on the ideal lattice, the IoUs are in float32 on rounded anchors.
+# What is enumerated must include all that rounding can lift over the value asked for. It moves an
+# overlap by less than this many pixels, in images to 32,768 pixels,
+_OVERLAP_SLACK = 1e-2
+# and an IoU by less than this part of it, or this much where float32 underflows.
+_IOU_SLACK, _IOU_UNDERFLOW = 1e-2, 1e-30
+
+_INT32_MAX = 0x7FFFFFFF
+
+
+def match_sparse(
+    anchors: Tensor,
+    gt_boxes: Tensor,
+    lattice: AnchorLattice,
+    *,
+    thresholds: Sequence[float],
+    labels: Sequence[int],
+    low_quality_matches: str,
+) -> tuple[Tensor, Tensor]:
+    """Do what ``match_anchors`` says, in memory that does not grow with objects x anchors.
+
+    ``labels[0]`` is not 1, and neither ``anchors`` nor ``gt_boxes`` is empty.
+    """
+    # Of IoU 0 and the first object.
+    best_keys = torch.full_like(anchors[:, 0], _INT32_MAX, dtype=torch.int64)
+    match_labels = torch.full_like(best_keys, labels[0], dtype=torch.int8)
+    best_anchors = []  # those of which no anchor has a higher IoU with some object
+    windows = _windows(gt_boxes, lattice, thresholds[0], low_quality_matches != "none")
+    for anchor_idxs, gt_idxs in _candidate_pairs(*windows, lattice):
+        ious = _ious(gt_boxes[gt_idxs], anchors[anchor_idxs])
+        keys = _merge(best_keys, anchor_idxs, gt_idxs, ious)
+        match_labels[anchor_idxs] = label_ious(_iou_of(keys), thresholds, labels)
+        if low_quality_matches != "none":
+            highest = ious.new_zeros(len(gt_boxes)).scatter_reduce_(0, gt_idxs, ious, "amax")
+            best_anchors.append(anchor_idxs[(ious == highest[gt_idxs]) & (ious > 0)])
+
+    best_anchors = torch.cat([anchors.new_zeros(0, dtype=torch.int64), *best_anchors])
+    is_sure = _iou_of(best_keys[best_anchors]) >= thresholds[0]
+    matches = best_keys.bitwise_not_().bitwise_and_(_INT32_MAX)  # in place: memory takes time
+    if low_quality_matches == "detectron1":
+        best_anchors = best_anchors[is_sure]
+    else:
+        unsure = best_anchors[~is_sure]
+        for chunk in unsure.split(max(1, 4 * _PAIRS_PER_CHUNK // len(gt_boxes))):
+            matches[chunk] = _best_of_all(anchors[chunk], gt_boxes)
+    match_labels[best_anchors] = 1
+    return matches, match_labels
+
+
+def _merge(best_keys: Tensor, anchor_idxs: Tensor, gt_idxs: Tensor, ious: Tensor) -> Tensor:
+    """Merge pairs (n,) into ``best_keys`` (R,); return those of the pairs' anchors.
+
+    A key is the IoU's bits, which order like the IoUs since none is negative, above a number that
+    is greatest for the first object: the greatest key of an anchor is its best object.
+    """
+    keys = (ious.view(torch.int32).long() << 32) | (_INT32_MAX - gt_idxs)
+    return best_keys.scatter_reduce_(0, anchor_idxs, keys, "amax")[anchor_idxs]
+
+
+def _iou_of(keys: Tensor) -> Tensor:
+    return (keys >> 32).int().view(torch.float32)
+
+
+def _best_of_all(anchors: Tensor, gt_boxes: Tensor) -> Tensor:
+    """Return the best object of each of a few anchors (n, 4).
+
+    Needed below the lowest threshold, where a better object may not have been enumerated.
+    """
+    anchors = anchors.t().contiguous().t()
+    return _ious(gt_boxes[:, None], anchors).max(dim=0).indices
+
+
+def _windows(
+    gt_boxes: Tensor, lattice: AnchorLattice, threshold: float, low_quality: bool
+) -> tuple[Tensor, Tensor]:
+    """Return, for each object and row, the rectangle of cells that holds all relevant anchors.
+
+    Returns:
+        int64: first cell in x and y, (2, G, S), and number of cells in x and y, (2, G, S), 0 where
+        no anchor of the row is relevant.
+    """
+    # (directions, objects, rows): (2, G, 1) and (2, 1, S).
+    gt_boxes = gt_boxes.double()
+    gt_start, gt_stop = gt_boxes.t().view(2, 2, -1, 1)
+    anchor_start, anchor_stop = lattice.first_anchors.t().view(2, 2, 1, -1)
+    last_cell = (lattice.grid_sizes - 1).double().unsqueeze(1)
+    gt_sides, anchor_sides = gt_stop - gt_start, anchor_stop - anchor_start
+    sides = torch.minimum(gt_sides, anchor_sides)
+    areas = gt_sides.prod(0) + anchor_sides.prod(0)
+
+    ious = torch.full_like(areas[:, :1], threshold)
+    if low_quality:
+        # Each object's highest IoU, from the anchors with the nearest centres, rounded down.
+        shift = lattice.nearest_shifts(gt_boxes)
+        overlaps = torch.minimum(gt_stop - anchor_start - shift, anchor_stop + shift - gt_start)
+        overlaps = torch.minimum(overlaps - _OVERLAP_SLACK, sides).clamp_(min=0)
+        intersections = overlaps.prod(0)
+        highest = (intersections / (areas - intersections)).amax(1, keepdim=True)
+        ious = torch.minimum(ious, highest)
+    ious = (ious * (1 - _IOU_SLACK) - _IOU_UNDERFLOW).clamp_(min=0)
+
+    # The intersection that gives such an IoU, and the overlap that it needs in each direction if
+    # the other one is full. Comparisons with nan are false: boxes that are not finite drop out.
+    needed = areas * (ious / (1 + ious))
+    relevant = (needed <= sides.prod(0)) & (sides.amin(0) > 0)
+    overlaps = needed / sides.flip(0) - _OVERLAP_SLACK
+    first = (gt_start + overlaps - anchor_stop).div_(lattice.strides).ceil_().clamp_(min=0)
+    last = (gt_stop - overlaps - anchor_start).div_(lattice.strides).floor_()
+    cells = (torch.minimum(last, last_cell) - first + 1).clamp_(min=0).masked_fill_(~relevant, 0)
+    return first.long(), cells.long()
+
+
+def _candidate_pairs(
+    first: Tensor, cells: Tensor, lattice: AnchorLattice
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield anchor and object index, int64, of all pairs in the windows, by whole objects."""
+    step = lattice.index_steps
+    row_step = lattice.grid_sizes[0] * step
+    start = lattice.first_indices + first[0] * step + first[1] * row_step
+    jump = row_step - cells[0] * step
+    counts = cells.prod(0)  # (G, S)
+    windows = torch.stack([start, jump, cells[0], step.expand_as(start)], dim=2)
+    # The only wait for a GPU here: the sizes of what follows.
+    for objects, num_pairs in _chunks(counts.sum(1).tolist(), _PAIRS_PER_CHUNK):
+        repeats = counts[objects].flatten()
+        window_idxs = torch.repeat_interleave(repeats, output_size=num_pairs)
+        offsets = torch.arange(num_pairs, device=repeats.device)
+        offsets -= (repeats.cumsum(0) - repeats)[window_idxs]
+        start, jump, width, step = windows[objects].flatten(0, 1)[window_idxs].unbind(1)
+        anchor_idxs = start + offsets * step + offsets.div(width, rounding_mode="floor") * jump
+        yield anchor_idxs, window_idxs // counts.shape[1] + objects.start
+
+
+def _chunks(sizes: Sequence[int], limit: int) -> Iterator[tuple[slice, int]]:
+    """Yield slices of ``sizes`` with their sums, at most ``limit`` but for a single size."""
+    start = total = 0
+    for i, size in enumerate(sizes):
+        if total and total + size > limit:
+            yield slice(start, i), total
+            start, total = i, 0
+        total += size
+    if total:
+        yield slice(start, len(sizes)), total
+
+
+def _ious(gt_boxes: Tensor, anchors: Tensor) -> Tensor:
+    """Return IoUs of broadcast boxes (..., 4), bit for bit those of ``pairwise_iou``."""
+    gt_x0, gt_y0, gt_x1, gt_y1 = gt_boxes.unbind(-1)
+    x0, y0, x1, y1 = anchors.unbind(-1)
+    widths = (torch.minimum(gt_x1, x1) - torch.maximum(gt_x0, x0)).clamp_(min=0)
+    heights = (torch.minimum(gt_y1, y1) - torch.maximum(gt_y0, y0)).clamp_(min=0)
+    intersections = widths.mul_(heights)
+    areas = (gt_x1 - gt_x0) * (gt_y1 - gt_y0) + (x1 - x0) * (y1 - y0)
+    return torch.where(intersections > 0, intersections / areas.sub_(intersections), 0.0)

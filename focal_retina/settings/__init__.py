@@ -1,0 +1,1 @@
+"""What a config says: reading YAML and LazyConfigs, and refusing what cannot work."""

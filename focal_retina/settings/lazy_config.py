@@ -1,0 +1,118 @@
+"""Reading a LazyConfig, with errors that say what to change."""
+
+import traceback
+from collections.abc import Sequence
+
+from detectron2.config import LazyConfig
+from detectron2.utils.file_io import PathManager
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from focal_retina.settings.checks import did_you_mean
+from focal_retina.settings.limits import RULES, check_limits
+from focal_retina.settings.rules import shown
+
+# Keys that a config may lack, read by Detectron2's ``default_setup`` or by the job.
+_OPTIONAL = (
+    "dataloader.register",
+    "train.accumulation_steps",
+    "train.amp.dtype",
+    "train.amp.test",
+    "train.best.metric",
+    "train.best.mode",
+    "train.best.patience",
+    "train.clip_gradients.clip_type",
+    "train.clip_gradients.clip_value",
+    "train.clip_gradients.norm_type",
+    "train.cudnn_benchmark",
+    "train.ema_decay",
+    "train.float32_precision",
+    "train.seed",
+    "train.val_loss",
+)
+
+
+def load_lazy(
+    config_file: str, opts: Sequence[str] = (), sections: Sequence[str] = ()
+) -> DictConfig:
+    """Run a LazyConfig and return it with its overrides.
+
+    Args:
+        opts: ``key=value``, in Hydra's syntax.
+        sections: what the config must define.
+
+    Raises:
+        ValueError: a file that is missing or fails, a missing section, an unknown key, a value of
+            the wrong type or outside its limits.
+    """
+    cfg = _run(config_file)
+    for section in sections:
+        if not isinstance(cfg.get(section), DictConfig):
+            raise ValueError(f"{config_file} defines no {section}")
+    cfg = _override(cfg, opts)
+    _check_limits(cfg)
+    return cfg
+
+
+def _run(config_file: str) -> DictConfig:
+    """Run a config; whatever it raises is the user's own mistake, and named by file and line."""
+    if not PathManager.isfile(config_file):
+        state = "is a folder" if PathManager.isdir(config_file) else "does not exist"
+        raise ValueError(f"config file {config_file} {state}")
+    try:
+        return LazyConfig.load(config_file)
+    except FileNotFoundError as error:
+        raise ValueError(f"config file {error.filename} does not exist") from error
+    except (ImportError, SyntaxError) as error:
+        raise ValueError(f"{config_file}: {error} {error.__cause__ or ''}") from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f"{f.filename}, line {f.lineno}" for f in frames if f.name == "<module>"]
+        place = lines[-1] if lines else config_file
+        raise ValueError(f"{place}: {type(error).__name__}: {error}") from error
+
+
+def _override(cfg: DictConfig, opts: Sequence[str]) -> DictConfig:
+    """Override one by one, so that an error can name the key."""
+    for override in opts:
+        key = override.split("=")[0].lstrip("+")
+        try:
+            _check_key(cfg, key)
+            before = OmegaConf.select(cfg, key)
+            cfg = LazyConfig.apply_overrides(cfg, [override])
+            _check_kind(key, before, OmegaConf.select(cfg, key))
+        except (HydraException, KeyError, NotImplementedError, OmegaConfBaseException) as error:
+            raise ValueError(f"override {override}: {error}") from error
+    return cfg
+
+
+def _check_kind(key: str, before: object, after: object) -> None:
+    """Let an override change neither a node nor a number into something else, but for null."""
+    is_number = isinstance(before, int | float)
+    is_optional = "." in key  # a part of the model, for instance
+    if isinstance(before, DictConfig) and not (
+        isinstance(after, DictConfig) or (after is None and is_optional)
+    ):
+        raise ValueError(f"{key} is {shown(after)}, but it takes keys of its own, {key}.KEY=VALUE")
+    if is_number and isinstance(after, str | DictConfig):
+        raise ValueError(f"{key} is {shown(after)}, but it takes a {type(before).__name__}")
+
+
+def _check_limits(cfg: DictConfig) -> None:
+    absent = object()
+    found = {key: OmegaConf.select(cfg, key, default=absent) for key in RULES if key.islower()}
+    # A call is checked by what it calls.
+    check_limits({k: v for k, v in found.items() if not (v is absent or isinstance(v, DictConfig))})
+
+
+def _check_key(cfg: DictConfig, key: str) -> None:
+    """Let an override add an argument to a call, but not a key that nothing reads."""
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    adds_argument = isinstance(node, DictConfig) and "_target_" in node
+    exists = OmegaConf.select(cfg, key, default=cfg) is not cfg
+    if not (exists or adds_argument or key in _OPTIONAL):
+        names = node if isinstance(node, DictConfig) else cfg
+        siblings = [f"{parent}.{k}".lstrip(".") for k in names]
+        raise ValueError(f"the config has no key {key or repr(key)}{did_you_mean(key, siblings)}")

@@ -1,0 +1,143 @@
+"""Reading a YAML config: safely, with errors that say what to change."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
+from detectron2.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY
+from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY
+from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
+
+from focal_retina.config import add_focal_retina_config
+from focal_retina.settings.checks import check_name, did_you_mean
+from focal_retina.settings.contradictions import check_contradictions
+from focal_retina.settings.limits import check_limits
+from focal_retina.settings.rules import shortened
+from focal_retina.settings.yaml_files import check_files
+
+# The wording of yacs.
+_UNKNOWN_KEY = re.compile(r"Non-existent (?:config )?key: (\S+)")
+_TYPE_MISMATCH = re.compile(
+    r"<class '(?:\w+\.)*(\w+)'> vs. <class '(?:\w+\.)*(\w+)'>\) with values "
+    r"\(.* vs\. (.*)\) for config key: (\S+)",
+    re.DOTALL,
+)
+
+
+def load_yaml(config_file: str, opts: Sequence[str] = (), trust_config: bool = False) -> CfgNode:
+    """Return the defaults with a YAML file, its ``_BASE_`` chain and overrides merged in.
+
+    Args:
+        opts: ``KEY VALUE KEY VALUE ...``.
+        trust_config: let Python tags in the YAML run their code.
+
+    Raises:
+        ValueError: a missing or unusable file, a Python tag without ``trust_config``, an unknown
+            key or registered name, a value of the wrong type or outside its limits.
+    """
+    cfg = get_cfg()
+    add_focal_retina_config(cfg)
+    defaults = dotted_keys(cfg)
+    check_files(config_file)
+    with _clear_errors(config_file, cfg):
+        cfg.merge_from_file(config_file, allow_unsafe=trust_config)
+    _override(cfg, opts)
+    _check_types(cfg, defaults)
+    _check_names(cfg)
+    check_limits(dotted_keys(cfg))
+    check_contradictions(cfg)
+    return cfg
+
+
+def _override(cfg: CfgNode, opts: Sequence[str]) -> None:
+    """Merge ``KEY VALUE KEY VALUE ...`` one by one, so that an error can name the key."""
+    opts = list(opts)
+    pairs = [opts[i : i + 2] for i in range(0, len(opts), 2)] if len(opts) % 2 == 0 else [opts]
+    for pair in pairs:
+        with _clear_errors("the command line", cfg, pair[0]):
+            cfg.merge_from_list(pair)
+
+
+def _check_types(cfg: CfgNode, defaults: Mapping[str, object]) -> None:
+    """Refuse the None that yacs takes for a value of any type."""
+    for key, value in dotted_keys(cfg).items():
+        if value is None and defaults.get(key) is not None:
+            raise ValueError(f"{key} takes a {type(defaults[key]).__name__}, not None")
+
+
+def _check_names(cfg: CfgNode) -> None:
+    """Refuse names of parts that nothing is registered as."""
+    for key, name, registry in (
+        ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
+        ("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY),
+        ("MODEL.ANCHOR_GENERATOR.NAME", cfg.MODEL.ANCHOR_GENERATOR.NAME, ANCHOR_GENERATOR_REGISTRY),
+        ("MODEL.RPN.HEAD_NAME", cfg.MODEL.RPN.HEAD_NAME, RPN_HEAD_REGISTRY),
+    ):
+        check_name(key, name, [known for known, _ in registry])
+    name = cfg.MODEL.PROPOSAL_GENERATOR.NAME
+    # "PrecomputedProposals" is a name without an entry in the registry.
+    generators = [known for known, _ in PROPOSAL_GENERATOR_REGISTRY] + ["PrecomputedProposals"]
+    check_name("MODEL.PROPOSAL_GENERATOR.NAME", name, generators)
+
+
+def dotted_keys(cfg: CfgNode, prefix: str = "") -> dict[str, object]:
+    """Return the config flat: ``{"MODEL.DEVICE": "cuda", ...}``, nodes included."""
+    flat = {}
+    for key, value in cfg.items():
+        flat[prefix + key] = value
+        if isinstance(value, CfgNode):
+            flat |= dotted_keys(value, f"{prefix}{key}.")
+    return flat
+
+
+def nested_keys(dotted: Mapping[str, object]) -> dict:
+    """Return ``{"A": {"B": 1}}`` for ``{"A.B": 1}``, as a YAML file has it."""
+    tree: dict = {}
+    for key, value in dotted.items():
+        *parents, leaf = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+@contextmanager
+def _clear_errors(source: str, cfg: CfgNode, key: str | None = None) -> Iterator[None]:
+    """Turn what yaml, fvcore and yacs raise while merging ``source`` into one sentence.
+
+    Args:
+        key: what is merged, where the error may not say it.
+    """
+    try:
+        yield
+    except yaml.YAMLError as error:
+        raise ValueError(_explain_yaml(source, error)) from error
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{source}: {_explain_merge(error, cfg, key)}") from error
+    except (MemoryError, RecursionError) as error:  # by Python's parser, which yacs reads text with
+        raise ValueError(f"{source}: {key or 'a value'} is nested too deep") from error
+
+
+def _explain_yaml(source: str, error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.constructor.ConstructorError) and "python/" in error.problem:
+        mark = error.problem_mark
+        return (
+            f"{mark.name}, line {mark.line + 1}, has a Python tag (!!python), as Detectron2's own "
+            "Base-RetinaNet.yaml does, and loading it can run any code: write the value as plain "
+            "YAML, or pass --trust-config if you trust the file"
+        )
+    return f"{source} is not valid YAML: {' '.join(str(error).split())}"
+
+
+def _explain_merge(error: Exception, cfg: CfgNode, key: str | None) -> str:
+    message = str(error.args[0]) if error.args else type(error).__name__
+    if unknown := _UNKNOWN_KEY.search(message):
+        return f"there is no key {unknown[1]}{did_you_mean(unknown[1], dotted_keys(cfg))}"
+    if wrong := _TYPE_MISMATCH.search(message):
+        expected, found, value, key = wrong.groups()
+        return f"{key} takes a {expected}, not the {found} {shortened(value)}"
+    return message if key is None or key in message else f"{key!r}: {message}"

@@ -1,0 +1,210 @@
+"""The training loop: Detectron2's, in every precision, with accumulated gradients and a watch."""
+
+import contextlib
+import logging
+import math
+import time
+
+import numpy as np
+import torch
+from detectron2.engine import SimpleTrainer
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from focal_retina.errors import EndableTrainer
+from focal_retina.training.accumulation import as_one_batch, check_accumulation, split_batch
+from focal_retina.training.nonfinite import NonFiniteWatch
+
+# Gradients that overflow float16 even when scaled by less are not finite at all.
+_LEAST_SCALE = 2.0**-16
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingLoop(SimpleTrainer, EndableTrainer):
+    """Detectron2's ``SimpleTrainer``, and its ``AMPTrainer`` in either type and on any device.
+
+    With none of the options it gives ``SimpleTrainer``'s weights, to the bit. A loss that is not
+    finite ends the run on every process before the optimizer's step, see ``nonfinite``. So do
+    gradients, but in float16, where such a step is left out, counted and logged. The losses come to
+    the host in one transfer, gradients' finiteness with them; Detectron2 makes one for each loss.
+
+    Losses are written at once: written later, as ``async_write_metrics`` does, they could not stop
+    the step.
+
+    Args:
+        model, data_loader, optimizer: as of ``SimpleTrainer``.
+        dtype: what autocast computes in; None for no autocast. float16 has its loss scaled.
+        accumulation_steps: pieces of each batch that go through the model one after the other, see
+            ``accumulation``; >= 1.
+        output_dir: where the batch is kept that had no finite loss.
+
+    Raises:
+        ValueError: as ``check_accumulation``.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader,
+        optimizer: torch.optim.Optimizer,
+        *,
+        dtype: torch.dtype | None = None,
+        accumulation_steps: int = 1,
+        output_dir: str = "output",
+    ):
+        super().__init__(model, data_loader, optimizer)
+        self._plain = model.module if isinstance(model, DistributedDataParallel) else model
+        check_accumulation(self._plain, accumulation_steps)
+        self.accumulation_steps = accumulation_steps
+        self.dtype = dtype
+        self._device_type = next(model.parameters()).device.type
+        self._watch = NonFiniteWatch(self._plain, output_dir, dtype)
+        self.grad_scaler = None
+        self._checks_gradients = dtype != torch.float16
+        self.skipped_steps = 0
+        if dtype == torch.float16:
+            if self._device_type == "cpu":
+                logger.warning(
+                    "Few CPUs multiply float16 (avx512_fp16, amx_fp16), the others ten times "
+                    "slower than float32: set SOLVER.AMP.DTYPE (train.amp.dtype) bfloat16"
+                )
+            self.grad_scaler = torch.amp.GradScaler(self._device_type)
+            optimizer.register_step_post_hook(self._remember_step)
+
+    def run_step(self) -> None:
+        """Do one iteration.
+
+        Raises:
+            NonFiniteError: on every process.
+        """
+        start = time.perf_counter()
+        pieces = split_batch(next(self._data_loader_iter), self.accumulation_steps)
+        data_time = time.perf_counter() - start
+        self._watch.remember()
+        losses, weights, factor = self._backward(pieces)
+        if hasattr(self, "after_backward"):  # Detectron2 0.6 has no such hook
+            self.after_backward()
+        rows, factor, largest = self._to_host(losses, factor)
+        means = {name: factor * sum(_products(rows, name, weights)) for name in rows[0]}
+        gathered = comm.all_gather((means, data_time, largest))
+        if not all(math.isfinite(x) for means, _, x in gathered for x in (*means.values(), x)):
+            self._watch.end(self.iter, pieces, rows, self._forward)
+        _write(gathered, data_time)
+        self._step()
+
+    def _backward(self, pieces: list[list]) -> tuple[list[dict], list[float], Tensor | None]:
+        """Return the losses of each piece by name, their weights, and a factor of them all."""
+        losses, factor = [], None
+        with as_one_batch(self._plain, pieces) as share:
+            for piece, weight in zip(pieces, share.weights, strict=True):
+                is_last = len(losses) == len(pieces) - 1
+                with contextlib.nullcontext() if is_last else self._no_sync():
+                    losses.append(self._forward(piece))
+                    total = sum(losses[-1].values()) * weight
+                    if len(losses) == 1:
+                        self.optimizer.zero_grad()
+                    if is_last and (factor := share.correction()) is not None:
+                        # Before the gradients meet those of other processes, whose factor differs.
+                        total = self._correct(total, factor)
+                    self._scaled(total).backward()
+        return losses, share.weights, factor
+
+    def _correct(self, loss: Tensor, factor: Tensor) -> Tensor:
+        """Multiply the gradients so far, and return the loss multiplied."""
+        for gradient in self._gradients():
+            gradient.mul_(factor.to(gradient.dtype))
+        return loss * factor.to(loss.dtype)
+
+    def _forward(self, piece: list) -> dict[str, Tensor]:
+        with torch.autocast(self._device_type, self.dtype, enabled=self.dtype is not None):
+            losses = self.model(piece)
+        return {"total_loss": losses} if isinstance(losses, Tensor) else losses
+
+    def _no_sync(self) -> contextlib.AbstractContextManager:
+        is_distributed = isinstance(self.model, DistributedDataParallel)
+        return self.model.no_sync() if is_distributed else contextlib.nullcontext()
+
+    def _scaled(self, loss: Tensor) -> Tensor:
+        return loss if self.grad_scaler is None else self.grad_scaler.scale(loss)
+
+    def _gradients(self) -> list[Tensor]:
+        groups = self.optimizer.param_groups
+        return [p.grad for group in groups for p in group["params"] if p.grad is not None]
+
+    def _to_host(self, losses: list[dict], factor: Tensor | None):
+        """Return losses by name, the factor, and the largest norm of a gradient, as numbers."""
+        table = torch.stack([_row(piece) for piece in losses])
+        # float16 gradients may overflow: the scaler looks after them.
+        gradients = self._gradients() if self._checks_gradients else []
+        # Norms are read in one pass; the largest absolute value takes 15 times as long on a CPU.
+        largest = table.new_zeros(())
+        if gradients:
+            largest = torch.stack(torch._foreach_norm(gradients)).max()
+        factor = table.new_ones(()) if factor is None else factor
+        *numbers, factor, largest = torch.cat(
+            [table.flatten(), factor.to(table).view(1), largest.to(table).view(1)]
+        ).tolist()
+        rows = np.reshape(numbers, table.shape).tolist()
+        return [dict(zip(losses[0], row, strict=True)) for row in rows], factor, largest
+
+    def _step(self) -> None:
+        if self.grad_scaler is None:
+            self.optimizer.step()
+            return
+        self._has_stepped = False
+        self.grad_scaler.step(self.optimizer)  # divides the gradients by the scale before clipping
+        self.grad_scaler.update()
+        if not self._has_stepped:
+            self._count_skipped()
+        get_event_storage().put_scalar("skipped_steps", self.skipped_steps, smoothing_hint=False)
+
+    def _remember_step(self, *_) -> None:
+        self._has_stepped = True
+
+    def _count_skipped(self) -> None:
+        self.skipped_steps += 1
+        scale = self.grad_scaler.get_scale()
+        self._checks_gradients = scale < _LEAST_SCALE
+        logger.warning(
+            f"iteration {self.iter}: the gradients overflowed float16 and the step was skipped, "
+            f"number {self.skipped_steps} of this run; the loss is now scaled by {scale:g}"
+        )
+
+    def state_dict(self) -> dict:
+        state = super().state_dict()
+        if self.grad_scaler is not None:
+            state["grad_scaler"] = self.grad_scaler.state_dict()
+            state["skipped_steps"] = self.skipped_steps
+        return state
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        super().load_state_dict(state_dict)
+        # A run in another precision has left none.
+        if self.grad_scaler is not None and "grad_scaler" in state_dict:
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+            self.skipped_steps = state_dict.get("skipped_steps", 0)
+
+
+def _row(losses: dict[str, Tensor]) -> Tensor:
+    return torch.stack([loss.detach().float().reshape(()) for loss in losses.values()])
+
+
+def _products(rows: list[dict[str, float]], name: str, weights: list[float]) -> list[float]:
+    return [row[name] * weight for row, weight in zip(rows, weights, strict=True)]
+
+
+def _write(gathered: list[tuple[dict, float, float]], data_time: float) -> None:
+    """Write what Detectron2 writes: means over processes, but the longest time for data."""
+    storage = get_event_storage()
+    storage.put_scalar("rank_data_time", data_time)
+    if not comm.is_main_process():
+        return
+    losses, times, _ = zip(*gathered, strict=True)
+    storage.put_scalar("data_time", max(times))
+    means = {name: float(np.mean([x[name] for x in losses])) for name in losses[0]}
+    storage.put_scalar("total_loss", sum(means.values()))
+    if len(means) > 1:
+        storage.put_scalars(**means)

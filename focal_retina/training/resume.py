@@ -1,0 +1,136 @@
+"""A resumed run is the unbroken one, bit by bit: data, random numbers, metrics, evaluations."""
+
+import logging
+from itertools import dropwhile
+
+import torch
+from detectron2.engine import HookBase, hooks
+from detectron2.utils import comm
+
+from focal_retina.data.seeding import seed_all
+from focal_retina.training.run_checkpointer import RunCheckpointer
+
+logger = logging.getLogger(__name__)
+
+# Values of each metric that go into a checkpoint; the writers smooth over 20.
+_TAIL = 100
+
+
+def with_exact_resume(built: list[HookBase], checkpointer: RunCheckpointer) -> list[HookBase]:
+    """Return the hooks of a run that can be resumed exactly.
+
+    Args:
+        built: of this process, as Detectron2 orders them: the writers last.
+        checkpointer: takes the place of Detectron2's, before the first evaluation, so that an
+            evaluation that dies costs no training.
+    """
+    exact = [hook for hook in built if not isinstance(hook, hooks.PeriodicCheckpointer)]
+    is_evaluation = [isinstance(hook, hooks.EvalHook) for hook in exact] + [True]
+    exact.insert(is_evaluation.index(True), checkpointer)
+    return [*exact, ExactResume()]
+
+
+class ExactResume(HookBase):
+    """Save and restore what Detectron2's trainer does not; the last hook of all processes.
+
+    - The position of the data loaders. One without ``state_dict`` starts anew, with a warning.
+    - The random generators: seeded before each step from the run's seed, the iteration and the
+      process, so that neither what was drawn before nor an evaluation changes anything.
+    - The metrics that the writers smooth over, and the writers.
+    - What the hooks after the checkpoint do in its iteration, evaluations for example: they do it
+      when the run resumes.
+    """
+
+    def __init__(self):
+        self.seed = comm.shared_random_seed()
+        self._state = None
+
+    def before_train(self) -> None:
+        trainer = self.trainer
+        if self._state is None:
+            if trainer.start_iter > 0:
+                logger.warning(
+                    "The checkpoint has no position in the data: the resumed run starts the data "
+                    "and the metrics anew. It was not written by this program, or by an older one."
+                )
+            return
+        _restore_metrics(trainer.storage, self._state["metrics"])
+        # A longer or shorter run has no unbroken one to equal: it keeps what was written.
+        is_same_run = self._state["max_iter"] == trainer.max_iter
+        kept = None if is_same_run else trainer.start_iter
+        for name, writer in _stateful_writers(trainer).items():
+            if name in self._state["writers"]:
+                writer.load_state_dict(self._state["writers"][name], kept)
+        if is_same_run:
+            self._finish_the_iteration()
+        self._state = None
+
+    def before_step(self) -> None:
+        seed = seed_all(self.seed, self.trainer.iter, comm.get_rank())
+        torch.cuda.manual_seed_all(seed)
+
+    def state_dict(self) -> dict:
+        loaders = _loaders(self.trainer)
+        return {
+            "seed": self.seed,
+            "max_iter": self.trainer.max_iter,
+            "loaders": {name: loader.state_dict() for name, loader in loaders.items()},
+            "metrics": _recent_metrics(self.trainer.storage),
+            "writers": {
+                name: writer.state_dict()
+                for name, writer in _stateful_writers(self.trainer).items()
+            },
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self._state = state
+        self.seed = state["seed"]
+        loaders = _loaders(self.trainer)
+        for name in state["loaders"].keys() & loaders.keys():
+            loaders[name].load_state_dict(state["loaders"][name])
+        if "train" not in state["loaders"] or "train" not in loaders:
+            logger.warning(
+                "The data loader has no state_dict and load_state_dict, or had none: the resumed "
+                "run starts the data anew. focal_retina.data.loader.build_train_loader has them."
+            )
+
+    def _finish_the_iteration(self) -> None:
+        trainer = self.trainer
+        # Stays so: a training without an iteration left adds 1, and ends where it should.
+        trainer.iter = trainer.storage.iter = trainer.start_iter - 1
+        rest = dropwhile(lambda hook: not isinstance(hook, RunCheckpointer), trainer._hooks)
+        next(rest).finish_step()
+        for hook in rest:
+            hook.after_step()
+
+
+def _loaders(trainer) -> dict:
+    """The loaders of the training and of precise batch norm that know their position."""
+    found = {"train": trainer.data_loader}
+    for hook in trainer._hooks:
+        if isinstance(hook, hooks.PreciseBN) and not hook._disabled:
+            found["precise_bn"] = hook._data_loader
+    return {name: loader for name, loader in found.items() if hasattr(loader, "load_state_dict")}
+
+
+def _stateful_writers(trainer) -> dict:
+    writers = [
+        writer
+        for hook in trainer._hooks
+        if isinstance(hook, hooks.PeriodicWriter)
+        for writer in hook._writers
+    ]
+    return {type(w).__name__: w for w in writers if hasattr(w, "load_state_dict")}
+
+
+def _recent_metrics(storage) -> list[tuple]:
+    """Return (name, smoothing hint, [(value, iteration), ...]) of each metric."""
+    hints = storage.smoothing_hints()
+    histories = storage.histories().items()
+    return [(name, hints[name], history.values()[-_TAIL:]) for name, history in histories]
+
+
+def _restore_metrics(storage, metrics: list[tuple]) -> None:
+    for name, hint, values in metrics:
+        for value, iteration in values:
+            storage.put_scalar(name, value, smoothing_hint=hint, cur_iter=iteration)

@@ -1,0 +1,90 @@
+"""The objects that are analyzed are those that training has."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
+from detectron2.data import transforms as T
+from helpers.tiny_jobs import catalogs_restored
+
+from focal_retina.anchor_analysis.objects import load_objects
+from focal_retina.data.register import register_datasets
+from focal_retina.data.shapes import write_shapes
+
+
+def boxes_of_training(name, resize):
+    """Return the boxes that Detectron2 trains on, of all images."""
+    mapper = DatasetMapper(
+        is_train=True, augmentations=[resize], image_format="BGR", use_instance_mask=False
+    )
+    mapped = map(mapper, DatasetCatalog.get(name))
+    return torch.cat([x["instances"].gt_boxes.tensor for x in mapped])
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """The name of a data set with boxes of every kind."""
+    folder = write_shapes(tmp_path, "train", 3, image_size=64)
+    content = json.loads((folder / "instances.json").read_text())
+    template = {"category_id": 1, "area": 1, "image_id": 2}
+    boxes = [[-5, 10, 20, 100], [60, 60, -30, -20], [3, 3, 0, 9], [70, 3, 5, 5], [1, 1, 1, 1]]
+    boxes += [[float("nan"), 1, 2, 3], [1.5, 2.5, 9.25, 30]]
+    odd = [{**template, "bbox": box, "iscrowd": 0, "id": i} for i, box in enumerate(boxes, 900)]
+    odd.append({**template, "bbox": [1, 2, 30, 30], "iscrowd": 1, "id": 990})
+    content["annotations"] += odd
+    (tmp_path / "odd.json").write_text(json.dumps(content))
+    with catalogs_restored():
+        register_datasets([["odd", str(tmp_path / "odd.json"), str(folder / "images")]])
+        yield "odd"
+
+
+def test_odd_boxes_are_what_training_makes_of_them(odd):
+    resize = T.ResizeShortestEdge([100, 100], 333)
+    objects = load_objects([odd], resize)
+    assert torch.equal(objects.boxes, boxes_of_training(odd, resize))
+    assert objects.num_crowds == 1
+    assert objects.num_empty == 3
+    assert {900, 901, 904, 906} < set(objects.annotation_ids)
+    index = objects.annotation_ids.index(900)
+    assert objects.file_names[objects.image_idxs[index]].endswith("000002.png")
+    assert float(objects.areas[index]) == 2000
+
+
+@pytest.mark.skipif(
+    not os.path.isfile(MetadataCatalog.get("coco_2017_train").json_file),
+    reason="DETECTRON2_DATASETS holds no COCO",
+)
+def test_objects_of_coco_at_drawn_sizes_are_those_of_training():
+    resize = T.ResizeShortestEdge([200, 240, 333], 400, "choice")
+    np.random.seed(3)
+    expected = boxes_of_training("coco_2017_train", resize)
+    np.random.seed(3)
+    objects = load_objects(["coco_2017_train"], resize)
+    # Detectron2 adds width to x in float32.
+    torch.testing.assert_close(objects.boxes, expected, rtol=0, atol=1e-4)
+    assert objects.num_crowds > 0
+
+
+def test_a_box_that_is_not_four_numbers_is_named_by_its_file():
+    record = {"file_name": "a.png", "height": 9, "width": 9, "image_id": 1}
+    record["annotations"] = [{"bbox": [1, 2, 3], "bbox_mode": 1, "category_id": 0}]
+    resize = T.ResizeShortestEdge([9, 9])
+    with catalogs_restored():
+        DatasetCatalog.register("broken", lambda: [record])
+        with pytest.raises(ValueError, match=r"a\.png.*\[1, 2, 3\]"):
+            load_objects(["broken"], resize)
+        DatasetCatalog.register("without_size", lambda: [{"file_name": "b.png"}])
+        with pytest.raises(ValueError, match=r"b\.png.*height and width"):
+            load_objects(["without_size"], resize)
+
+
+def test_images_without_objects_are_no_objects():
+    records = [{"file_name": "a.png", "height": 9, "width": 8, "annotations": []}]
+    with catalogs_restored():
+        DatasetCatalog.register("none", lambda: records)
+        objects = load_objects(["none", "none"], T.ResizeShortestEdge([18, 18]))
+    assert len(objects) == 0
+    assert objects.image_sizes.tolist() == [[20, 18]] * 2

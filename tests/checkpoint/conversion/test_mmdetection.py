@@ -1,0 +1,155 @@
+"""mmdetection's RetinaNet by its documented names, and its forward pass written out."""
+
+import math
+
+import pytest
+import torch
+from detectron2.modeling.box_regression import Box2BoxTransform
+from helpers.foreign_models import converted, outputs, randomise, synthetic_images
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from focal_retina.checkpoint.conversion.sources import convert
+
+STRIDES = [8, 16, 32, 64, 128]
+CLASSES, CHANNELS = 5, 64
+META = {"meta": {"cfg": "model = dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0])"}}
+
+
+class ConvModule(nn.Module):
+    def __init__(self, inputs, size, stride=1, norm=False):
+        super().__init__()
+        padding = size // 2
+        self.conv = nn.Conv2d(inputs, CHANNELS, size, stride, padding, bias=not norm)
+        if norm:
+            self.gn = nn.GroupNorm(32, CHANNELS)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.gn(x) if hasattr(self, "gn") else x
+
+
+class RetinaNet(nn.Module):
+    def __init__(self, p6_channels=512, norm=False):
+        super().__init__()
+        self.backbone = ResNet(BasicBlock, [2, 2, 2, 2])
+        del self.backbone.fc
+        self.neck, self.bbox_head = nn.Module(), nn.Module()
+        self.neck.lateral_convs = nn.ModuleList(ConvModule(c, 1) for c in (128, 256, 512))
+        extra = [ConvModule(p6_channels, 3, 2), ConvModule(CHANNELS, 3, 2)]
+        self.neck.fpn_convs = nn.ModuleList([ConvModule(CHANNELS, 3) for _ in range(3)] + extra)
+        for name in ("cls_convs", "reg_convs"):
+            tower = nn.ModuleList(ConvModule(CHANNELS, 3, norm=norm) for _ in range(2))
+            self.bbox_head.add_module(name, tower)
+        self.bbox_head.retina_cls = nn.Conv2d(CHANNELS, 9 * CLASSES, 3, padding=1)
+        self.bbox_head.retina_reg = nn.Conv2d(CHANNELS, 9 * 4, 3, padding=1)
+
+    def features(self, x):
+        body = self.backbone
+        x = body.layer1(body.maxpool(body.relu(body.bn1(body.conv1(x)))))
+        c = [x := layer(x) for layer in (body.layer2, body.layer3, body.layer4)]
+        p = [conv(x) for conv, x in zip(self.neck.lateral_convs, c, strict=True)]
+        for i in (2, 1):
+            p[i - 1] = p[i - 1] + F.interpolate(p[i], size=p[i - 1].shape[2:], mode="nearest")
+        convs = self.neck.fpn_convs
+        p = [conv(x) for conv, x in zip(convs[:3], p, strict=True)]
+        from_c5 = convs[3].conv.in_channels == 512
+        p.append(convs[3](c[2] if from_c5 else p[2]))
+        p.append(convs[4](p[3]))  # relu_before_extra_convs is False
+        return p
+
+    def forward(self, images):
+        levels = []
+        for feature in self.features(images):
+            towers = []
+            for convs in (self.bbox_head.cls_convs, self.bbox_head.reg_convs):
+                x = feature
+                for conv in convs:
+                    x = F.relu(conv(x))
+                towers.append(x)
+            levels.append(
+                (self.bbox_head.retina_cls(towers[0]), self.bbox_head.retina_reg(towers[1]))
+            )
+        return [torch.cat([_flat(x) for x in level]) for level in zip(*levels, strict=True)]
+
+
+def _flat(x):
+    """(1, A*V, H, W) -> (H*W*A, V)."""
+    return x[0].unflatten(0, (9, -1)).permute(2, 3, 0, 1).flatten(0, 2)
+
+
+def anchors(grids):
+    """Return mmdetection's anchors (R, 4): octave_base_scale 4, (ratio, scale), centre offset 0."""
+    boxes = []
+    for stride, (height, width) in zip(STRIDES, grids, strict=True):
+        for y in range(height):
+            for x in range(width):
+                for ratio in (0.5, 1.0, 2.0):
+                    for k in range(3):
+                        size = 4 * stride * 2 ** (k / 3)
+                        w, h = size / math.sqrt(ratio) / 2, size * math.sqrt(ratio) / 2
+                        cx, cy = x * stride, y * stride
+                        boxes.append((cx - w, cy - h, cx + w, cy + h))
+    return torch.tensor(boxes)
+
+
+def by_size(x):
+    """(R, V) in the order (place, ratio, size) -> (place, size, ratio)."""
+    return x.unflatten(0, (-1, 3, 3)).transpose(1, 2).flatten(0, 2)
+
+
+@pytest.mark.parametrize("norm", [False, True], ids=["plain head", "GN head"])
+@pytest.mark.parametrize("p6_channels", [512, CHANNELS], ids=["P6 from C5", "P6 from P5"])
+@torch.no_grad()
+def test_logits_and_boxes_are_those_of_the_reference(p6_channels, norm, tmp_path):
+    torch.manual_seed(0)
+    theirs = randomise(RetinaNet(p6_channels, norm))
+    _, ours = converted({"state_dict": theirs.state_dict(), **META}, tmp_path)
+    image = synthetic_images()[0]
+    mean, std = torch.tensor([[1.0, 2, 3], [4, 5, 6]]).view(2, 3, 1, 1)
+    expected_logits, expected_deltas = theirs((image.float() - mean)[None] / std)
+    logits, deltas = outputs(ours, [image])
+    found_logits, found_deltas = (torch.cat([_flat(x) for x in v]) for v in (logits, deltas))
+    scale = expected_logits.abs().max()
+    assert (found_logits - by_size(expected_logits)).abs().max() <= 1e-4 * max(1, scale)
+
+    transform = Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0))
+    small = 0.1 / expected_deltas.abs().max()
+    expected = transform.apply_deltas(
+        small * expected_deltas, anchors([x.shape[-2:] for x in logits])
+    )
+    ours_anchors = torch.cat([x.tensor for x in ours.anchor_generator(logits)])
+    boxes = ours.postprocessor.box2box_transform.apply_deltas(small * found_deltas, ours_anchors)
+    torch.testing.assert_close(boxes, by_size(expected), atol=2e-2, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def state():
+    return RetinaNet().state_dict()
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("style='caffe'", "MODEL.RESNETS.STRIDE_IN_1X1", True),
+        ('"style": "pytorch"', "MODEL.RESNETS.STRIDE_IN_1X1", False),
+        ("mean=[103.53, 116.28, 123.675]", "MODEL.PIXEL_MEAN", [103.53, 116.28, 123.675]),
+        ("std=[1.0, 1.0, 1.0], to_rgb=False", "INPUT.FORMAT", "BGR"),
+        ("bgr_to_rgb=True", "INPUT.FORMAT", "RGB"),
+        ("relu_before_extra_convs=True", "MODEL.FOCAL_RETINA.P7_RELU", True),
+        ("target_stds=[0.1, 0.1, 0.2, 0.2]", "MODEL.RETINANET.BBOX_REG_WEIGHTS", [10, 10, 5, 5]),
+    ],
+)
+@pytest.mark.parametrize("version", ["config", "cfg"])
+def test_the_config_in_the_checkpoint_decides_what_weights_do_not_tell(
+    text, key, value, version, state
+):
+    assert convert({"state_dict": state, "meta": {version: text}}).config[key] == value
+
+
+@pytest.mark.parametrize(
+    "meta", [{"CLASSES": tuple("abcde")}, {"dataset_meta": {"classes": tuple("abcde")}}]
+)
+def test_class_names_are_kept(meta, state):
+    assert convert({"state_dict": state, "meta": meta}).class_names == list("abcde")

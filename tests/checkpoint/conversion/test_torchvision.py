@@ -1,0 +1,198 @@
+"""torchvision's RetinaNet, converted, is torchvision's RetinaNet; and so it is on the way back."""
+
+import pytest
+import torch
+from helpers.foreign_models import (
+    IMAGES,
+    SHORT_SIDE,
+    converted,
+    outputs,
+    randomise,
+    synthetic_images,
+)
+from torchvision.models import detection
+from torchvision.models.detection.image_list import ImageList
+
+from focal_retina.checkpoint.conversion.renaming import COCO_THINGS
+from focal_retina.checkpoint.conversion.to_torchvision import to_torchvision
+from focal_retina.checkpoint.conversion.torchvision import convert
+from focal_retina.modeling.anchors import TorchvisionAnchorGenerator
+from focal_retina.settings.yaml_config import load_yaml
+from focal_retina.tools.convert_checkpoint import main
+
+BUILDERS = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2")
+STRIDES = [8, 16, 32, 64, 128]
+
+
+def torchvision_model(builder, **kwargs):
+    """Build a model with scores above the threshold, and none for classes without category."""
+    torch.manual_seed(0)
+    model = getattr(detection, builder)(
+        weights=None, weights_backbone=None, min_size=SHORT_SIDE, max_size=1000, **kwargs
+    )
+    randomise(model)
+    logits = model.head.classification_head.cls_logits
+    torch.nn.init.normal_(logits.weight, std=0.03)
+    classes = model.head.classification_head.num_classes
+    real = list(COCO_THINGS) if classes == 91 else range(1, classes)
+    logits.bias.data.normal_(-4, 1).view(9, classes)[
+        :, [c for c in range(classes) if c not in real]
+    ] = -20
+    model.head.regression_head.bbox_reg.bias.data.normal_(0, 0.2)
+    return model
+
+
+def by_anchor(levels, num_anchors=9):
+    """Return our head's output as torchvision's, (N, HWA, values), anchors in our order."""
+    flat = [x.unflatten(1, (num_anchors, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3) for x in levels]
+    return torch.cat(flat, dim=1)
+
+
+def anchors_by_size(x):
+    """Return torchvision's (N, HWA, values) with the anchors of each place in our order."""
+    by_ratio = x.unflatten(1, (-1, 3, 3))
+    return by_ratio.transpose(2, 3).flatten(1, 3)
+
+
+@torch.no_grad()
+def torchvision_outputs(model, images):
+    batch, _ = model.transform([x / 255 for x in images])
+    found = model.head(list(model.backbone(batch.tensors).values()))
+    return [anchors_by_size(found[k]) for k in ("cls_logits", "bbox_regression")]
+
+
+def assert_same_detections(first, second):
+    """Compare in any order, which rounding decides between equal scores.
+
+    Detectron2 drops the boxes in the padding, of which clipping leaves nothing.
+    """
+    first, second = (
+        {k: v[(x["boxes"][:, 2:] > x["boxes"][:, :2]).all(1)] for k, v in x.items()}
+        for x in (first, second)
+    )
+    assert len(first["boxes"]) == len(second["boxes"]) > 20
+    same = first["labels"][:, None] == second["labels"]
+    same &= (first["scores"][:, None] - second["scores"]).abs() < 1e-5
+    same &= (first["boxes"][:, None] - second["boxes"]).abs().amax(2) < 1e-2
+    assert same.any(0).all()
+    assert same.any(1).all()
+
+
+@pytest.fixture(scope="module", params=BUILDERS)
+def pair(request, tmp_path_factory):
+    theirs = torchvision_model(request.param)
+    folder = tmp_path_factory.mktemp(request.param)
+    cfg, ours = converted(theirs.state_dict(), folder)
+    return theirs, ours, folder
+
+
+@pytest.mark.parametrize("images", IMAGES)
+def test_logits_and_deltas_are_torchvisions(pair, images):
+    theirs, ours, _ = pair
+    images = IMAGES[images]()
+    logits, deltas = torchvision_outputs(theirs, images)
+    our_logits, our_deltas = (by_anchor(x) for x in outputs(ours, images))
+    assert logits.std() > 0.1
+    assert (our_logits - logits[..., list(COCO_THINGS)]).abs().max() <= 1e-4
+    assert (our_deltas - deltas).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("images", IMAGES)
+def test_detections_are_torchvisions(pair, images):
+    theirs, ours, _ = pair
+    images = IMAGES[images]()
+    with torch.no_grad():
+        expected = theirs([x / 255 for x in images])
+        found = [x["instances"] for x in ours([{"image": x} for x in images])]
+    ids = torch.tensor(list(COCO_THINGS))
+    for instances, detections in zip(found, expected, strict=True):
+        ours_i = {
+            "boxes": instances.pred_boxes.tensor,
+            "scores": instances.scores,
+            "labels": ids[instances.pred_classes],
+        }
+        assert_same_detections(ours_i, detections)
+
+
+@pytest.mark.parametrize("size", [(800, 1344), (160, 224), (128, 256), (32, 32)])
+def test_anchors_are_torchvisions_where_strides_do_not_divide_the_image(size):
+    features = [torch.zeros(1, 1, -(-size[0] // s), -(-size[1] // s)) for s in STRIDES]
+    theirs = detection.retinanet._default_anchorgen()(
+        ImageList(torch.zeros(1, 3, *size), [size]), features
+    )
+    ours = TorchvisionAnchorGenerator(base_sizes=[[s * 4] for s in STRIDES], strides=STRIDES)
+    ours = torch.cat([boxes.tensor for boxes in ours(features)])
+    assert torch.equal(ours, anchors_by_size(theirs[0][None])[0])
+
+
+def test_back_in_torchvision_the_weights_give_the_same_detections(pair, capsys):
+    theirs, _, folder = pair
+    target = folder / "back.pth"
+    assert main([str(folder / "target.pth"), str(target), "--to", "torchvision"]) == 0
+    call = capsys.readouterr().out.split("detection.")[1]
+    again = eval(f"detection.{call}", {"detection": detection})
+    again.load_state_dict(torch.load(target, weights_only=True))
+    again.transform.min_size = (SHORT_SIDE,)
+    images = [x / 255 for x in synthetic_images()]
+    with torch.no_grad():
+        for back, first in zip(again.eval()(images), theirs(images), strict=True):
+            assert_same_detections(back, first)
+
+
+def test_background_is_dropped_from_other_classes_than_cocos():
+    model = torchvision_model(BUILDERS[0], num_classes=4)
+    conversion = convert(model.state_dict(), {})
+    bias = model.head.classification_head.cls_logits.bias.view(3, 3, 4)  # ratio, size, class
+    assert torch.equal(
+        conversion.weights["head.cls_score.bias"].view(3, 3, 3), bias.transpose(0, 1)[..., 1:]
+    )
+    assert conversion.class_names is None
+
+
+def test_the_norm_epsilon_of_coco_v1_is_moved_into_the_variance():
+    state = torchvision_model(BUILDERS[0], num_classes=2).state_dict()
+    variance = convert(state, {}, norm_eps=0.0).weights[
+        "backbone.bottom_up.stem.conv1.norm.running_var"
+    ]
+    torch.testing.assert_close(variance + 1e-5, state["backbone.body.bn1.running_var"])
+
+
+def test_channel_order_and_box_weights_are_settled_on_the_way_back(pair):
+    _, _, folder = pair
+    weights = torch.load(folder / "target.pth", weights_only=True)["model"]
+    cfg = load_yaml(str(folder / "target.yaml"))
+    expected, call = to_torchvision(weights, cfg, None)
+    stem = "backbone.bottom_up.stem.conv1.weight"
+    changed = {**weights, stem: weights[stem].flip(1)}
+    for name in ("head.bbox_pred.weight", "head.bbox_pred.bias"):
+        changed[name] = 4 * weights[name]
+    cfg.INPUT.FORMAT = "BGR"
+    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = (
+        cfg.MODEL.PIXEL_MEAN[::-1],
+        cfg.MODEL.PIXEL_STD[::-1],
+    )
+    cfg.MODEL.RETINANET.BBOX_REG_WEIGHTS = (4.0, 4.0, 4.0, 4.0)
+    found, found_call = to_torchvision(changed, cfg, None)
+    assert found_call == call
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("pair", BUILDERS[1:], indirect=True)
+def test_a_trained_bias_before_a_normalisation_has_no_place_in_torchvision(pair):
+    _, _, folder = pair
+    weights = torch.load(folder / "target.pth", weights_only=True)["model"]
+    cfg = load_yaml(str(folder / "target.yaml"))
+    weights["head.cls_subnet.9.bias"] = torch.ones(256)
+    with pytest.raises(ValueError, match="no place for head.cls_subnet.9.bias"):
+        to_torchvision(weights, cfg, None)
+
+
+def test_what_torchvision_cannot_do_is_refused_by_its_key(pair, capsys):
+    _, _, folder = pair
+    config = folder / "strided.yaml"
+    text = (folder / "target.yaml").read_text()
+    config.write_text(text.replace("STRIDE_IN_1X1: false", "STRIDE_IN_1X1: true"))
+    arguments = [str(folder / "target.pth"), str(folder / "x.pth"), "--to", "torchvision"]
+    assert main([*arguments, "--config-file", str(config)]) == 2
+    assert "MODEL.RESNETS.STRIDE_IN_1X1 is True" in capsys.readouterr().err

@@ -1,0 +1,174 @@
+"""Training starts with a short check of what its datasets say."""
+
+import json
+import logging
+import re
+import shlex
+import subprocess
+import sys
+from argparse import Namespace
+
+import pytest
+from detectron2.data import DatasetCatalog
+from helpers.small_datasets import coco_content, write_json, write_pictures
+from helpers.tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs
+
+from focal_retina.data.checks.training_data import TrainingData, check_training_data
+from focal_retina.data.register import register_datasets
+from focal_retina.tools import check_dataset
+
+ARGS = Namespace(config_file="a.yaml", opts=["SOLVER.STEPS", "(1, 2)"])
+COMMAND = "python -m focal_retina.tools.check_dataset --config-file a.yaml SOLVER.STEPS '(1, 2)'"
+
+
+@pytest.fixture(autouse=True)
+def forget_datasets():
+    with catalogs_restored():
+        yield
+
+
+@pytest.fixture
+def check(tmp_path, caplog):
+    """Return a function that checks contents for training and test; it returns the log's lines."""
+
+    def run(train, test=None, filter_empty=True):
+        for name, content in (("train", train), ("val", test or coco_content())):
+            folder = write_pictures(tmp_path / name)
+            register_datasets([[name, write_json(tmp_path / f"{name}.json", content), folder]])
+        with caplog.at_level(logging.INFO, "focal_retina"):
+            check_training_data(TrainingData([], ["train"], ["val"], filter_empty), ARGS)
+        return [record.getMessage() for record in caplog.records]
+
+    return run
+
+
+def with_annotation(number, **values):
+    content = coco_content()
+    content["annotations"][number].update(values)
+    return content
+
+
+def test_a_good_dataset_takes_two_lines(check):
+    used, time = check(coco_content())
+    assert used == "train: training uses 6 of 6 annotations and 3 of 3 images"
+    assert re.fullmatch(r"checked the datasets in \d+\.\d seconds", time)
+
+
+def test_an_error_stops_with_the_place_and_the_command_that_lists_all(check, tmp_path):
+    content = with_annotation(3, bbox=[float("nan"), 1, 2, 3])
+    with pytest.raises(ValueError) as raised:
+        check(content)
+    sentence = str(raised.value)
+    assert f"train ({tmp_path}/train.json): annotations[3].bbox (annotation 13, image 1.png) is "
+    assert "[nan, 1.0, 2.0, 3.0]: a box is NaN or infinite" in sentence
+    assert sentence.endswith(COMMAND)
+
+
+def test_an_error_in_the_test_set_stops_before_training_too(check, tmp_path):
+    content = coco_content()
+    content["images"][1]["id"] = 1
+    with pytest.raises(ValueError, match=r"val \(.*val.json\): images\[1\].id .image 1.png. is 1"):
+        check(coco_content(), content)
+
+
+def test_what_only_evaluation_minds_does_not_stop_over_a_training_set(check):
+    content = coco_content()
+    for image in content["images"]:
+        image["id"] = str(image["id"])
+    for annotation in content["annotations"]:
+        annotation["image_id"] = str(annotation["image_id"])
+    check(content)
+    with pytest.raises(ValueError, match="an id is no integer"):
+        check(coco_content(), content)
+
+
+def test_drops_are_counted_rather_than_warned_of(check):
+    lines = check(with_annotation(3, iscrowd=1))
+    assert lines[0] == ("train: training uses 5 of 6 annotations (not 1 crowds) and 3 of 3 images")
+    assert len(lines) == 2
+
+
+def test_warnings_are_a_handful_of_lines(check, caplog):
+    content = coco_content()
+    content["annotations"][0]["bbox"] = [1, 1, 0, 2]
+    content["annotations"][1]["bbox"] = [70, 1, 5, 5]
+    content["annotations"][2]["bbox"] = [60, 1, 15, 5]
+    content["annotations"].append({**content["annotations"][3], "id": 40})
+    content["categories"] += [{"id": 20, "name": "cat"}]
+    content["images"] += [{**content["images"][0], "id": 30}]
+    check(content, {**coco_content(), "categories": content["categories"]})
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(warnings) == 6
+    assert "annotations[0].bbox (annotation 10, image 0.png) is [1.0, 1.0, 0.0, 2.0]" in caplog.text
+    assert warnings[-1].startswith("4 more kinds of warnings are listed by: ")
+    assert warnings[-1].endswith(COMMAND)
+
+
+def test_a_training_set_without_objects_is_counted(check):
+    content = {**coco_content(), "annotations": []}
+    lines = check(content)
+    assert "train: training uses 0 of 0 annotations and 0 of 3 images (not 3 without" in lines[0]
+
+
+def test_a_dataset_of_pytorch_is_not_checked(caplog):
+    DatasetCatalog.register("mine", lambda: iter(()))
+    with caplog.at_level(logging.INFO, "focal_retina"):
+        check_training_data(TrainingData([], ["mine"], [], True), ARGS)
+    assert "dataset mine is no list of records, and is not checked" in caplog.text
+
+
+def test_a_dataset_in_training_and_test_leaks(check, tmp_path, caplog):
+    check(coco_content())
+    check_training_data(TrainingData([], ["train"], ["train"], True), ARGS)
+    assert f"train ({tmp_path}/train.json): {tmp_path}/train/0.png: " in caplog.text
+    assert "(and 2 more): a picture of the training set is in the test set" in caplog.text
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    return write_jobs(tmp_path)
+
+
+def break_json(jobs, split):
+    """Make the first box of a split negative."""
+    path = next(jobs.glob(f"{split}-*/instances.json"))
+    content = json.loads(path.read_text())
+    content["annotations"][0]["bbox"][2] = -1
+    path.write_text(json.dumps(content))
+
+
+def output(jobs, config):
+    folder = str(jobs / "out")
+    return [f"train.output_dir={folder}"] if config == "tiny.py" else ["OUTPUT_DIR", folder]
+
+
+@pytest.mark.parametrize("config", ["tiny.yaml", "tiny.py"])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_run_ends_before_it_starts_and_names_a_command_that_lists_all(
+    jobs, capsys, config, split
+):
+    break_json(jobs, split)
+    with pytest.raises(SystemExit) as stopped:
+        run_here("--config-file", jobs / config, *output(jobs, config))
+    assert stopped.value.code == 2
+    (sentence,) = re.findall("error: (.*)", capsys.readouterr().err)
+    assert "annotations[0].bbox (annotation 1, image 000001.png)" in sentence
+    command = shlex.split(sentence.split("listed by: ")[1])
+    assert check_dataset.main(command[3:]) == 1
+    assert "annotations[0].bbox" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("config", ["tiny.yaml", "tiny.py"])
+def test_evaluation_alone_is_not_checked(jobs, config):
+    break_json(jobs, "val")
+    run_here("--eval-only", "--config-file", jobs / config, *output(jobs, config))
+
+
+def test_all_processes_hear_of_an_error_that_the_first_one_tells(jobs):
+    break_json(jobs, "train")
+    command = [sys.executable, "train_net.py", "--config-file", str(jobs / "tiny.yaml")]
+    command += ["--num-gpus", "2", "--dist-url", "auto", "OUTPUT_DIR", str(jobs / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr.count("annotations[0].bbox") == 1
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,88 @@
+"""Validation losses are those of the images as one batch, and leave everything as it was."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from helpers.batches import random_batch
+from helpers.processes import run_processes
+from helpers.small_models import tiny_config
+
+import focal_retina  # noqa: F401  the spawned processes need the registered parts
+from focal_retina.evaluation.validation_losses import validation_losses
+
+IMAGES = random_batch([(64, 96)] * 5, [2, 0, 1, 4, 3], num_classes=4)
+
+
+def model_of(**keys):
+    torch.manual_seed(0)
+    return build_model(tiny_config(**keys))
+
+
+def losses_of_one_batch(**keys):
+    with EventStorage():
+        return {n: x.item() for n, x in model_of(**keys).train()(IMAGES).items()}
+
+
+@pytest.mark.parametrize("kind, as_kind", [("image", "image"), ("gpu", "gpu"), ("ema", "gpu")])
+def test_they_are_the_losses_of_all_images_as_one_batch(kind, as_kind):
+    found = validation_losses(model_of(NORMALIZER=kind), [[x] for x in IMAGES])
+    expected = losses_of_one_batch(NORMALIZER=as_kind)
+    assert found["val_loss_cls"] == pytest.approx(expected["loss_cls"], rel=1e-4)
+    assert found["val_loss_box_reg"] == pytest.approx(expected["loss_box_reg"], rel=1e-4)
+    assert found["val_total_loss"] == pytest.approx(sum(expected.values()), rel=1e-4)
+
+
+def test_of_selected_examples_they_are_the_mean_over_images():
+    keys = {"NORMALIZER": "gpu", "EXAMPLE_SELECTION": "ohem", "OHEM_BATCH_SIZE": 8}
+    found = validation_losses(model_of(**keys), [[x] for x in IMAGES])
+    expected = losses_of_one_batch(**keys)
+    assert found["val_loss_cls"] == pytest.approx(expected["loss_cls"], rel=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["FocalRetinaNet", "RetinaNet"])
+def test_model_and_random_states_are_untouched(architecture):
+    cfg = tiny_config(NORMALIZER="ema")
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.RESNETS.NORM = architecture, "BN"
+    model = build_model(cfg).train()
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    normalizer = getattr(model, "loss_normalizer", None)
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    def loader():
+        for x in IMAGES:
+            random.random(), np.random.rand(), torch.rand(1)
+            yield [x]
+
+    found = validation_losses(model, loader())
+    assert set(found) == {"val_loss_cls", "val_loss_box_reg", "val_total_loss"}
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+    assert getattr(model, "loss_normalizer", None) == normalizer
+    assert all(module.training for module in model.modules())
+    now = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    assert now == states
+
+
+def test_no_objects_at_all_give_finite_losses():
+    images = random_batch([(64, 64)], [0], num_classes=4)
+    found = validation_losses(model_of(NORMALIZER="gpu"), [images])
+    assert found["val_loss_box_reg"] == 0 and np.isfinite(found["val_loss_cls"])
+
+
+def one_of_two_processes(folder):
+    torch.set_num_threads(1)
+    rank = comm.get_rank()
+    share = [[x] for x in (IMAGES[:4] if rank == 0 else IMAGES[4:])]
+    torch.save(validation_losses(model_of(NORMALIZER="ema"), share), folder / f"{rank}.pth")
+
+
+def test_processes_share_the_images_and_have_the_same_losses(tmp_path):
+    run_processes(2, one_of_two_processes, tmp_path)
+    first, second = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
+    assert first == second
+    whole = validation_losses(model_of(NORMALIZER="ema"), [[x] for x in IMAGES])
+    assert first == pytest.approx(whole, rel=1e-6)

@@ -1,0 +1,50 @@
+"""Logits and labels for the tests of the classification losses, and the backends on trial."""
+
+import pytest
+import torch
+
+from focal_retina.ops import reference
+from focal_retina.ops.backend import available_backends
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+# "triton" takes part on CUDA, or in a process with TRITON_INTERPRET=1: test_triton_backend.py.
+BACKENDS = [name for name in ("torch", "triton") if name in available_backends(DEVICE)]
+SPECIALS = torch.tensor([1e4, -1e4, 100.0, -100.0, 30.0, -30.0, 15.0, -15.0, 1.0, 0.0])
+
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
+every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+both_layouts = pytest.mark.parametrize(
+    "layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"]
+)
+
+
+def make_logits(num_classes, *, layout=torch.contiguous_format, dtype=torch.float32, images=2):
+    """Return leaves: two levels with 3 and 2 anchors, some logits of the first level extreme."""
+    generator = torch.Generator().manual_seed(num_classes)
+    logits = []
+    for anchors, *size in [(3, 4, 3), (2, 1, 2)]:
+        x = torch.randn(images, anchors * num_classes, *size, generator=generator) * 3 - 2
+        logits.append(x)
+    logits[0].view(-1)[: len(SPECIALS)] = SPECIALS
+    return [x.to(DEVICE, dtype).contiguous(memory_format=layout).requires_grad_() for x in logits]
+
+
+def make_labels(logits, num_classes, *, foreground=0.3, ignored=0.2):
+    """Return labels (N, R), drawn with the given shares."""
+    num_anchors = sum(x[0].numel() // num_classes for x in logits)
+    generator = torch.Generator().manual_seed(1)
+    shape = len(logits[0]), num_anchors
+    draw = torch.rand(shape, generator=generator)
+    classes = torch.randint(0, num_classes, shape, generator=generator)
+    labels = torch.where(draw < foreground, classes, num_classes)
+    return torch.where(draw > 1 - ignored, -1, labels).to(DEVICE)
+
+
+def gradients(loss, logits):
+    """Return the gradient of a loss for each level, without freeing the graph."""
+    return torch.autograd.grad(loss, logits, retain_graph=True)
+
+
+def flat_gradient(loss, logits, num_classes):
+    """Return the gradient as (N, R, K)."""
+    return reference.flatten_logits(gradients(loss, logits), num_classes)

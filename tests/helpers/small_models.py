@@ -1,0 +1,52 @@
+"""Models that take a step in milliseconds, and loops over them."""
+
+import torch
+from detectron2.utils.events import EventStorage
+from helpers.batches import GN_R18, detectron2_retinanet_config
+from torch import nn
+
+from focal_retina.training.loop import TrainingLoop
+
+
+def tiny_config(**keys):
+    cfg = detectron2_retinanet_config(
+        {
+            **GN_R18,
+            "MODEL.META_ARCHITECTURE": "FocalRetinaNet",
+            "MODEL.RETINANET.NUM_CLASSES": 4,
+        }
+    )
+    for key, value in keys.items():
+        setattr(cfg.MODEL.FOCAL_RETINA, key, value)
+    return cfg
+
+
+class Line(nn.Module):
+    """A model of two losses that remembers in which precision it multiplied."""
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+        self.factor = factor
+
+    def forward(self, batch):
+        y = self.layer(batch.to(self.layer.weight.device))
+        self.dtype = y.dtype
+        y = y.float() * self.factor
+        return {"loss_a": y.square().mean(), "loss_b": y.abs().mean()}
+
+
+def line_loop(loop_class=TrainingLoop, steps=3, device="cpu", factor=1.0, **options):
+    torch.manual_seed(0)
+    model = Line(factor).to(device)
+    data = list(torch.randn(steps, 4, 8))
+    return loop_class(model, data, torch.optim.SGD(model.parameters(), 0.1), **options)
+
+
+def train(loop, steps=3, start=0):
+    """Take some steps, and return what was written last, by name."""
+    with EventStorage(start) as loop.storage:
+        for loop.iter in range(start, start + steps):
+            loop.run_step()
+            loop.storage.step()
+        return {name: value for name, (value, _) in loop.storage.latest().items()}

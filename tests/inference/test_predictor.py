@@ -1,0 +1,120 @@
+"""Predictor: the evaluation's detections, from pictures of every kind."""
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import instantiate
+from detectron2.data import build_detection_test_loader
+from helpers.tiny_jobs import catalogs_restored, write_jobs, write_random_weights
+from PIL import Image
+
+from focal_retina.evaluation.evaluators import evaluation_mode
+from focal_retina.inference.predictor import Predictor, read_picture
+
+# What each kind of config calls the numbers, and how the evaluation loads its images.
+OPTS = {
+    "tiny.yaml": [
+        "MODEL.RETINANET.SCORE_THRESH_TEST",
+        "0.009",
+        "TEST.DETECTIONS_PER_IMAGE",
+        "5",
+    ],
+    "tiny.py": ["model.postprocessor.score_thresh=0.0", "model.postprocessor.max_detections=5"],
+}
+LOADERS = {
+    "tiny.yaml": lambda cfg: build_detection_test_loader(cfg, "tiny_val"),
+    "tiny.py": lambda cfg: instantiate(cfg.dataloader.test),
+}
+
+
+@pytest.fixture(scope="module", params=OPTS)
+def config(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def predictor(config, tmp_path_factory):
+    """A predictor of random weights, all of whose candidates count."""
+    folder = write_jobs(tmp_path_factory.mktemp("tiny"))
+    weights = write_random_weights(folder / config)
+    with catalogs_restored():
+        yield Predictor(str(folder / config), weights, OPTS[config])
+
+
+def gradient(height=40, width=60, channels=3):
+    """Return an image whose every pixel differs from its mirror's."""
+    ramp = np.linspace(0, 255, height * width).reshape(height, width, 1)
+    return (ramp * np.linspace(0.5, 1, channels)).astype(np.uint8)
+
+
+def test_a_picture_s_detections_are_the_evaluation_s(predictor, config):
+    inputs = next(iter(LOADERS[config](predictor.cfg)))
+    with torch.no_grad(), evaluation_mode(predictor.model) as model:
+        expected = model(inputs)[0]["instances"]
+    found = predictor([inputs[0]["file_name"]])[0]
+    assert 1 < len(expected) <= 5
+    assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
+    assert torch.equal(found.scores, expected.scores)
+
+
+def test_names_and_ids_of_classes_are_the_dataset_s(predictor):
+    assert len(predictor.class_names) == len(predictor.category_ids) > 1
+    assert not any(name.isdigit() for name in predictor.class_names)
+    assert min(predictor.category_ids) == 1
+
+
+def test_images_of_different_sizes_make_a_batch_and_none_an_empty_list(predictor):
+    images = [gradient(40, 60), gradient(50, 30)]
+    sizes = [x.image_size for x in predictor(images)]
+    assert sizes == [(40, 60), (50, 30)]
+    assert predictor([]) == []
+
+
+@pytest.mark.parametrize("image", [gradient().astype(float), gradient()[:, :, 0], gradient()[:0]])
+def test_an_array_that_is_no_rgb_image_is_refused(predictor, image):
+    with pytest.raises(ValueError, match=r"\(H, W, 3\), uint8, RGB"):
+        predictor([image])
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("tiny.yaml", "MODEL.WEIGHTS"), ("tiny.py", "train.init_checkpoint")]
+)
+def test_no_weights_is_an_error_that_names_the_key(tmp_path, name, key):
+    with catalogs_restored(), pytest.raises(ValueError, match=key):
+        Predictor(str(write_jobs(tmp_path) / name))
+
+
+def test_a_picture_is_turned_as_exif_says(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise
+    Image.fromarray(gradient()).save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(read_picture(tmp_path / "turned.png"), np.rot90(gradient(), -1))
+
+
+def test_grey_and_transparent_pictures_become_rgb(tmp_path):
+    grey, rgba = gradient(channels=1)[:, :, 0], gradient(channels=4)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(rgba).save(tmp_path / "rgba.png")
+    assert np.array_equal(read_picture(tmp_path / "grey.png"), np.stack([grey] * 3, axis=2))
+    assert np.array_equal(read_picture(tmp_path / "rgba.png"), rgba[:, :, :3])
+
+
+def test_a_picture_of_16_bits_is_scaled_to_8(tmp_path):
+    grey = gradient(channels=1)[:, :, 0]
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "grey16.png")
+    assert np.array_equal(read_picture(tmp_path / "grey16.png")[:, :, 0], grey)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"])
+def test_a_broken_picture_is_named(tmp_path, content):
+    (tmp_path / "broken.png").write_bytes(content)
+    with pytest.raises(ValueError, match="broken.png cannot be read"):
+        read_picture(tmp_path / "broken.png")
+
+
+def test_a_truncated_picture_is_named(tmp_path):
+    Image.fromarray(gradient(400, 400)).save(tmp_path / "cut.jpg")
+    content = (tmp_path / "cut.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="cut.jpg cannot be read"):
+        read_picture(tmp_path / "cut.jpg")

@@ -1,0 +1,208 @@
+"""What the losses accept, ignore, refuse and leave alone."""
+
+import statistics
+import time
+
+import pytest
+import torch
+from helpers.loss_cases import (
+    BACKENDS,
+    DEVICE,
+    both_layouts,
+    every_backend,
+    every_dtype,
+    flat_gradient,
+    gradients,
+    make_labels,
+    make_logits,
+)
+
+from focal_retina.ops.focal_loss import sigmoid_focal_loss, sigmoid_focal_loss_star
+
+all_backends = pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+
+
+def focal_loss(logits, labels, backend, **kwargs):
+    return sigmoid_focal_loss(logits, labels, num_classes=3, backend=backend, **kwargs)
+
+
+@every_backend
+@every_dtype
+@both_layouts
+def test_the_gradient_has_the_dtype_and_memory_format_of_the_logits(backend, dtype, layout):
+    logits = make_logits(3, dtype=dtype, layout=layout)
+    loss = focal_loss(logits, make_labels(logits, 3), backend)
+    assert loss.dtype == torch.float32 and loss.shape == ()
+    for g, x in zip(gradients(loss, logits), logits, strict=True):
+        assert g.dtype == x.dtype and g.stride() == x.stride()
+
+
+@all_backends
+def test_the_logits_and_labels_are_not_modified(backend, logits, labels):
+    before = [x.detach().clone() for x in logits], labels.clone()
+    focal_loss(logits, labels, backend).backward()
+    assert torch.equal(labels, before[1])
+    assert all(torch.equal(x, y) for x, y in zip(logits, before[0], strict=True))
+
+
+@all_backends
+def test_nothing_but_ignored_anchors_cost_nothing(backend, logits, labels):
+    loss = focal_loss(logits, torch.full_like(labels, -1), backend)
+    assert loss == 0
+    assert flat_gradient(loss, logits, 3).eq(0).all()
+
+
+@all_backends
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_logit_of_an_ignored_anchor_does_not_matter(backend, logits, labels, value):
+    labels[:, 1] = -1  # the second anchor of the first cell: channels 3 to 5
+    expected = focal_loss(logits, labels, backend)
+    changed = [logits[0].detach().clone(), logits[1].detach()]
+    changed[0][:, 3:6, 0, 0] = value
+    changed = [x.requires_grad_() for x in changed]
+    loss = focal_loss(changed, labels, backend)
+    assert torch.equal(loss, expected)
+    gradient = flat_gradient(loss, changed, 3)
+    assert gradient[:, 1].eq(0).all()
+    assert torch.equal(gradient, flat_gradient(expected, logits, 3))
+
+
+@all_backends
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("label", [0, 2, 3])
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_nan_and_infinite_logits_reach_the_loss(backend, logits, labels, value, label, gamma):
+    labels[0, 0] = label
+    with torch.no_grad():
+        logits[0][0, 0, 0, 0] = value
+    assert not focal_loss(logits, labels, backend, gamma=gamma).isfinite()
+
+
+@every_backend
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("label", [0, 3])
+def test_nan_and_infinite_logits_reach_focal_loss_star(backend, logits, labels, value, label):
+    labels[0, 0] = label
+    with torch.no_grad():
+        logits[0][0, 0, 0, 0] = value
+    loss = sigmoid_focal_loss_star(logits, labels, num_classes=3, backend=backend)
+    assert not loss.isfinite()
+
+
+@every_backend
+@pytest.mark.parametrize("num_foreground", [0, 1])
+def test_no_object_and_one_object(backend, logits, labels, num_foreground):
+    labels.fill_(3)
+    labels[0, :num_foreground] = 1
+    fused, plain = (focal_loss(logits, labels, name) for name in (backend, "reference"))
+    torch.testing.assert_close(fused, plain)
+    torch.testing.assert_close(flat_gradient(fused, logits, 3), flat_gradient(plain, logits, 3))
+
+
+@all_backends
+def test_one_normalizer_divides_the_sum_of_the_batch(backend, logits, labels):
+    loss = focal_loss(logits, labels, backend)
+    for normalizer in (8, 8.0, torch.tensor(8.0), torch.tensor(8)):
+        divided = focal_loss(logits, labels, backend, normalizer=normalizer)
+        torch.testing.assert_close(divided, loss / 8)
+        torch.testing.assert_close(
+            flat_gradient(divided, logits, 3), flat_gradient(loss, logits, 3) / 8
+        )
+
+
+@all_backends
+def test_one_normalizer_per_image_divides_each_images_sum(backend, logits, labels):
+    normalizer = torch.tensor([2.0, 5.0], device=DEVICE)
+    loss = focal_loss(logits, labels, backend, normalizer=normalizer)
+    alone = [
+        focal_loss([x[n : n + 1] for x in logits], labels[n : n + 1], backend, normalizer=m)
+        for n, m in enumerate([2.0, 5.0])
+    ]
+    torch.testing.assert_close(loss, sum(alone))
+    torch.testing.assert_close(flat_gradient(loss, logits, 3), flat_gradient(sum(alone), logits, 3))
+
+
+@all_backends
+def test_alpha_none_is_twice_alpha_one_half(backend, logits, labels):
+    unweighted = focal_loss(logits, labels, backend, alpha=None)
+    torch.testing.assert_close(unweighted, 2 * focal_loss(logits, labels, backend, alpha=0.5))
+
+
+@all_backends
+@pytest.mark.parametrize("alpha", [[0.25] * 3, torch.full((3,), 0.25)])
+def test_equal_alphas_of_each_class_are_one_alpha(backend, logits, labels, alpha):
+    loss = focal_loss(logits, labels, backend, alpha=alpha)
+    torch.testing.assert_close(loss, focal_loss(logits, labels, backend, alpha=0.25))
+
+
+@every_backend
+def test_logits_in_any_other_layout_are_taken_too(backend, labels):
+    logits = make_logits(3)
+    expected = focal_loss(logits, labels, backend)
+    wide = [torch.stack([x.detach()] * 2, dim=-1).requires_grad_() for x in logits]
+    loss = focal_loss([x[..., 0] for x in wide], labels, backend)
+    assert torch.equal(loss, expected)
+    for g, h in zip(gradients(loss, wide), gradients(expected, logits), strict=True):
+        assert torch.equal(g[..., 0], h)
+
+
+def test_auto_is_the_backend_of_the_device(logits, labels):
+    expected = focal_loss(logits, labels, BACKENDS[-1] if DEVICE.type == "cuda" else "torch")
+    assert torch.equal(focal_loss(logits, labels, "auto"), expected)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"gamma": -1.0}, "gamma must be at least 0, got -1.0"),
+        ({"alpha": 1.5}, "alpha must be in .0, 1., or None for no weights, got 1.5"),
+        ({"alpha": [0.5, 0.5]}, "one number for each of 3 classes, got shape .2,."),
+        ({"normalizer": 0}, "normalizer must be above 0, got 0"),
+        ({"normalizer": torch.ones(3)}, "for each of 2 images, got shape .3,."),
+        ({"num_classes": 4}, "K = num_classes = 4, got .2, 9, 4, 3."),
+        ({"backend": "fast"}, "backend 'fast' is not available"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(logits, labels, changes, message):
+    with pytest.raises(ValueError, match=message):
+        sigmoid_focal_loss(logits, labels, **{"num_classes": 3, **changes})
+
+
+@pytest.mark.parametrize("bad", ["shape", "dtype"])
+def test_labels_that_do_not_fit_are_refused(logits, labels, bad):
+    labels = {"shape": labels[:, 1:], "dtype": labels.int()}[bad]
+    with pytest.raises(ValueError, match=r"labels must be int64 of shape \(2, 40\)"):
+        focal_loss(logits, labels, "auto")
+
+
+def test_levels_of_different_dtypes_are_refused(logits, labels):
+    with pytest.raises(
+        ValueError, match="one dtype.*got torch.bfloat16 on .* beside torch.float32"
+    ):
+        focal_loss([logits[0], logits[1].bfloat16()], labels, "auto")
+
+
+def test_focal_loss_star_needs_a_slope(logits, labels):
+    with pytest.raises(ValueError, match="gamma of FL. must be above 0, got 0"):
+        sigmoid_focal_loss_star(logits, labels, num_classes=3, gamma=0)
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_the_torch_backend_needs_a_fraction_of_the_references_cpu_time(one_thread):
+    logits = [torch.randn(1, 720, s, s).sub(4).requires_grad_() for s in (30, 15, 8)]
+    labels = torch.full((1, sum(9 * x.shape[2] ** 2 for x in logits)), 80)
+
+    def cost(backend):
+        start = time.process_time()
+        sigmoid_focal_loss(logits, labels, num_classes=80, backend=backend).backward()
+        return time.process_time() - start
+
+    rounds = [(cost("reference"), cost("torch")) for _ in range(4)][1:]
+    assert statistics.median(slow / fast for slow, fast in rounds) > 2

@@ -1,0 +1,201 @@
+"""The rules of matching, on both backends, and the lattice."""
+
+import pytest
+import torch
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.modeling.matcher import Matcher
+from detectron2.structures import Boxes, pairwise_iou
+from helpers.matching_cases import (
+    BOX_KINDS,
+    GENERATORS,
+    all_anchors,
+    detectron2_matches,
+    duplicate,
+    grid_sizes,
+)
+
+from focal_retina.modeling.anchors import OctaveAnchorGenerator
+from focal_retina.ops.matching.dense import match_dense
+from focal_retina.ops.matching.lattice import AnchorLattice
+from focal_retina.ops.matching.match_anchors import LOW_QUALITY_MATCHES, match_anchors
+
+# One square anchor of 32 px on every 8 px, first centre at 0: 8 x 8 cells.
+GENERATOR = DefaultAnchorGenerator(sizes=[[32.0]], aspect_ratios=[[1.0]], strides=[8], offset=0.0)
+SIZES = [(8, 8)]
+FAR_AWAY = torch.tensor([[5000.0, 5000.0, 5050.0, 5050.0]])
+
+backends = pytest.mark.parametrize("backend", ["reference", "torch"])
+modes = pytest.mark.parametrize("mode", LOW_QUALITY_MATCHES)
+
+
+def match(gt_boxes, mode, backend, thresholds=(0.4, 0.5), labels=(0, -1, 1), **changes):
+    arguments = {
+        "anchors": all_anchors(GENERATOR, SIZES),
+        "gt_boxes": torch.as_tensor(gt_boxes),
+        "lattice": AnchorLattice.of(GENERATOR, SIZES),
+        "thresholds": thresholds,
+        "labels": labels,
+        "low_quality_matches": mode,
+        "backend": backend,
+        **changes,
+    }
+    return match_anchors(**arguments)
+
+
+def foreground(match_labels):
+    return (match_labels == 1).nonzero().squeeze(1).tolist()
+
+
+@modes
+@backends
+def test_no_object_gives_every_anchor_the_lowest_label(backend, mode):
+    matches, match_labels = match(torch.empty(0, 4), mode, backend, labels=(-1, 0, 1))
+    assert matches.tolist() == [0] * 64 and matches.dtype == torch.int64
+    assert match_labels.tolist() == [-1] * 64 and match_labels.dtype == torch.int8
+
+
+@modes
+@backends
+@pytest.mark.parametrize("others", [torch.empty(0, 4), torch.tensor([[3.0, 3.0, 40.0, 40.0]])])
+def test_object_without_overlap_makes_no_anchor_foreground(backend, mode, others):
+    expected = match(others, mode, backend)[1]
+    assert match(torch.cat([others, FAR_AWAY]), mode, backend)[1].equal(expected)
+
+
+def test_object_without_overlap_makes_every_anchor_foreground_in_detectron2():
+    ious = pairwise_iou(Boxes(FAR_AWAY), Boxes(all_anchors(GENERATOR, SIZES)))
+    assert Matcher([0.4, 0.5], [0, -1, 1], allow_low_quality_matches=True)(ious)[1].eq(1).all()
+
+
+@backends
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("none", []), ("detectron1", []), ("detectron2", [26, 27, 28, 29])],
+)
+def test_all_anchors_of_a_tie_become_foreground_below_the_lowest_threshold(backend, mode, expected):
+    # 4 px wide: within four anchors of row 3, all of IoU .125.
+    assert foreground(match([[26.0, 8.0, 30.0, 40.0]], mode, backend)[1]) == expected
+
+
+@backends
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("none", []), ("detectron1", [0]), ("detectron2", [0])]
+)
+def test_an_ignored_anchor_that_is_the_best_becomes_foreground(backend, mode, expected):
+    # IoU .45 with the anchor centred at (0, 0), less with any other.
+    match_labels = match([[-16.0, -16.0, 16.0, -1.6]], mode, backend)[1]
+    assert foreground(match_labels) == expected
+    assert match_labels[0] != 0
+
+
+@backends
+def test_first_of_equal_objects_is_matched(backend):
+    box = torch.tensor([[8.0, 8.0, 40.0, 40.0]])
+    matches, match_labels = match(torch.cat([FAR_AWAY, box, box]), "detectron2", backend)
+    assert set(matches[match_labels == 1].tolist()) == {1}
+
+
+@backends
+def test_low_quality_match_stays_with_the_best_object_of_the_anchor(backend):
+    # Both have their best anchor at cell (0, 0), which the second overlaps more.
+    boxes = torch.tensor([[-16.0, -16.0, -12.0, -12.0], [-16.0, -16.0, -8.0, -8.0]])
+    matches, match_labels = match(boxes, "detectron2", backend)
+    assert foreground(match_labels) == [0]
+    assert matches[0] == 1
+
+
+@pytest.mark.parametrize("kind", BOX_KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("generator", GENERATORS.values(), ids=GENERATORS)
+def test_reference_and_labels_of_any_order_equal_detectron2(generator, kind):
+    torch.manual_seed(0)
+    sizes = grid_sizes(generator, 100, 150)
+    anchors, lattice = all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
+    gt_boxes = kind(9, torch.tensor([150, 100]), anchors)
+    overlaps = pairwise_iou(Boxes(gt_boxes), Boxes(anchors)).amax(0) > 0
+    for labels, backend in (([0, -1, 1], "reference"), ([1, -1, 0], "torch")):
+        references = detectron2_matches(anchors, gt_boxes, [0.4, 0.5], labels)
+        for mode, (expected, expected_labels, _) in references.items():
+            matches, match_labels = match_anchors(
+                anchors,
+                gt_boxes,
+                thresholds=[0.4, 0.5],
+                labels=labels,
+                low_quality_matches=mode,
+                lattice=lattice,
+                backend=backend,
+            )
+            assert match_labels.equal(expected_labels)
+            assert matches[overlaps].equal(expected[overlaps])
+            assert matches[~overlaps].eq(0).all()
+
+
+@modes
+@pytest.mark.parametrize("pairs_per_chunk", [1, 200, 1 << 30])
+def test_dense_result_does_not_depend_on_chunks(mode, pairs_per_chunk):
+    torch.manual_seed(0)
+    anchors = all_anchors(GENERATOR, SIZES)
+    gt_boxes = duplicate(20, torch.tensor([64, 64]), anchors)
+    arguments = {"thresholds": [0.4, 0.5], "labels": [0, -1, 1], "low_quality_matches": mode}
+    expected = match_dense(anchors, gt_boxes, **arguments)
+    chunked = match_dense(anchors, gt_boxes, pairs_per_chunk=pairs_per_chunk, **arguments)
+    torch.testing.assert_close(chunked, expected, rtol=0, atol=0)
+
+
+class MovedAnchorGenerator(OctaveAnchorGenerator):
+    def _grid_anchors(self, grid_sizes):
+        return [anchors + 3 for anchors in super()._grid_anchors(grid_sizes)]
+
+
+def test_anchors_of_a_generator_that_does_not_declare_a_lattice_are_matched_densely():
+    generator = MovedAnchorGenerator(
+        base_sizes=[32], scales_per_octave=1, aspect_ratios=[1.0], strides=[8]
+    )
+    lattice = AnchorLattice.of(generator, SIZES)
+    assert lattice is None
+    anchors = all_anchors(generator, SIZES)
+    match_labels = match(anchors[9:10], "none", "torch", anchors=anchors, lattice=lattice)[1]
+    assert match_labels[9] == 1
+
+
+@pytest.mark.parametrize(
+    "generator",
+    [
+        *GENERATORS.values(),
+        OctaveAnchorGenerator(base_sizes=[[16], [32]], strides=[4, 8], round_sides=True),
+    ],
+    ids=[*GENERATORS, "octaves"],
+)
+def test_lattice_says_where_each_anchor_lies(generator):
+    sizes = grid_sizes(generator, 90, 130)
+    anchors, lattice = all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
+    assert lattice.num_anchors == len(anchors)
+    seen = []
+    for row, first_anchor in enumerate(lattice.first_anchors):
+        width, height = lattice.grid_sizes[:, row].tolist()
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        idxs = lattice.first_indices[row] + (y * width + x) * lattice.index_steps[row]
+        shifts = torch.stack([x, y, x, y], dim=-1) * lattice.strides[row]
+        torch.testing.assert_close(anchors[idxs].double(), first_anchor + shifts, rtol=0, atol=1e-4)
+        seen.append(idxs.flatten())
+    assert torch.cat(seen).sort().values.equal(torch.arange(len(anchors)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"anchors": torch.zeros(64, 4, dtype=torch.bfloat16)}, "anchors is torch.bfloat16"),
+        ({"gt_boxes": torch.zeros(3, 5)}, r"gt_boxes is torch.float32 of shape \(3, 5\)"),
+        ({"lattice": AnchorLattice.of(GENERATOR, [(4, 4)])}, "the lattice has 16 anchors"),
+        ({"thresholds": [0.5, 0.4]}, "thresholds is"),
+        ({"thresholds": [0.0, 0.4]}, "thresholds is"),
+        ({"thresholds": []}, "thresholds is"),
+        ({"labels": [0, 1]}, "labels is"),
+        ({"labels": [0, 2, 1]}, "labels is"),
+        ({"mode": "best"}, "low_quality_matches is 'best'"),
+        ({"backend": "cuda"}, "backend 'cuda'"),
+    ],
+)
+def test_unusable_arguments_are_named(changes, message):
+    arguments = {"gt_boxes": torch.zeros(1, 4), "mode": "none", "backend": "torch", **changes}
+    with pytest.raises(ValueError, match=message):
+        match(**arguments)

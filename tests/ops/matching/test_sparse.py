@@ -1,0 +1,152 @@
+"""The sparse path against Detectron2's matcher on random images, and its cost."""
+
+import time
+
+import pytest
+import torch
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from helpers.matching_cases import (
+    BOX_KINDS,
+    GENERATORS,
+    all_anchors,
+    detectron2_matches,
+    grid_sizes,
+    retinanet_generator,
+)
+from helpers.peak_memory import peak_mebibytes
+
+from focal_retina.ops.matching import sparse as matching_sparse
+from focal_retina.ops.matching.dense import match_dense
+from focal_retina.ops.matching.lattice import AnchorLattice
+from focal_retina.ops.matching.match_anchors import LOW_QUALITY_MATCHES, match_anchors
+
+RULES = [
+    ([0.4, 0.5], [0, -1, 1]),
+    ([0.3, 0.7], [0, -1, 1]),
+    ([0.5], [0, 1]),
+    ([0.01, 0.2, 0.3], [-1, 0, -1, 1]),
+    ([0.5, 0.5], [0, -1, 1]),
+]
+PAPER_RULE = {"thresholds": [0.4, 0.5], "labels": [0, -1, 1]}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Thousands of small operations: a second thread would mostly wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def assert_equals_detectron2(generator, image, count, kind, rule):
+    sizes = grid_sizes(generator, *image.flip(0).tolist())
+    anchors, lattice = all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
+    gt_boxes = kind(count, image, anchors)
+    thresholds, labels = rule
+    references = detectron2_matches(anchors, gt_boxes, thresholds, labels)
+    for mode, (expected, expected_labels, is_defined) in references.items():
+        matches, match_labels = match_anchors(
+            anchors,
+            gt_boxes,
+            thresholds=thresholds,
+            labels=labels,
+            low_quality_matches=mode,
+            lattice=lattice,
+            backend="torch",
+        )
+        assert match_labels.equal(expected_labels)
+        assert matches[is_defined].equal(expected[is_defined])
+        assert ((matches >= 0) & (matches < count)).all()
+
+
+# 4 x 12 x 105 = 5,040 images.
+@pytest.mark.parametrize("kind", BOX_KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("generator", GENERATORS.values(), ids=GENERATORS)
+def test_labels_equal_detectron2_on_random_images(generator, kind):
+    for seed in range(105):
+        torch.manual_seed(seed)
+        image = torch.randint(8, 160, (2,))
+        assert_equals_detectron2(generator, image, 1 + seed % 12, kind, RULES[seed % len(RULES)])
+
+
+@pytest.mark.parametrize("kind", BOX_KINDS, ids=lambda kind: kind.__name__)
+def test_labels_equal_detectron2_on_a_large_image(kind):
+    torch.manual_seed(0)
+    image = torch.tensor([1333, 800])
+    assert_equals_detectron2(retinanet_generator(), image, 6, kind, RULES[0])
+
+
+@pytest.mark.parametrize("kind", BOX_KINDS, ids=lambda kind: kind.__name__)
+def test_labels_are_exact_for_anchors_moved_by_rounding(kind):
+    generator = retinanet_generator()
+    sizes = grid_sizes(generator, 90, 130)
+    lattice = AnchorLattice.of(generator, sizes)
+    arguments = {**PAPER_RULE, "low_quality_matches": "detectron2"}
+    for seed in range(20):
+        torch.manual_seed(seed)
+        anchors = all_anchors(generator, sizes)
+        anchors += (torch.rand_like(anchors) - 0.5) * 0.008  # as in an image of 32,768 pixels
+        gt_boxes = kind(10, torch.tensor([130, 90]), anchors)
+        match_labels = matching_sparse.match_sparse(anchors, gt_boxes, lattice, **arguments)[1]
+        assert match_labels.equal(match_dense(anchors, gt_boxes, **arguments)[1])
+
+
+def test_best_of_rounded_anchors_is_found_where_that_of_exact_anchors_is_another():
+    # A narrow and a wide row end at x = 808, the narrow object begins just before.
+    generator = DefaultAnchorGenerator(
+        sizes=[[16.0], [80.0]], aspect_ratios=[[1.0], [0.04]], strides=[8, 8], offset=0.0
+    )
+    sizes = [(1, 101), (1, 77)]
+    anchors, lattice = all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
+    gt_boxes = torch.tensor([[807.9995, -8.0, 808.5, 8.0]])
+    assert_only_foreground(100, gt_boxes, anchors, lattice)
+    anchors[100, 2] -= 0.0004
+    anchors[177, 2] += 0.004
+    assert_only_foreground(177, gt_boxes, anchors, lattice)
+
+
+def assert_only_foreground(idx, gt_boxes, anchors, lattice):
+    arguments = {**PAPER_RULE, "low_quality_matches": "detectron2", "lattice": lattice}
+    match_labels = match_anchors(anchors, gt_boxes, backend="torch", **arguments)[1]
+    assert match_labels.nonzero().flatten().tolist() == [idx]
+
+
+def crowd(count, height=800, width=1333):
+    torch.manual_seed(0)
+    generator = retinanet_generator()
+    sizes = grid_sizes(generator, height, width)
+    anchors = all_anchors(generator, sizes)
+    centers = torch.rand(count, 2) * torch.tensor([width, height])
+    sides = torch.exp(torch.randn(count, 2) * 0.5 + torch.randn(count, 1) + 4)
+    gt_boxes = torch.cat([centers - sides / 2, centers + sides / 2], dim=1)
+    return anchors, gt_boxes, AnchorLattice.of(generator, sizes)
+
+
+@pytest.mark.parametrize("mode", LOW_QUALITY_MATCHES)
+def test_result_does_not_depend_on_chunks(mode, monkeypatch):
+    anchors, gt_boxes, lattice = crowd(60, 300, 400)
+    arguments = {**PAPER_RULE, "low_quality_matches": mode}
+    whole = matching_sparse.match_sparse(anchors, gt_boxes, lattice, **arguments)
+    monkeypatch.setattr(matching_sparse, "_PAIRS_PER_CHUNK", 100)
+    chunked = matching_sparse.match_sparse(anchors, gt_boxes, lattice, **arguments)
+    torch.testing.assert_close(chunked, whole, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("count", "has_lattice"), [(5000, True), (300, False)])
+def test_memory_does_not_grow_with_objects_times_anchors(count, has_lattice):
+    anchors, gt_boxes, lattice = crowd(count)
+    arguments = {"low_quality_matches": "detectron2", **PAPER_RULE, "backend": "torch"}
+    arguments["lattice"] = {True: lattice, False: None}[has_lattice]
+    assert peak_mebibytes(lambda: match_anchors(anchors, gt_boxes, **arguments)) < 200
+
+
+def test_sparse_is_several_times_faster_than_dense():
+    anchors, gt_boxes, lattice = crowd(40)
+    arguments = {"low_quality_matches": "detectron2", "lattice": lattice, **PAPER_RULE}
+    seconds = {"reference": [], "torch": []}
+    for backend in list(seconds) * 3:
+        start = time.perf_counter()
+        match_anchors(anchors, gt_boxes, backend=backend, **arguments)
+        seconds[backend].append(time.perf_counter() - start)
+    assert min(seconds["torch"]) * 5 < min(seconds["reference"])

@@ -1,0 +1,87 @@
+import threading
+
+import pytest
+import torch
+
+from focal_retina.ops import layout as memory
+from focal_retina.ops.layout import empty_like
+
+
+def likenesses(layout=torch.contiguous_format):
+    return [
+        torch.empty(shape, dtype=dtype).to(memory_format=layout)
+        for shape in [(2, 6, 5, 7), (1, 3, 500, 70), (1, 1, 1, 1)]
+        for dtype in (torch.float32, torch.bfloat16, torch.float64)
+    ]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_dtype_shape_and_strides_are_kept(layout):
+    tensors = likenesses(layout)
+    for x, y in zip(tensors, empty_like(tensors), strict=True):
+        assert (x.dtype, x.shape, x.stride()) == (y.dtype, y.shape, y.stride())
+
+
+def test_every_tensor_starts_a_cache_line():
+    held = [empty_like([torch.empty(size), torch.empty(1)]) for size in (10, 1000, 10**5, 10**7)]
+    assert all(x.data_ptr() % 64 == 0 for tensors in held for x in tensors)
+
+
+def test_the_tensors_do_not_overlap():
+    tensors = empty_like(likenesses())
+    for i, x in enumerate(tensors):
+        x.fill_(i)
+    assert all(x.eq(i).all() for i, x in enumerate(tensors))
+
+
+def test_memory_without_tensors_is_used_again():
+    address = empty_like(likenesses())[0].data_ptr()
+    assert empty_like(likenesses())[0].data_ptr() == address
+
+
+@pytest.mark.parametrize("holder", ["tensor", "view", "array", "graph"])
+def test_memory_that_somebody_holds_is_left_alone(holder):
+    tensors = empty_like(likenesses())
+    tensors[0].fill_(7)
+    held = {
+        "tensor": tensors[0],
+        "view": tensors[0][1:, 2],
+        "array": tensors[0].numpy(),
+        "graph": (tensors[0] * torch.ones(1, requires_grad=True)).grad_fn,
+    }[holder]
+    del tensors
+    for x in empty_like(likenesses()):
+        x.fill_(1)
+    values = held._saved_self if holder == "graph" else held
+    assert (values == 7).all()
+
+
+def test_threads_never_share_memory():
+    failures = []
+
+    def work(value):
+        for _ in range(200):
+            first, *_, last = empty_like(likenesses())
+            first.fill_(value)
+            last.fill_(value)
+            if not (first.eq(value).all() and last.eq(value).all()):
+                failures.append(value)
+
+    threads = [threading.Thread(target=work, args=(value,)) for value in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_released_memory_is_not_kept():
+    empty_like(likenesses())
+    memory.release()
+    assert not memory._kept
+
+
+def test_very_large_memory_is_not_kept(monkeypatch):
+    monkeypatch.setattr(memory, "_LARGEST_KEPT", 1000)
+    empty_like(likenesses())
+    assert not memory._kept

@@ -1,0 +1,90 @@
+"""YAML configs are loaded safely, and their mistakes explained in one sentence."""
+
+import pytest
+from detectron2 import model_zoo
+
+from focal_retina.settings.yaml_config import load_yaml
+
+TAG = "!!python/object/apply:os.mkdir"
+
+
+def write(folder, text):
+    (folder / "a.yaml").write_text(text)
+    return str(folder / "a.yaml")
+
+
+def test_a_python_tag_runs_only_in_a_trusted_config(tmp_path):
+    config = write(
+        tmp_path, f"VERSION: 2\nSOLVER: {{WEIGHT_DECAY_BIAS: {TAG} ['{tmp_path}/made']}}\n"
+    )
+    with pytest.raises(ValueError, match=r"a.yaml, line 2, has a Python tag .*--trust-config"):
+        load_yaml(config)
+    assert not (tmp_path / "made").exists()
+    load_yaml(config, trust_config=True)
+    assert (tmp_path / "made").exists()
+
+
+def test_detectron2s_own_retinanet_needs_trust_because_of_its_base():
+    config = model_zoo.get_config_file("COCO-Detection/retinanet_R_50_FPN_1x.yaml")
+    with pytest.raises(ValueError, match="Base-RetinaNet.yaml, line 8, has a Python tag"):
+        load_yaml(config)
+    sizes = load_yaml(config, trust_config=True).MODEL.ANCHOR_GENERATOR.SIZES
+    assert [len(level) for level in sizes] == [3] * 5
+
+
+def test_overrides_win_over_the_file_and_the_file_over_its_base(tmp_path):
+    (tmp_path / "base.yaml").write_text("SOLVER: {MAX_ITER: 1, IMS_PER_BATCH: 1, BASE_LR: 1.0}")
+    config = write(tmp_path, "_BASE_: base.yaml\nVERSION: 2\nSOLVER: {MAX_ITER: 2, BASE_LR: 2.0}")
+    solver = load_yaml(config, ["SOLVER.BASE_LR", "3.0"]).SOLVER
+    assert (solver.IMS_PER_BATCH, solver.MAX_ITER, solver.BASE_LR) == (1, 2, 3.0)
+
+
+@pytest.mark.parametrize(
+    "key, suggestion",
+    [
+        ("BASE_LR", "SOLVER.BASE_LR"),
+        ("NUM_CLASSES", "MODEL.RETINANET.NUM_CLASSES"),
+        ("SOLVER.BASE_RL", "SOLVER.BASE_LR"),
+        ("RETINANET", "MODEL.RETINANET"),
+        ("MODEL.FOCAL_RETINA.NORMALISER", "MODEL.FOCAL_RETINA.NORMALIZER"),
+    ],
+)
+def test_an_unknown_key_comes_with_the_closest_one(tmp_path, key, suggestion):
+    *nodes, leaf = key.split(".")
+    nested = "".join(f"{node}: {{" for node in nodes) + f"{leaf}: 1" + "}" * len(nodes)
+    message = rf"there is no key {key}; did you mean {suggestion}\?"
+    with pytest.raises(ValueError, match=f"the command line: {message}"):
+        load_yaml(write(tmp_path, "VERSION: 2"), [key, "1"])
+    with pytest.raises(ValueError, match=f"a.yaml: {message}"):
+        load_yaml(write(tmp_path, f"VERSION: 2\n{nested}"))
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("VERSION: 2\nSOLVER: {MAX_ITER: many}", "SOLVER.MAX_ITER takes a int, not the str many"),
+        ("VERSION: 2\nSOLVER: 3", "SOLVER takes a CfgNode, not the int 3"),
+        ("VERSION: 2\nMODEL: {META_ARCHITECTURE: FocalRetinaNt}", "mean FocalRetinaNet"),
+        ("VERSION: 2\nMODEL: {BACKBONE: {NAME: resnet}}", "MODEL.BACKBONE.NAME: .*'resnet'"),
+        ("VERSION: 2\nMODEL: {ANCHOR_GENERATOR: {NAME: x}}", "MODEL.ANCHOR_GENERATOR.NAME: .*'x'"),
+        ("VERSION: 2\nMODEL: {RPN: {HEAD_NAME: FocalRetinaHaed}}", "mean FocalRetinaHead"),
+        (
+            "VERSION: 2\nMODEL: {PROPOSAL_GENERATOR: {NAME: Mine}}",
+            "MODEL.PROPOSAL_GENERATOR.NAME: .*'Mine'; if it is a part of yours, import the module",
+        ),
+        ("_BASE_: none.yaml", "a.yaml: its _BASE_ .*none.yaml does not exist"),
+        ("SOLVER: [", "a.yaml is not valid YAML"),
+        ("SOLVER: !mine 1", "a.yaml is not valid YAML: .*!mine"),
+        ("", "a.yaml: "),
+    ],
+)
+def test_a_mistake_in_the_file_is_a_value_error_that_names_it(tmp_path, text, complaint):
+    with pytest.raises(ValueError, match=f"(?s){complaint}"):
+        load_yaml(write(tmp_path, text))
+
+
+def test_a_missing_file_and_an_override_without_value_are_value_errors(tmp_path):
+    with pytest.raises(ValueError, match="config file none.yaml does not exist"):
+        load_yaml("none.yaml")
+    with pytest.raises(ValueError, match="command line: Override list has odd length"):
+        load_yaml(write(tmp_path, "VERSION: 2"), ["SOLVER.BASE_LR"])

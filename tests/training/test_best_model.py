@@ -1,0 +1,107 @@
+"""The best weights are kept, a run without gain stops, and both survive a resume."""
+
+import logging
+import math
+
+import pytest
+import torch
+from detectron2.engine import hooks
+from helpers.small_models import line_loop
+
+from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.settings.options import TrainingOptions
+from focal_retina.training.best_model import UnknownMetricError
+from focal_retina.training.hooks import add_hooks
+from focal_retina.training.run_checkpointer import RunCheckpointer
+
+
+def run(folder, metrics, *, start=0, iterations=6, resume=False, **options):
+    """Train with an evaluation after each iteration, which finds the given values of bbox/AP."""
+    loop = line_loop(steps=iterations)
+    checkpointer = FocalCheckpointer(loop.model, str(folder), trainer=loop)
+    values = iter(metrics)
+    weights = []
+
+    def evaluate(model):
+        weights.append(model.layer.weight.detach().clone())
+        return {"bbox": {"AP": next(values), "AP50": 1.0}}
+
+    periodic = RunCheckpointer(checkpointer, 1)
+    usual = [hooks.IterationTimer(), periodic]
+    options = TrainingOptions(**{"best_metric": "bbox/AP", **options})
+    loop.register_hooks(add_hooks(usual, options, periodic, [(1, evaluate)]))
+    if resume:
+        checkpointer.resume_or_load("", resume=True)
+        start = loop.iter + 1
+    loop.train(start, iterations)
+    return loop, weights
+
+
+def best(folder):
+    return torch.load(folder / "model_best.pth", weights_only=True)
+
+
+def test_the_best_weights_are_kept_with_their_metric(tmp_path):
+    _, weights = run(tmp_path, [1, 3, math.nan, 2, 3, 2])
+    kept = best(tmp_path)
+    assert (kept["iteration"], kept["metric"], kept["value"]) == (1, "bbox/AP", 3)
+    assert torch.equal(kept["model"]["layer.weight"], weights[1])
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_the_evaluation_after_training_counts_and_min_is_better(tmp_path):
+    run(tmp_path, [5, 4, 5, 5, 5, 3], best_mode="min")
+    assert (best(tmp_path)["iteration"], best(tmp_path)["value"]) == (5, 3)
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_with_an_average_the_best_weights_are_its(tmp_path):
+    loop, weights = run(tmp_path, [1, 2, 3, 4, 5, 6], ema_decay=0.9)
+    assert torch.equal(best(tmp_path)["model"]["layer.weight"], weights[-1])
+    assert not torch.equal(weights[-1], loop.model.layer.weight)
+
+
+def test_a_run_without_gain_stops_with_a_final_checkpoint_and_says_so(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        loop, weights = run(tmp_path, [1, 3, 2, 3], best_patience=2, ema_decay=0.9)
+    assert len(weights) == 4
+    assert "stopping early after iteration 3: bbox/AP has not been better than 3" in caplog.text
+    assert "Traceback" not in caplog.text and "Exception" not in caplog.text
+    final = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert torch.equal(final["model"]["layer.weight"], loop.model.layer.weight)
+    assert final["trainer"]["iteration"] == 3
+    average = torch.load(tmp_path / "model_final_ema.pth", weights_only=True)
+    assert torch.equal(average["model"]["layer.weight"], weights[-1])
+
+
+def test_a_stopped_run_is_not_resumed_unless_patience_grows(tmp_path, caplog):
+    run(tmp_path, [1, 3, 2, 3], best_patience=2)
+    with caplog.at_level(logging.INFO):
+        _, weights = run(tmp_path, [9], best_patience=2, resume=True)
+    assert weights == []
+    assert "the run was stopped early" in caplog.text
+    _, weights = run(tmp_path, [2, 4], best_patience=3, resume=True, iterations=6)
+    assert len(weights) == 1  # the third in a row without gain
+
+
+def test_the_best_so_far_and_the_count_survive_a_resume(tmp_path):
+    run(tmp_path, [1, 5, 2], iterations=3)
+    # As if killed after iteration 2.
+    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
+    loop, _ = run(tmp_path, [2, 3, 4], best_patience=2, resume=True)
+    assert best(tmp_path)["value"] == 5
+    assert loop.iter == 3
+
+
+def test_a_finished_run_that_goes_on_knows_its_last_evaluation(tmp_path):
+    run(tmp_path, [1, 2, 5], iterations=3)
+    run(tmp_path, [3, 4, 4], iterations=6, resume=True)
+    assert (best(tmp_path)["value"], best(tmp_path)["iteration"]) == (5, 2)
+
+
+def test_an_unknown_metric_is_named_at_the_first_evaluation_with_those_there_are(tmp_path):
+    with pytest.raises(UnknownMetricError) as error:
+        run(tmp_path, [1], best_metric="AP50")
+    message = str(error.value)
+    assert "the evaluation has no 'AP50'; did you mean" in message
+    assert message.endswith("it has bbox/AP, bbox/AP50")

@@ -1,0 +1,188 @@
+"""A run that is resumed is the unbroken one."""
+
+import json
+import shutil
+from contextlib import nullcontext
+
+import pytest
+import torch
+from helpers.tiny_jobs import catalogs_restored, run_here, write_jobs
+from helpers.tiny_runs import RECORDS, Died, build, noisy
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from experiments.crash_test.comparison import TIMES, differences, unequal, without_times
+from focal_retina.data.loader import build_train_loader
+
+
+def metrics(folder):
+    lines = map(json.loads, (folder / "metrics.json").read_text().splitlines())
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
+
+
+def final_state(folder):
+    return without_times(torch.load(folder / "model_final.pth", weights_only=True))
+
+
+def die(folder, at, **options):
+    with pytest.raises(Died):
+        build(folder, die_at=at, **options).run()
+
+
+@pytest.fixture
+def unbroken(tmp_path):
+    folder = tmp_path / "unbroken"
+    build(folder).run()
+    return folder
+
+
+MOMENTS = [
+    *[(3, "evaluation"), (5, "step"), (7, "evaluation"), (8, "step"), (11, "step")],
+    (12, "evaluation"),
+]
+
+
+@pytest.mark.parametrize("at", MOMENTS, ids=str)
+def test_a_run_that_died_ends_as_if_it_had_not(unbroken, tmp_path, at):
+    folder = tmp_path / "broken"
+    die(folder, at)
+    build(folder).run()
+    assert list(unequal(final_state(folder), final_state(unbroken))) == []
+    assert metrics(folder) == metrics(unbroken)
+
+
+def test_dying_again_and_again_changes_nothing(unbroken, tmp_path):
+    folder = tmp_path / "broken"
+    for at in MOMENTS:
+        die(folder, at)
+    build(folder).run()
+    assert list(unequal(final_state(folder), final_state(unbroken))) == []
+    assert metrics(folder) == metrics(unbroken)
+
+
+def test_dying_before_the_first_checkpoint_starts_anew(unbroken, tmp_path):
+    folder = tmp_path / "broken"
+    die(folder, (2, "step"))
+    build(folder).run()
+    assert list(unequal(final_state(folder), final_state(unbroken))) == []
+
+
+def test_an_older_checkpoint_in_the_place_of_a_damaged_one_changes_nothing(unbroken, tmp_path):
+    folder = tmp_path / "broken"
+    die(folder, (9, "step"))
+    (folder / "model_0000007.pth").write_bytes(b"half")
+    build(folder).run()
+    assert list(unequal(final_state(folder), final_state(unbroken))) == []
+    assert metrics(folder) == metrics(unbroken)
+
+
+def test_dying_before_the_final_checkpoint_and_the_pruning_changes_nothing(tmp_path):
+    build(tmp_path / "unbroken", max_to_keep=1).run()
+    die(tmp_path / "broken", (11, "step"), max_to_keep=1)
+    shutil.copytree(tmp_path / "unbroken", tmp_path / "broken", dirs_exist_ok=True)
+    (tmp_path / "broken/model_final.pth").unlink()
+    (tmp_path / "broken/last_checkpoint").write_text("model_0000011.pth")
+    shutil.copy(tmp_path / "unbroken/model_0000011.pth", tmp_path / "broken/model_0000007.pth")
+    build(tmp_path / "broken", max_to_keep=1).run()
+    assert metrics(tmp_path / "broken") == metrics(tmp_path / "unbroken")
+    names = [sorted(p.name for p in (tmp_path / x).glob("*.pth")) for x in ("broken", "unbroken")]
+    assert names[0] == names[1]
+    states = [final_state(tmp_path / folder) for folder in ("broken", "unbroken")]
+    assert list(unequal(*states)) == []
+
+
+def test_the_workers_of_the_resumed_run_do_not_matter(unbroken, tmp_path):
+    folder = tmp_path / "broken"
+    die(folder, (9, "step"))
+    loader = build_train_loader(RECORDS, mapper=noisy, total_batch_size=3, num_workers=2)
+    build(folder, data_loader=loader).run()
+    assert list(unequal(final_state(folder), final_state(unbroken))) == []
+
+
+def test_precise_batch_norm_goes_on_with_its_own_data(tmp_path):
+    for folder, at in (("unbroken", None), ("broken", (5, "step")), ("broken", None)):
+        trainer = build(tmp_path / folder, die_at=at, precise_bn=True)
+        with pytest.raises(Died) if at else nullcontext():
+            trainer.run()
+    states = [final_state(tmp_path / folder) for folder in ("broken", "unbroken")]
+    assert list(unequal(*states)) == []
+
+
+def test_a_longer_run_keeps_what_the_shorter_one_wrote(tmp_path):
+    build(tmp_path, max_iter=6).run()
+    before = metrics(tmp_path)
+    build(tmp_path, max_iter=12).run()
+    after = metrics(tmp_path)
+    assert after[: len(before)] == before
+    assert [line["iteration"] for line in after if "total_loss" in line][-1] == 11
+
+
+def scalars(folder, name):
+    events = EventAccumulator(str(folder), purge_orphaned_data=True)
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)]
+
+
+def test_tensorboard_shows_each_iteration_once(unbroken, tmp_path):
+    folder = tmp_path / "broken"
+    die(folder, (10, "step"))
+    build(folder).run()
+    for name in ("score", "total_loss"):
+        assert scalars(folder, name) == scalars(unbroken, name)
+
+
+def test_a_checkpoint_without_a_position_is_warned_of(tmp_path, caplog):
+    die(tmp_path, (5, "step"))
+    path = tmp_path / "model_0000003.pth"
+    content = torch.load(path, weights_only=True)
+    del content["trainer"]["hooks"]["ExactResume"]
+    torch.save(content, path)
+    build(tmp_path).run()
+    assert "starts the data and the metrics anew" in caplog.text
+
+
+def test_a_loader_without_a_position_is_warned_of(tmp_path, caplog):
+    foreign = [[noisy(record) for record in RECORDS[:3]]] * 20
+    with pytest.raises(Died):
+        build(tmp_path, die_at=(5, "step"), data_loader=foreign).run()
+    assert "the data anew" not in caplog.text
+    build(tmp_path, data_loader=foreign).run()
+    assert "The data loader has no state_dict" in caplog.text
+
+
+def test_metrics_that_are_not_the_runs_are_left_alone(tmp_path, caplog):
+    die(tmp_path, (9, "step"))
+    (tmp_path / "metrics.json").write_text('{"iteration": 1}\n')
+    build(tmp_path).run()
+    assert "is not the file that the checkpoint knows" in caplog.text
+    assert (tmp_path / "metrics.json").read_text().startswith('{"iteration": 1}\n')
+
+
+def test_a_moved_run_goes_on_elsewhere(unbroken, tmp_path):
+    die(tmp_path / "here", (9, "step"))
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    build(tmp_path / "there").run()
+    assert metrics(tmp_path / "there") == metrics(unbroken)
+
+
+def test_a_lazy_config_with_detectron2s_loader_resumes_exactly(tmp_path):
+    job = write_jobs(tmp_path) / "tiny.py"
+    options = ["train.max_iter=4", "train.checkpointer.period=2", "train.log_period=1"]
+    with catalogs_restored():
+        run_here("--config-file", job, *options, f"train.output_dir={tmp_path / 'unbroken'}")
+        # As the disk was when the third iteration died.
+        shutil.copytree(tmp_path / "unbroken", tmp_path / "broken")
+        for name in ("model_0000003.pth", "model_final.pth"):
+            (tmp_path / "broken" / name).unlink()
+        (tmp_path / "broken/last_checkpoint").write_text("model_0000001.pth")
+        options += ["dataloader.train.num_workers=2", f"train.output_dir={tmp_path / 'broken'}"]
+        run_here("--resume", "--config-file", job, *options)
+    assert differences(tmp_path / "unbroken", tmp_path / "broken") == []
+
+
+def test_the_yaml_key_of_pruning_reaches_the_checkpoints(tmp_path):
+    job = write_jobs(tmp_path) / "tiny.yaml"
+    options = ["SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.CHECKPOINT_MAX_TO_KEEP", 1]
+    with catalogs_restored():
+        run_here("--config-file", job, *options, "DATASETS.TEST", "()", "OUTPUT_DIR", tmp_path)
+    found = sorted(path.name for path in tmp_path.glob("*.pth"))
+    assert found == ["model_0000001.pth", "model_final.pth"]

@@ -1,0 +1,157 @@
+"""Disks that are full or read-only, files that a killed run left, and which checkpoints stay."""
+
+import resource
+
+import pytest
+import torch
+from detectron2.engine import hooks
+from helpers.mounts import mounted
+from helpers.tiny_runs import Died, build
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+
+@pytest.fixture
+def refuse_files():
+    """Return a function after which the kernel refuses long files, as a full disk does, or not."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(refuses):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000 if refuses else limits[0], limits[1]))
+
+    yield limit
+    limit(False)
+
+
+def checkpoints(folder):
+    return sorted(path.name for path in folder.glob("*.pth"))
+
+
+def between(trainer, first, last, begin, end):
+    """Let something begin before an iteration of the training, and end after another."""
+
+    def before(trainer):
+        if trainer.iter == first:
+            begin()
+
+    def after(trainer):
+        if trainer.iter == last:
+            end()
+
+    trainer.register_hooks([hooks.CallbackHook(before_step=before, after_step=after)])
+
+
+def test_a_refused_checkpoint_is_an_error_and_training_goes_on(tmp_path, refuse_files, caplog):
+    trainer = build(tmp_path, period=2)
+    between(trainer, 4, 6, lambda: refuse_files(True), lambda: refuse_files(False))
+    trainer.run()
+    assert (
+        f"checkpoint {tmp_path}/model_0000005.pth cannot be written (File too large); the last "
+        f"good checkpoint is {tmp_path}/model_0000003.pth; the training goes on, and iteration 7 "
+        "tries again"
+    ) in caplog.text
+    assert checkpoints(tmp_path) == [
+        *[f"model_{i:07d}.pth" for i in (1, 3, 7, 9, 11)],
+        "model_final.pth",
+    ]
+    assert list(tmp_path.glob("*.unfinished")) == []
+
+
+@pytest.fixture
+def unsaved(tmp_path, refuse_files, caplog):
+    """A run whose final checkpoint was refused: trainer, exit status, and what was logged."""
+    trainer = build(tmp_path / "unsaved")
+    between(trainer, 8, 99, lambda: refuse_files(True), None)
+    with pytest.raises(SystemExit) as stopped:
+        trainer.run()
+    refuse_files(False)
+    return trainer, stopped.value.code, caplog.text
+
+
+def test_a_refused_final_checkpoint_ends_the_run(unsaved, tmp_path):
+    trainer, status, said = unsaved
+    folder = tmp_path / "unsaved"
+    assert status == 2
+    assert trainer.storage.latest()["score"][1] == 7  # no evaluation of what is not saved
+    assert (folder / "last_checkpoint").read_text() == "model_0000007.pth"
+    assert (
+        f"checkpoint {folder}/model_final.pth cannot be written (File too large); the last good "
+        f"checkpoint is {folder}/model_0000007.pth; the run ends here: make it writable and go "
+        "on with --resume"
+    ) in said
+    assert said.count("the run ends here") == 1
+    assert "Exception during training" not in said
+
+
+def test_after_a_refusal_the_run_can_be_resumed(unsaved, tmp_path):
+    build(tmp_path / "unsaved").run()
+    build(tmp_path / "unbroken").run()
+    models = [
+        torch.load(tmp_path / name / "model_final.pth", weights_only=True)["model"]
+        for name in ("unsaved", "unbroken")
+    ]
+    torch.testing.assert_close(*models, atol=0, rtol=0)
+
+
+def test_the_newest_checkpoints_and_the_best_and_the_final_one_stay(tmp_path):
+    trainer = build(tmp_path, period=2, max_to_keep=2)
+    torch.save({}, tmp_path / "model_best.pth")
+    trainer.run()
+    expected = ["model_0000009.pth", "model_0000011.pth", "model_best.pth", "model_final.pth"]
+    assert checkpoints(tmp_path) == expected
+
+
+def test_checkpoints_of_before_a_resume_are_counted(tmp_path):
+    with pytest.raises(Died):
+        build(tmp_path, period=2, max_to_keep=3, die_at=(8, "step")).run()
+    assert checkpoints(tmp_path) == [f"model_{i:07d}.pth" for i in (3, 5, 7)]
+    build(tmp_path, period=2, max_to_keep=3).run()
+    assert checkpoints(tmp_path) == [*[f"model_{i:07d}.pth" for i in (7, 9, 11)], "model_final.pth"]
+
+
+@pytest.mark.parametrize("option", [{"period": 0}, {"max_to_keep": 0}])
+def test_a_number_below_one_is_an_error(tmp_path, option):
+    with pytest.raises(ValueError, match=r"SOLVER\..*\(train\.checkpointer\..*\) is 0"):
+        build(tmp_path, **option)
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path, caplog):
+    (tmp_path / "model_0000099.pth.unfinished").write_bytes(b"half")
+    caplog.set_level("INFO")
+    build(tmp_path).run()
+    assert list(tmp_path.glob("*.unfinished")) == []
+    assert "model_0000099.pth.unfinished, which a killed run has left" in caplog.text
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 400 kB."""
+    with mounted(tmp_path / "disk", "size=400k") as folder:
+        yield folder
+
+
+def fill(folder):
+    with open(folder / "ballast", "wb", buffering=0) as file:
+        with pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(bytes(512))
+
+
+def test_a_full_disk_costs_nothing_but_the_checkpoints_of_its_time(small_disk, tmp_path, caplog):
+    trainer = build(small_disk, period=2)
+    between(trainer, 4, 6, lambda: fill(small_disk), (small_disk / "ballast").unlink)
+    trainer.run()
+    assert "model_0000005.pth cannot be written (No space left on device)" in caplog.text
+    assert checkpoints(small_disk) == [
+        *[f"model_{i:07d}.pth" for i in (1, 3, 7, 9, 11)],
+        "model_final.pth",
+    ]
+    build(tmp_path / "unbroken", period=2).run()
+    models = [
+        torch.load(folder / "model_final.pth", weights_only=True)["model"]
+        for folder in (small_disk, tmp_path / "unbroken")
+    ]
+    torch.testing.assert_close(*models, atol=0, rtol=0)
+    lines = (tmp_path / "unbroken/metrics.json").read_text().count("\n")
+    assert (small_disk / "metrics.json").read_text().count("\n") == lines
+    events = EventAccumulator(str(small_disk)).Reload()
+    assert events.Scalars("total_loss")[-1].step == 11
