@@ -1,49 +1,96 @@
-"""How a run ends before its last iteration: in peace, or with one sentence."""
+"""What ends a run other than a bug, and how it is worded."""
 
-import logging
+import difflib
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from reprlib import Repr
 
-from detectron2.engine import TrainerBase
+Main = Callable[[Sequence[str] | None], int]
 
-logger = logging.getLogger(__name__)
-
-
-class TrainingStopped(Exception):  # noqa: N818  no error, as StopIteration is none
-    """Raised by a hook that ends a run which has done all it should; says why."""
-
-
-class TrainingError(Exception):
-    """What ends a run through no bug: its message is one sentence for the user."""
+_LONGEST_SENTENCE = 1000  # characters
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = 3, 8, 8, 4
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
-class ImageError(ValueError):
-    """The message is one sentence that names the file.
+class UserError(ValueError):
+    """A mistake that only the user can mend; the message is one sentence that says how.
 
-    A process of a data loader sends its traceback in the place of the message, with the sentence
-    at its end, which is what is kept.
+    It ends a program with that sentence and status 2, see :func:`report`. Every other exception is
+    a bug, and keeps its traceback.
+    """
+
+
+class SharedError(UserError):
+    """A user's mistake that all processes of a run raise together: the main one reports it."""
+
+
+class ImageError(UserError):
+    """An image cannot be used; the message names its file.
+
+    A worker of a data loader sends its whole traceback as the message. Only the sentence at its end
+    is kept.
     """
 
     def __init__(self, message: str):
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
-class SharedError(ValueError):
-    """A user's mistake that all processes hear of, so that the main one tells it."""
+class MissingExtraError(UserError, ImportError):
+    """An optional package is missing; the message names the extra that installs it."""
 
 
-def _is_unexpected(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, TrainingStopped | TrainingError | ImageError)
+class TrainingError(Exception):
+    """A training cannot go on, through no bug; the message is one sentence. Status 3."""
 
 
-# Detectron2's loop logs every exception with its traceback, which is for bugs.
-logging.getLogger("detectron2.engine.train_loop").addFilter(_is_unexpected)
+class TrainingStopped(Exception):  # noqa: N818  no error, as StopIteration is none
+    """A hook ends a run that has done all it should; the message says why."""
 
 
-class EndableTrainer(TrainerBase):
-    """A trainer that a hook may end; list it after Detectron2's trainer among the bases."""
+def report(error: UserError | TrainingError, program: str | None = None) -> int:
+    """Print an error in one line on stderr; return the exit status of the program.
 
-    def train(self, start_iter: int, max_iter: int) -> None:
-        try:
-            super().train(start_iter, max_iter)
-        except TrainingStopped as reason:
-            logger.info(str(reason))
+    Args:
+        program: its name; None for the name of the running script.
+    """
+    program = program or os.path.basename(sys.argv[0])
+    sentence = shortened(" ".join(str(error).split()), _LONGEST_SENTENCE)
+    print(f"{program}: error: {sentence}", file=sys.stderr)
+    return 3 if isinstance(error, TrainingError) else 2
+
+
+def reports_errors(program: str) -> Callable[[Main], Main]:
+    """Decorate the ``main`` of a tool: let it report a UserError or TrainingError."""
+
+    def decorate(main: Main) -> Main:
+        @functools.wraps(main)
+        def run(argv: Sequence[str] | None = None) -> int:
+            try:
+                return main(argv)
+            except (UserError, TrainingError) as error:
+                return report(error, program)
+
+        return run
+
+    return decorate
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence that suggests the known name closest to ``name``, if any is."""
+    # A key in the wrong place is a likelier mistake than one misspelt, and ours are RetinaNets.
+    close = sorted((k for k in known if k.endswith(f".{name}")), key=lambda k: "RETINA" not in k)
+    close = close or difflib.get_close_matches(name, known)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def shown(value: object) -> str:
+    """Return ``repr(value)``, its middle left out where it is long."""
+    return _SHORT.repr(value)
+
+
+def shortened(sentence: str, length: int = 80) -> str:
+    """Return a text without what exceeds a length."""
+    return sentence if len(sentence) <= length else sentence[: length - 3] + "..."

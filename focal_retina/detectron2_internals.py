@@ -1,0 +1,183 @@
+"""Every private name of Detectron2, fvcore and PyTorch that this package leans on.
+
+Other modules use the public names given here. ``tests/test_detectron2_internals.py`` has a test for
+each, which fails when another release changes it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.engine import hooks
+from detectron2.evaluation import COCOEvaluator, coco_evaluation
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage, EventWriter, JSONWriter, TensorboardXWriter
+from fvcore.common.registry import Registry
+from torch import Tensor, nn
+
+# Layers that behave in another way in training: of any number of dimensions.
+BatchNorm = nn.modules.batchnorm._BatchNorm
+Dropout = nn.modules.dropout._DropoutNd
+
+
+def registered_objects(registry: Registry) -> dict:
+    """Return the objects of a registry by name; changing it changes the registry."""
+    return registry._obj_map
+
+
+def set_local_process_group(group) -> None:
+    """Tell Detectron2 the group of the processes on this machine; None for no group."""
+    comm._LOCAL_PROCESS_GROUP = group
+
+
+def forget_process_groups() -> None:
+    """Let Detectron2 forget the groups of processes that it keeps."""
+    comm._LOCAL_PROCESS_GROUP = None
+    comm._get_global_gloo_group.cache_clear()
+
+
+def hooks_of(trainer) -> list[hooks.HookBase]:
+    """Return the hooks of a trainer, in their order."""
+    return trainer._hooks
+
+
+def next_batch(trainer) -> list:
+    """Return the next batch of a ``SimpleTrainer``."""
+    return next(trainer._data_loader_iter)
+
+
+def precise_bn_loader(hook: hooks.PreciseBN):
+    """Return the data loader of the hook; None where no layer needs it."""
+    return None if hook._disabled else hook._data_loader
+
+
+def writers_of(hook: hooks.PeriodicWriter) -> list[EventWriter]:
+    """Return the writers of the hook."""
+    return hook._writers
+
+
+def num_pending_images(storage: EventStorage) -> int:
+    """Return how many pictures of a storage no writer has taken yet."""
+    return len(storage._vis_data)
+
+
+def gradient_norms(gradients: list[Tensor]) -> Tensor:
+    """Return the Euclidean norm of each tensor, (len(gradients),)."""
+    return torch.stack(torch._foreach_norm(gradients))
+
+
+def lerp_all_(tensors: list[Tensor], ends: list[Tensor], weight: float) -> None:
+    """Move each tensor in place by a share ``weight`` of the way to its end."""
+    torch._foreach_lerp_(tensors, ends, weight)
+
+
+def grid_anchors(generator: nn.Module, grid_sizes) -> list[Tensor]:
+    """Return the anchors of each level, (H * W * A, 4), pixels, xyxy, of an anchor generator."""
+    return generator._grid_anchors(grid_sizes)
+
+
+@contextmanager
+def coco_eval_class(replacement) -> Iterator[None]:
+    """Let Detectron2's COCO evaluation use another class than pycocotools' ``COCOeval``."""
+    original = coco_evaluation.COCOeval
+    coco_evaluation.COCOeval = replacement
+    try:
+        yield
+    finally:
+        coco_evaluation.COCOeval = original
+
+
+@contextmanager
+def sizes_not_specialised() -> Iterator[None]:
+    """Let ``torch.export`` take a size of an example for any size."""
+    with torch.fx.experimental._config.patch(backed_size_oblivious=True):
+        yield
+
+
+class OpenCOCOEvaluator(COCOEvaluator):
+    """A ``COCOEvaluator`` whose steps have public names."""
+
+    @property
+    def coco_api(self):
+        return self._coco_api
+
+    @coco_api.setter
+    def coco_api(self, api) -> None:
+        self._coco_api = api
+
+    def _eval_predictions(self, predictions, img_ids=None) -> None:
+        self.eval_predictions(predictions, img_ids)
+
+    def eval_predictions(self, predictions, img_ids=None) -> None:
+        super()._eval_predictions(predictions, img_ids=img_ids)
+
+
+class OpenCheckpointer(DetectionCheckpointer):
+    """A ``DetectionCheckpointer`` whose steps have public names."""
+
+    def _load_file(self, filename: str) -> dict:
+        return self.load_file(filename)
+
+    def load_file(self, filename: str) -> dict:
+        """Return the content of a file."""
+        return super()._load_file(filename)
+
+    def _load_model(self, checkpoint: dict):
+        return self.load_model(checkpoint)
+
+    def load_model(self, checkpoint: dict):
+        """Load ``checkpoint["model"]``; return what does not fit."""
+        return super()._load_model(checkpoint)
+
+    def arrays_to_tensors(self, weights: dict) -> None:
+        """Turn NumPy arrays into tensors, in place."""
+        self._convert_ndarray_to_tensor(weights)
+
+    def asks_for_matching(self) -> bool:
+        """Return whether the file being loaded was named with ?matching_heuristics=True."""
+        return self._parsed_url_during_load.query == "matching_heuristics=True"
+
+
+class OpenJSONWriter(JSONWriter):
+    """A ``JSONWriter`` whose state has public names."""
+
+    @property
+    def file(self):
+        """The open file."""
+        return self._file_handle
+
+    @property
+    def last_write(self) -> int:
+        """The last iteration that was written."""
+        return self._last_write
+
+    @last_write.setter
+    def last_write(self, iteration: int) -> None:
+        self._last_write = iteration
+
+
+class OpenTensorboardXWriter(TensorboardXWriter):
+    """A ``TensorboardXWriter`` whose state has public names."""
+
+    @property
+    def last_write(self) -> int:
+        """The last iteration that was written."""
+        return self._last_write
+
+    @last_write.setter
+    def last_write(self, iteration: int) -> None:
+        self._last_write = iteration
+
+    def flush(self) -> None:
+        """Bring what was written to the disk."""
+        if "_writer" in vars(self):
+            self._writer.flush()
+
+    def reopen(self) -> None:
+        """Begin a new file with the next event."""
+        vars(self).pop("_writer", None)
+
+    def hide_from(self, iteration: int) -> None:
+        """Let TensorBoard hide older events of this iteration and later ones."""
+        self._writer_args["purge_step"] = iteration
