@@ -20,7 +20,9 @@ from torch import nn
 from focal_retina import add_focal_retina_config
 from focal_retina.data.shapes import register_shapes
 from focal_retina.engine import FocalTrainer
-from focal_retina.settings.checks import usable_device
+from focal_retina.evaluation.evaluate import evaluate
+from focal_retina.settings.load import settings_of
+from focal_retina.settings.machine import usable_device
 
 # What differs: MODEL.PROPOSAL_GENERATOR.NAME and MODEL.RPN.HEAD_NAME.
 FIRST_STAGES = (("RPN", "StandardRPNHead"), ("FocalProposalGenerator", "FocalRetinaHead"))
@@ -78,7 +80,7 @@ def measure(cfg: CfgNode) -> tuple[float, float]:
     trainer = FocalTrainer(cfg)
     trainer.train()
     cfg.DATASETS.TEST = evaluated
-    results = FocalTrainer.test(cfg, trainer.model)
+    results = evaluate(settings_of(cfg), trainer.model)
     loader = build_detection_test_loader(cfg, evaluated[0])
     evaluator = COCOEvaluator(evaluated[0], output_dir=cfg.OUTPUT_DIR)
     recalls = inference_on_dataset(ProposalsOnly(trainer.model), loader, evaluator)

@@ -17,6 +17,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, get_detection_dataset_dicts
 from detectron2.modeling import build_model
+from focal_retina.settings.checks import weights_errors
 
 from experiments.paper.loss_curves import draw_loss_figures
 from experiments.paper.loss_shares import (
@@ -31,7 +32,6 @@ from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.config import has_background_logit
 from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.engine import yaml_job
-from focal_retina.settings.checks import weights_errors
 from focal_retina.tools.command_line import count, mistakes_in_one_sentence, tool_parser
 
 

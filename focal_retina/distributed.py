@@ -1,11 +1,15 @@
-"""How a process joins those that train with it, and how it leaves them."""
+"""How a process joins those that train with it, shares the model with them, and leaves them."""
 
 import gc
 import os
 
 import torch
+from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
-from torch import distributed
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from focal_retina.detectron2_internals import forget_process_groups, set_local_process_group
 
 
 def join_torchrun() -> None:
@@ -15,7 +19,7 @@ def join_torchrun() -> None:
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     # Detectron2 0.6 has no function for this.
     local_size = int(os.environ["LOCAL_WORLD_SIZE"])
-    comm._LOCAL_PROCESS_GROUP, _ = distributed.new_subgroups(local_size)
+    set_local_process_group(distributed.new_subgroups(local_size)[0])
     comm.synchronize()
 
 
@@ -27,6 +31,23 @@ def leave() -> None:
     """
     if distributed.is_initialized():
         distributed.destroy_process_group()
-        comm._LOCAL_PROCESS_GROUP = None
-        comm._get_global_gloo_group.cache_clear()
+        forget_process_groups()
         gc.collect()  # a model in DistributedDataParallel may wait for it
+
+
+def distribute(model: nn.Module, **kwargs) -> nn.Module:
+    """Wrap the model for data-parallel training where there is more than one process.
+
+    Detectron2's ``create_ddp_model`` takes a CPU for a GPU unless it is told otherwise.
+
+    Args:
+        kwargs: of ``DistributedDataParallel``.
+    """
+    if next(model.parameters()).device.type == "cpu":
+        kwargs["device_ids"] = None
+    return create_ddp_model(model, **kwargs)
+
+
+def without_ddp(model: nn.Module) -> nn.Module:
+    """Undo :func:`distribute`."""
+    return model.module if isinstance(model, DistributedDataParallel) else model

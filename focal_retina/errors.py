@@ -59,6 +59,11 @@ def report(error: UserError | TrainingError, program: str | None = None) -> int:
     program = program or os.path.basename(sys.argv[0])
     sentence = shortened(" ".join(str(error).split()), _LONGEST_SENTENCE)
     print(f"{program}: error: {sentence}", file=sys.stderr)
+    return exit_status(error)
+
+
+def exit_status(error: UserError | TrainingError) -> int:
+    """Return the status with which a program ends: 2 for a mistake, 3 for a failed training."""
     return 3 if isinstance(error, TrainingError) else 2
 
 

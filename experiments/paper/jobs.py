@@ -18,7 +18,8 @@ from experiments.benchmark.machine import describe_machine
 from experiments.paper.preset import CONFIGS, Preset, row_overrides
 from experiments.paper.rows import Row
 from focal_retina.checkpoint.atomic import write_atomically
-from focal_retina.settings.yaml_config import load_yaml, nested_keys
+from focal_retina.settings.flat_keys import nested_keys
+from focal_retina.settings.yaml_config import load_yaml
 
 TRAIN_NET = CONFIGS.parent / "train_net.py"
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")

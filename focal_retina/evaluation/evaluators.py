@@ -1,24 +1,19 @@
-"""Evaluation: by faster-coco-eval, with batch norm folded, under autocast if asked for."""
+"""The evaluator that suits a dataset; COCO's metrics by faster-coco-eval where it is installed."""
 
-import contextlib
 import inspect
 import logging
-from collections.abc import Iterator
-from unittest import mock
 
-import torch
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
     COCOEvaluator,
     DatasetEvaluator,
     LVISEvaluator,
     PascalVOCDetectionEvaluator,
-    coco_evaluation,
 )
-from torch import nn
 
-from focal_retina.acceleration.folding import folded_batch_norm
 from focal_retina.data.garbage_collection import paused_gc
+from focal_retina.detectron2_internals import OpenCOCOEvaluator, coco_eval_class
+from focal_retina.errors import UserError
 
 try:
     from faster_coco_eval import COCO, COCOeval_faster
@@ -35,7 +30,7 @@ FRESH_COCO = {
 
 
 def build_evaluator(dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    """Return the evaluator that suits a dataset; ValueError as :func:`evaluator_type`."""
+    """Return the evaluator that suits a dataset; UserError as :func:`evaluator_type`."""
     kind = evaluator_type(dataset_name)
     if kind == "coco":
         return coco_evaluator_class()(dataset_name, output_dir=output_dir, **FRESH_COCO)
@@ -45,10 +40,10 @@ def build_evaluator(dataset_name: str, output_dir: str) -> DatasetEvaluator:
 
 
 def evaluator_type(dataset_name: str) -> str:
-    """Return the dataset's ``evaluator_type``; raise a ValueError if none evaluates its boxes."""
+    """Return the dataset's ``evaluator_type``; raise a UserError if none evaluates its boxes."""
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if kind not in ("coco", "lvis", "pascal_voc"):
-        raise ValueError(
+        raise UserError(
             f"dataset {dataset_name} has evaluator_type {kind!r}, which has no evaluator of "
             "boxes; allowed are 'coco', 'lvis' and 'pascal_voc'"
         )
@@ -66,7 +61,7 @@ def coco_evaluator_class() -> type[COCOEvaluator]:
     return COCOEvaluator
 
 
-class FasterCOCOEvaluator(COCOEvaluator):
+class FasterCOCOEvaluator(OpenCOCOEvaluator):
     """Detectron2's ``COCOEvaluator`` with faster-coco-eval in the place of pycocotools.
 
     Takes the same arguments but ``use_fast_impl`` and gives the same results; the sums that make
@@ -75,32 +70,12 @@ class FasterCOCOEvaluator(COCOEvaluator):
 
     def __init__(self, dataset_name: str, **kwargs):
         super().__init__(dataset_name, use_fast_impl=False, **kwargs)
-        self._coco_api = COCO(self._coco_api.dataset)
+        self.coco_api = COCO(self.coco_api.dataset)
 
-    def _eval_predictions(self, predictions, img_ids=None):
-        # Detectron2 has no parameter for the evaluation's class: it looks it up in its module.
-        patched = mock.patch.object(coco_evaluation, "COCOeval", _printing_coco_eval)
-        with patched, paused_gc():
-            super()._eval_predictions(predictions, img_ids=img_ids)
+    def eval_predictions(self, predictions, img_ids=None) -> None:
+        with coco_eval_class(_printing_coco_eval), paused_gc():
+            super().eval_predictions(predictions, img_ids)
 
 
 def _printing_coco_eval(*args) -> "COCOeval_faster":
     return COCOeval_faster(*args, print_function=print)
-
-
-@contextlib.contextmanager
-def evaluation_mode(model: nn.Module, dtype: torch.dtype | None = None) -> Iterator[nn.Module]:
-    """Evaluate a model in eval mode with batch norm folded; restore it afterwards, to the bit.
-
-    Args:
-        model: on one device.
-        dtype: what autocast computes in; None for no autocast.
-    """
-    was_training = model.training
-    device_type = next(model.parameters()).device.type
-    model.eval()
-    try:
-        with folded_batch_norm(model), torch.autocast(device_type, dtype, enabled=bool(dtype)):
-            yield model
-    finally:
-        model.train(was_training)

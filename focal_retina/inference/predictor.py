@@ -14,7 +14,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from PIL import Image, ImageOps
 
-from focal_retina.evaluation.evaluators import evaluation_mode
+from focal_retina.evaluation.mode import evaluation_mode
 from focal_retina.inference.detector import load_detector
 
 

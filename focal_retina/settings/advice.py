@@ -7,7 +7,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
 from focal_retina.modeling.backbones import PixelFormat, pixel_advice
-from focal_retina.settings.yaml_config import dotted_keys
+from focal_retina.settings.flat_keys import dotted_keys
 
 logger = logging.getLogger(__name__)
 

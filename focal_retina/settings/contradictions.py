@@ -4,12 +4,14 @@ from collections.abc import Iterator
 
 from detectron2.config import CfgNode
 
+from focal_retina.errors import UserError
+
 
 def check_contradictions(cfg: CfgNode) -> None:
-    """Raise a ValueError at the first pair of settings that cannot go together."""
-    for sentences in (_pixels(cfg), _sizes(cfg), _model(cfg), _solver(cfg)):
+    """Raise a UserError at the first pair of settings that cannot go together."""
+    for sentences in (_pixels(cfg), _sizes(cfg), _resnet(cfg), _model(cfg), _solver(cfg)):
         for sentence in sentences:
-            raise ValueError(sentence)
+            raise UserError(sentence)
 
 
 def _pixels(cfg: CfgNode) -> Iterator[str]:
@@ -41,13 +43,22 @@ def _sizes(cfg: CfgNode) -> Iterator[str]:
         )
 
 
+def _resnet(cfg: CfgNode) -> Iterator[str]:
+    """What Detectron2 asserts while it builds a ResNet."""
+    resnets = cfg.MODEL.RESNETS
+    if resnets.DEPTH > 34:
+        return
+    wanted = {"RES2_OUT_CHANNELS": 64, "RES5_DILATION": 1, "NUM_GROUPS": 1}
+    for name, value in {**wanted, "DEFORM_ON_PER_STAGE": [False] * 4}.items():
+        if resnets[name] != value:
+            yield (
+                f"MODEL.RESNETS.{name} is {resnets[name]}, but a ResNet of MODEL.RESNETS.DEPTH "
+                f"{resnets.DEPTH} needs {value}"
+            )
+
+
 def _model(cfg: CfgNode) -> Iterator[str]:
     retinanet, channels = cfg.MODEL.RETINANET, cfg.MODEL.FPN.OUT_CHANNELS
-    if len(retinanet.IOU_LABELS) != len(retinanet.IOU_THRESHOLDS) + 1:
-        yield (
-            f"MODEL.RETINANET.IOU_LABELS is {retinanet.IOU_LABELS}, but it must have one label "
-            f"more than MODEL.RETINANET.IOU_THRESHOLDS, {retinanet.IOU_THRESHOLDS}, has numbers"
-        )
     for key, norm in (("FPN.NORM", cfg.MODEL.FPN.NORM), ("RETINANET.NORM", retinanet.NORM)):
         if norm == "GN" and channels % 32:
             yield (

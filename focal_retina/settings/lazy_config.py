@@ -9,28 +9,18 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from focal_retina.settings.checks import did_you_mean
+from focal_retina.errors import UserError, did_you_mean, shown
+from focal_retina.settings.flat_keys import dotted_keys
 from focal_retina.settings.limits import RULES, check_limits
-from focal_retina.settings.rules import shown
+from focal_retina.settings.run_settings import RunSettings
 
-# Keys that a config may lack, read by Detectron2's ``default_setup`` or by the job.
-_OPTIONAL = (
-    "dataloader.register",
-    "train.accumulation_steps",
-    "train.amp.dtype",
-    "train.amp.test",
-    "train.best.metric",
-    "train.best.mode",
-    "train.best.patience",
-    "train.clip_gradients.clip_type",
-    "train.clip_gradients.clip_value",
-    "train.clip_gradients.norm_type",
-    "train.cudnn_benchmark",
-    "train.ema_decay",
-    "train.float32_precision",
-    "train.seed",
-    "train.val_loss",
-)
+# Keys that a config may lack, besides those of ``RunSettings``: Detectron2's ``default_setup`` and
+# our parts read them.
+_OPTIONAL = {
+    *(f"train.clip_gradients.{name}" for name in ("clip_type", "clip_value", "norm_type")),
+    *("train.cudnn_benchmark", "train.float32_precision", "train.seed"),
+    *RunSettings.lazy_keys(),
+}
 
 
 def load_lazy(
@@ -43,34 +33,50 @@ def load_lazy(
         sections: what the config must define.
 
     Raises:
-        ValueError: a file that is missing or fails, a missing section, an unknown key, a value of
+        UserError: a file that is missing or fails, a missing section, an unknown key, a value of
             the wrong type or outside its limits.
     """
     cfg = _run(config_file)
     for section in sections:
         if not isinstance(cfg.get(section), DictConfig):
-            raise ValueError(f"{config_file} defines no {section}")
+            raise UserError(f"{config_file} defines no {section}")
     cfg = _override(cfg, opts)
+    if unknown := set(cfg.train.get("best") or {}) - {"metric", "mode", "patience"}:
+        raise UserError(f"train.best has metric, mode and patience, not {unknown.pop()}")
     _check_limits(cfg)
     return cfg
+
+
+def ignored_keys_advice(cfg: DictConfig) -> str | None:
+    """Look for keys of ``train`` that nothing reads."""
+    found = dotted_keys(cfg.train, "train.")
+    leaves = [key for key, value in found.items() if not isinstance(value, DictConfig)]
+    unknown = [
+        k
+        for k in leaves
+        if k not in _OPTIONAL and not k.startswith(("train.ddp.", "train.clip_gradients."))
+    ]
+    if not unknown:
+        return None
+    return f"nothing reads {', '.join(unknown)}{did_you_mean(unknown[0], _OPTIONAL)}"
 
 
 def _run(config_file: str) -> DictConfig:
     """Run a config; whatever it raises is the user's own mistake, and named by file and line."""
     if not PathManager.isfile(config_file):
         state = "is a folder" if PathManager.isdir(config_file) else "does not exist"
-        raise ValueError(f"config file {config_file} {state}")
+        raise UserError(f"config file {config_file} {state}")
     try:
         return LazyConfig.load(config_file)
     except FileNotFoundError as error:
-        raise ValueError(f"config file {error.filename} does not exist") from error
+        raise UserError(f"config file {error.filename} does not exist") from error
     except (ImportError, SyntaxError) as error:
-        raise ValueError(f"{config_file}: {error} {error.__cause__ or ''}") from error
+        raise UserError(f"{config_file}: {error} {error.__cause__ or ''}") from error
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [f"{f.filename}, line {f.lineno}" for f in frames if f.name == "<module>"]
         place = lines[-1] if lines else config_file
-        raise ValueError(f"{place}: {type(error).__name__}: {error}") from error
+        raise UserError(f"{place}: {type(error).__name__}: {error}") from error
 
 
 def _override(cfg: DictConfig, opts: Sequence[str]) -> DictConfig:
@@ -83,7 +89,7 @@ def _override(cfg: DictConfig, opts: Sequence[str]) -> DictConfig:
             cfg = LazyConfig.apply_overrides(cfg, [override])
             _check_kind(key, before, OmegaConf.select(cfg, key))
         except (HydraException, KeyError, NotImplementedError, OmegaConfBaseException) as error:
-            raise ValueError(f"override {override}: {error}") from error
+            raise UserError(f"override {override}: {error}") from error
     return cfg
 
 
@@ -94,9 +100,9 @@ def _check_kind(key: str, before: object, after: object) -> None:
     if isinstance(before, DictConfig) and not (
         isinstance(after, DictConfig) or (after is None and is_optional)
     ):
-        raise ValueError(f"{key} is {shown(after)}, but it takes keys of its own, {key}.KEY=VALUE")
+        raise UserError(f"{key} is {shown(after)}, but it takes keys of its own, {key}.KEY=VALUE")
     if is_number and isinstance(after, str | DictConfig):
-        raise ValueError(f"{key} is {shown(after)}, but it takes a {type(before).__name__}")
+        raise UserError(f"{key} is {shown(after)}, but it takes a {type(before).__name__}")
 
 
 def _check_limits(cfg: DictConfig) -> None:
@@ -114,5 +120,5 @@ def _check_key(cfg: DictConfig, key: str) -> None:
     exists = OmegaConf.select(cfg, key, default=cfg) is not cfg
     if not (exists or adds_argument or key in _OPTIONAL):
         names = node if isinstance(node, DictConfig) else cfg
-        siblings = [f"{parent}.{k}".lstrip(".") for k in names]
-        raise ValueError(f"the config has no key {key or repr(key)}{did_you_mean(key, siblings)}")
+        siblings = [f"{parent}.{k}".lstrip(".") for k in map(str, names)]
+        raise UserError(f"the config has no key {key or repr(key)}{did_you_mean(key, siblings)}")

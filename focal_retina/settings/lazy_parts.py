@@ -1,35 +1,168 @@
-"""Building the parts that a LazyConfig names."""
+"""What a LazyConfig builds: its own parts."""
 
-import re
+import copy
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
-from detectron2.config import instantiate
-from omegaconf import DictConfig, OmegaConf
+from detectron2.config import CfgNode, get_cfg, instantiate
+from detectron2.data import transforms as T
+from detectron2.engine import hooks
+from detectron2.solver.build import maybe_add_gradient_clipping
+from detectron2.utils.registry import locate
+from fvcore.common.param_scheduler import ParamScheduler
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import nn
+from torch.optim import Optimizer
 
 from focal_retina.data.images import NamingMapper
+from focal_retina.data.loader import exact_loader_config
+from focal_retina.errors import UserError
+from focal_retina.modeling.backbones import PixelFormat
+from focal_retina.settings.foreign_errors import empty_data_errors
+from focal_retina.settings.lazy_config import ignored_keys_advice
+from focal_retina.settings.parts import TestInput
 
-# The wording of Python and of Detectron2's ``instantiate``.
-_MISTAKEN_CALL = re.compile(
-    r"\(\) (got an unexpected keyword|missing \d+ required)|is an invalid keyword argument for"
-    r"|does not define a callable"
-)
+_NUM_CLASSES = ("model.num_classes", "model.roi_heads.num_classes")
 
 
-def build_part(cfg: DictConfig, key: str):
-    """Return what a node of the config makes; a mapper in it will name images it cannot read.
+class LazyParts:
+    """See ``parts.Parts``."""
 
-    Raises:
-        ValueError: an argument is unknown or missing; also whatever the parts raise.
-    """
-    node = OmegaConf.select(cfg, key)
-    if not isinstance(node, DictConfig):
-        return instantiate(node)
-    arguments = {name: node[name] for name in node}
-    try:
+    norm_remedy = 'norm="BN" (or "GN") and freeze_at=0 in model.backbone'
+
+    def __init__(self, cfg: DictConfig):
+        self.cfg = cfg
+
+    def ddp(self) -> dict[str, Any]:
+        return dict(self.cfg.train.ddp)
+
+    def num_classes_key(self) -> str | None:
+        return next((k for k in _NUM_CLASSES if OmegaConf.select(self.cfg, k) is not None), None)
+
+    def model(self) -> nn.Module:
+        return self._build("model").to(self.cfg.train.device)
+
+    def optimizer(self, model: nn.Module) -> Optimizer:
+        self.cfg.optimizer.params.model = model
+        return clip_gradients(self._build("optimizer"), self.cfg.train.get("clip_gradients"))
+
+    def lr_scheduler(self, optimizer: Optimizer) -> ParamScheduler:
+        return self._build("lr_multiplier")
+
+    def train_loader(self) -> Iterable:
+        names = OmegaConf.select(self.cfg, "dataloader.train.dataset.names")
+        names = [names] if isinstance(names, str) else list(names or [])
+        with empty_data_errors(names, "dataloader.train.dataset.filter_empty"):
+            exact_loader_config(self.cfg.dataloader.train)
+            return self._build("dataloader.train")
+
+    def precise_bn(self, model: nn.Module) -> hooks.HookBase | None:
+        return None
+
+    def test_loaders(self) -> dict[str, Callable]:
+        if self.cfg.dataloader.get("evaluator") is None:
+            return {}
+        return {"dataloader.test": partial(self._build, "dataloader.test")}
+
+    def evaluator(self) -> DictConfig | None:
+        return self.cfg.dataloader.get("evaluator")
+
+    def validation_loader(self) -> Iterable:
+        dataloader = copy.deepcopy(self.cfg.dataloader)
+        mapper = dataloader.test.mapper
+        mapper.is_train = True
+        for name in ("use_instance_mask", "use_keypoint", "instance_mask_format"):
+            if name in dataloader.train.mapper:
+                mapper[name] = dataloader.train.mapper[name]
+        return instantiate(dataloader.test)
+
+    def tta_mapper(self) -> Callable | None:
+        node = self.cfg.dataloader.get("tta_mapper")
+        return None if node is None else self._build("dataloader.tta_mapper")
+
+    def check_tta(self) -> None:
+        if self.cfg.dataloader.get("tta_mapper") and "postprocessor" not in self.cfg.model:
+            raise UserError(
+                "dataloader.tta_mapper: there is test-time augmentation for FocalRetinaNet only, "
+                f"whose postprocessor merges; model is {self.cfg.model.get('_target_')}"
+            )
+
+    def test_input(self) -> TestInput:
+        mapper = OmegaConf.select(self.cfg, "dataloader.test.mapper")
+        if mapper is None or "augmentations" not in mapper or "image_format" not in mapper:
+            raise UserError(
+                "dataloader.test.mapper has no augmentations or no image_format, which say how to "
+                "show pictures to the model"
+            )
+        augmentations = T.AugmentationList(list(instantiate(mapper.augmentations)))
+        return TestInput(mapper.image_format, augmentations)
+
+    def pixels(self) -> PixelFormat | None:
+        node = self.cfg.model.get("preprocessor")
+        return node and PixelFormat(node.pixel_mean, node.pixel_std, node.input_format)
+
+    def ignored_keys(self) -> str | None:
+        return ignored_keys_advice(self.cfg)
+
+    def _build(self, key: str) -> Any:
+        """Return what a node makes; a mapper in it will name images that it cannot read."""
+        node = OmegaConf.select(self.cfg, key)
+        _check_calls(key, node)
+        if not isinstance(node, DictConfig):
+            return instantiate(node)
+        arguments = {name: node[name] for name in node}
         if isinstance(arguments.get("mapper"), DictConfig):
             arguments["mapper"] = NamingMapper(instantiate(node.mapper))
         return instantiate(arguments)
-    except (AssertionError, ImportError, TypeError) as error:
-        is_mistake = isinstance(error, ImportError) or _MISTAKEN_CALL.search(str(error))
-        if not is_mistake:
-            raise
-        raise ValueError(f"{key}: {error}") from error
+
+
+def _check_calls(key: str, node: object) -> None:
+    """Raise a UserError at the first call within a node that lacks an argument or has one more."""
+    if isinstance(node, ListConfig):
+        for i, item in enumerate(node):
+            _check_calls(f"{key}.{i}", item)
+    if not isinstance(node, DictConfig):
+        return
+    for name in map(str, node):
+        _check_calls(f"{key}.{name}", node[name])
+    if "_target_" in node:
+        arguments = {name: None for name in node if name != "_target_"}
+        _check_call(key, node["_target_"], arguments)
+
+
+def _check_call(key: str, target: object, arguments: dict) -> None:
+    try:
+        target = locate(target) if isinstance(target, str) else target
+    except ImportError as error:
+        raise UserError(f"{key}: {error}") from error
+    if not callable(target):
+        raise UserError(f"{key}: _target_ {target} is nothing that can be called")
+    try:
+        signature = inspect.signature(target)
+    except ValueError:  # of a function in C
+        return
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        name = getattr(target, "__name__", target)
+        raise UserError(f"{key}: {name}() {error}") from error
+
+
+def clip_gradients(optimizer: Optimizer, clipping: DictConfig | None) -> Optimizer:
+    """Return the optimizer, which clips as SOLVER.CLIP_GRADIENTS says, in lower case; None: not.
+
+    Raises:
+        UserError: another name than "enabled", "clip_type", "clip_value" and "norm_type".
+    """
+    if clipping is None:
+        return optimizer
+    defaults = get_cfg().SOLVER.CLIP_GRADIENTS
+    node = CfgNode({**defaults, "ENABLED": True})
+    for name, value in ((str(name), value) for name, value in clipping.items()):
+        if name.upper() not in defaults:
+            names = ", ".join(key.lower() for key in defaults)
+            raise UserError(f"train.clip_gradients has {names}, not {name}")
+        node[name.upper()] = value
+    return maybe_add_gradient_clipping(CfgNode({"SOLVER": {"CLIP_GRADIENTS": node}}), optimizer)

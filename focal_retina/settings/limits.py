@@ -7,11 +7,6 @@ deep inside, run on with, or run out of memory with.
 from collections.abc import Mapping
 from math import inf
 
-from focal_retina.modeling.classification import CLS_LOSSES
-from focal_retina.modeling.losses import BOX_REG_LOSSES
-from focal_retina.modeling.normalizer import NORMALIZERS
-from focal_retina.modeling.selection import SELECTIONS
-from focal_retina.ops.matching.match_anchors import LOW_QUALITY_MATCHES
 from focal_retina.settings.rules import (
     ascending,
     each,
@@ -56,7 +51,6 @@ _TABLE = (
         INPUT.MAX_SIZE_TRAIN                        INPUT.MAX_SIZE_TEST
         DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN    DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST
         MODEL.RETINANET.TOPK_CANDIDATES_TEST        model.postprocessor.topk_candidates
-        MODEL.FOCAL_RETINA.OHEM_BATCH_SIZE          model.loss.example_selection.batch_size
         TEST.DETECTIONS_PER_IMAGE                   model.postprocessor.max_detections
         TEST.AUG.MAX_SIZE                           TEST.PRECISE_BN.NUM_ITER
         """,
@@ -70,7 +64,16 @@ _TABLE = (
         MODEL.BACKBONE.FREEZE_AT                    model.backbone.bottom_up.freeze_at
         """,
     ),
-    (either(nothing, whole(1)), "train.checkpointer.max_to_keep"),
+    (
+        either(nothing, whole(1)),
+        """
+        SOLVER.CHECKPOINT_MAX_TO_KEEP               train.checkpointer.max_to_keep
+        TEST.BEST.PATIENCE                          train.best.patience
+        """,
+    ),
+    (whole(1), "SOLVER.ACCUMULATION_STEPS train.accumulation_steps"),
+    (either(nothing, number(above=0, below=1)), "SOLVER.EMA_DECAY train.ema_decay"),
+    (one_of("max", "min"), "TEST.BEST.MODE train.best.mode"),
     (ascending(each(whole(1))), "SOLVER.STEPS"),
     (whole(-1, 2**32 - 2**16), "SEED train.seed"),  # NumPy's; each process adds its number
     (whole(1, 100_000), "SOLVER.IMS_PER_BATCH dataloader.train.total_batch_size"),
@@ -108,7 +111,6 @@ _TABLE = (
         """
         MODEL.RETINANET.SCORE_THRESH_TEST           model.postprocessor.score_thresh
         MODEL.RETINANET.NMS_THRESH_TEST             model.postprocessor.nms_thresh
-        MODEL.FOCAL_RETINA.OHEM_NMS_THRESH          model.loss.example_selection.nms_thresh
         MODEL.FOCAL_RETINA.REGNET.SE_RATIO
         SOLVER.WARMUP_FACTOR                        lr_multiplier.warmup_factor
         """,
@@ -118,18 +120,12 @@ _TABLE = (
         "MODEL.FOCAL_RETINA.SCORE_THRESH_TEST_LAST_LEVEL "
         "model.postprocessor.score_thresh_last_level",
     ),
-    (each(_SHARE), "MODEL.FOCAL_RETINA.CLASS_ALPHA"),
     (number(most=1), "MODEL.RETINANET.FOCAL_LOSS_ALPHA"),  # below 0: off
-    (number(above=0, below=1), "MODEL.RETINANET.PRIOR_PROB model.head.prior_prob"),
-    (
-        number(above=0, most=1),
-        "MODEL.FOCAL_RETINA.HINGE_THRESHOLD model.loss.cls_loss.threshold",
-    ),
     (
         number(0, below=1),
         """
         SOLVER.MOMENTUM                             optimizer.momentum
-        MODEL.FOCAL_RETINA.NORMALIZER_MOMENTUM      model.loss.normalizer.momentum
+        model.loss.normalizer.momentum
         MODEL.ANCHOR_GENERATOR.OFFSET               model.anchor_generator.offset
         """,
     ),
@@ -156,7 +152,7 @@ _TABLE = (
         """
         SOLVER.BASE_LR                              optimizer.lr
         SOLVER.GAMMA                                SOLVER.CLIP_GRADIENTS.CLIP_VALUE
-        MODEL.FOCAL_RETINA.NORMALIZER_START         model.loss.normalizer.start
+        model.loss.normalizer.start
         """,
     ),
     (either(_POSITIVE, one_of(inf)), "SOLVER.CLIP_GRADIENTS.NORM_TYPE"),
@@ -184,8 +180,7 @@ _TABLE = (
         ascending(each(number(above=0, most=1), least=1)),
         "MODEL.RETINANET.IOU_THRESHOLDS model.assigner.thresholds",
     ),
-    (each(one_of(-1, 0, 1), least=2), "MODEL.RETINANET.IOU_LABELS model.assigner.labels"),
-    (each(row(text, text, number(), number())), "TEST.EXPECTED_RESULTS"),
+    (each(row(text, text, number(), number())), "TEST.EXPECTED_RESULTS train.expected_results"),
     (_NORMS, "MODEL.FPN.NORM MODEL.RETINANET.NORM MODEL.RESNETS.NORM"),
     (_NORMS, "MODEL.FOCAL_RETINA.REGNET.NORM"),
     (
@@ -197,42 +192,31 @@ _TABLE = (
     ),
     (one_of(18, 34, 50, 101, 152), "MODEL.RESNETS.DEPTH model.backbone.bottom_up.stages.depth"),
     (one_of("sum", "avg"), "MODEL.FPN.FUSE_TYPE model.backbone.fuse_type"),
-    (
-        one_of(*BOX_REG_LOSSES),
-        "MODEL.RETINANET.BBOX_REG_LOSS_TYPE model.loss.box_reg_loss_type",
-    ),
-    (
-        one_of("auto", "reference", "torch", "triton"),
-        """
-        MODEL.FOCAL_RETINA.BACKEND                  model.loss.backend
-        model.assigner.backend                      model.postprocessor.backend
-        """,
-    ),
-    (one_of("c5", "p5"), "MODEL.FOCAL_RETINA.P6_FROM"),
-    (
-        one_of(*LOW_QUALITY_MATCHES),
-        "MODEL.FOCAL_RETINA.LOW_QUALITY_MATCHES model.assigner.low_quality_matches",
-    ),
-    (one_of(*NORMALIZERS), "MODEL.FOCAL_RETINA.NORMALIZER model.loss.normalizer.kind"),
-    (one_of(*CLS_LOSSES), "MODEL.FOCAL_RETINA.CLS_LOSS"),
-    (one_of(*SELECTIONS), "MODEL.FOCAL_RETINA.EXAMPLE_SELECTION"),
-    (one_of("anchors", "boxes"), "MODEL.FOCAL_RETINA.OHEM_NMS_OVER"),
-    (one_of("image", "batch"), "MODEL.FOCAL_RETINA.OHEM_SCOPE"),
-    (one_of("examples", "foreground"), "MODEL.FOCAL_RETINA.OHEM_NORMALIZER"),
     (one_of("BGR", "RGB", "L", "YUV-BT.601"), "INPUT.FORMAT"),
     (one_of("polygon", "bitmask"), "INPUT.MASK_FORMAT"),
     (one_of("choice", "range"), "INPUT.MIN_SIZE_TRAIN_SAMPLING"),
     (one_of("none", "horizontal", "vertical"), "INPUT.RANDOM_FLIP"),
     (one_of("relative_range", "relative", "absolute", "absolute_range"), "INPUT.CROP.TYPE"),
     (one_of("constant", "linear"), "SOLVER.WARMUP_METHOD lr_multiplier.warmup_method"),
-    (one_of("value", "norm"), "SOLVER.CLIP_GRADIENTS.CLIP_TYPE"),
-    (one_of("float16", "bfloat16"), "SOLVER.AMP.DTYPE train.amp.dtype"),
+    (
+        one_of("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"),
+        "SOLVER.LR_SCHEDULER_NAME",
+    ),
+    (
+        one_of("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler"),
+        "DATALOADER.SAMPLER_TRAIN",
+    ),
+    (one_of(1, 2), "MODEL.RESNETS.RES5_DILATION"),
+    (
+        one_of("value", "norm"),
+        "SOLVER.CLIP_GRADIENTS.CLIP_TYPE train.clip_gradients.clip_type",
+    ),
 )
 RULES = {key: rule for rule, keys in _TABLE for key in keys.split()}
 
 
 def check_limits(settings: Mapping[str, object]) -> None:
-    """Raise a ValueError at the first of these settings, by dotted key, that breaks its rule."""
+    """Raise a UserError at the first of these settings, by dotted key, that breaks its rule."""
     for key, value in settings.items():
         if key in RULES:
             RULES[key].check(key, value)

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from math import inf
-from reprlib import Repr
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from focal_retina.errors import UserError, shown
 
 # Sizes and indices above it fail somewhere inside PyTorch.
 _LARGEST = 2**31 - 1
-_SHORT = Repr()
-_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = 3, 8, 8, 4
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 class Rule(NamedTuple):
@@ -18,22 +16,12 @@ class Rule(NamedTuple):
     """
 
     words: str
-    allows: Callable[[object], bool]
+    allows: Callable[[Any], bool]
 
-    def check(self, name: str, value: object) -> None:
-        """Raise a ValueError that names the setting, unless its value is allowed."""
+    def check(self, name: str, value: Any) -> None:
+        """Raise a UserError that names the setting, unless its value is allowed."""
         if not self.allows(value):
-            raise ValueError(f"{name} is {shown(value)}; it must be {self.words}")
-
-
-def shown(value: object) -> str:
-    """Return ``repr(value)``, its middle left out where it is long."""
-    return _SHORT.repr(value)
-
-
-def shortened(sentence: str, length: int = 80) -> str:
-    """Return a text without what exceeds a length."""
-    return sentence if len(sentence) <= length else sentence[: length - 3] + "..."
+            raise UserError(f"{name} is {shown(value)}; it must be {self.words}")
 
 
 def number(
@@ -67,7 +55,7 @@ def each(rule: Rule, *, least: int = 0, length: int | None = None) -> Rule:
     lengths = (least, inf) if length is None else (length, length)
     count = f"{length} values" if length else f"at least {least} values" if least else "values"
 
-    def allows(value: object) -> bool:
+    def allows(value: Any) -> bool:
         return (
             _is_list(value)
             and lengths[0] <= len(value) <= lengths[1]
@@ -81,7 +69,7 @@ def row(*rules: Rule) -> Rule:
     """Allow lists of as many values, each as its rule says."""
     words = f"a list of {', '.join(rule.words for rule in rules)}"
 
-    def allows(value: object) -> bool:
+    def allows(value: Any) -> bool:
         if not _is_list(value) or len(value) != len(rules):
             return False
         return all(rule.allows(x) for rule, x in zip(rules, value, strict=True))
@@ -103,11 +91,11 @@ def either(*rules: Rule) -> Rule:
     return Rule(words, lambda value: any(rule.allows(value) for rule in rules))
 
 
-def _bounded(noun: str, kinds, least: float, most: float, above: float, below: float) -> Rule:
+def _bounded(noun: str, kinds: Any, least: float, most: float, above: float, below: float) -> Rule:
     bounds = {"of at least": least, "above": above, "below": below, "of at most": most}
     words = [f"{word} {bound:.10g}" for word, bound in bounds.items() if -inf < bound < inf]
 
-    def allows(value: object) -> bool:
+    def allows(value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, kinds):
             return False
         # Comparisons, since a whole number may be too large to become a float.

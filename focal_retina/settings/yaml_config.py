@@ -12,10 +12,10 @@ from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY
 from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 
 from focal_retina.config import add_focal_retina_config
-from focal_retina.settings.checks import check_name, did_you_mean
+from focal_retina.errors import UserError, did_you_mean, shortened
 from focal_retina.settings.contradictions import check_contradictions
+from focal_retina.settings.flat_keys import dotted_keys
 from focal_retina.settings.limits import check_limits
-from focal_retina.settings.rules import shortened
 from focal_retina.settings.yaml_files import check_files
 
 # The wording of yacs.
@@ -35,7 +35,7 @@ def load_yaml(config_file: str, opts: Sequence[str] = (), trust_config: bool = F
         trust_config: let Python tags in the YAML run their code.
 
     Raises:
-        ValueError: a missing or unusable file, a Python tag without ``trust_config``, an unknown
+        UserError: a missing or unusable file, a Python tag without ``trust_config``, an unknown
             key or registered name, a value of the wrong type or outside its limits.
     """
     cfg = get_cfg()
@@ -65,7 +65,7 @@ def _check_types(cfg: CfgNode, defaults: Mapping[str, object]) -> None:
     """Refuse the None that yacs takes for a value of any type."""
     for key, value in dotted_keys(cfg).items():
         if value is None and defaults.get(key) is not None:
-            raise ValueError(f"{key} takes a {type(defaults[key]).__name__}, not None")
+            raise UserError(f"{key} takes a {type(defaults[key]).__name__}, not None")
 
 
 def _check_names(cfg: CfgNode) -> None:
@@ -83,26 +83,14 @@ def _check_names(cfg: CfgNode) -> None:
     check_name("MODEL.PROPOSAL_GENERATOR.NAME", name, generators)
 
 
-def dotted_keys(cfg: CfgNode, prefix: str = "") -> dict[str, object]:
-    """Return the config flat: ``{"MODEL.DEVICE": "cuda", ...}``, nodes included."""
-    flat = {}
-    for key, value in cfg.items():
-        flat[prefix + key] = value
-        if isinstance(value, CfgNode):
-            flat |= dotted_keys(value, f"{prefix}{key}.")
-    return flat
-
-
-def nested_keys(dotted: Mapping[str, object]) -> dict:
-    """Return ``{"A": {"B": 1}}`` for ``{"A.B": 1}``, as a YAML file has it."""
-    tree: dict = {}
-    for key, value in dotted.items():
-        *parents, leaf = key.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
-    return tree
+def check_name(key: str, name: str, known: Sequence[str]) -> None:
+    """Raise a UserError that suggests the closest known name, unless ``name`` is known."""
+    if name not in known:
+        remedy = did_you_mean(name, known) or (
+            "; if it is a part of yours, import the module that registers it first, for instance "
+            "in a copy of train_net.py"
+        )
+        raise UserError(f"{key}: nothing is registered as {name!r}{remedy}")
 
 
 @contextmanager
@@ -115,11 +103,11 @@ def _clear_errors(source: str, cfg: CfgNode, key: str | None = None) -> Iterator
     try:
         yield
     except yaml.YAMLError as error:
-        raise ValueError(_explain_yaml(source, error)) from error
+        raise UserError(_explain_yaml(source, error)) from error
     except (AssertionError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{source}: {_explain_merge(error, cfg, key)}") from error
+        raise UserError(f"{source}: {_explain_merge(error, cfg, key)}") from error
     except (MemoryError, RecursionError) as error:  # by Python's parser, which yacs reads text with
-        raise ValueError(f"{source}: {key or 'a value'} is nested too deep") from error
+        raise UserError(f"{source}: {key or 'a value'} is nested too deep") from error
 
 
 def _explain_yaml(source: str, error: yaml.YAMLError) -> str:

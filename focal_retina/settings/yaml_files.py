@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import yaml
 from detectron2.utils.file_io import PathManager
 
+from focal_retina.errors import UserError
+
 _MAX_BYTES = 2**18
 _MAX_VALUES = 2**18
 _MAX_DEPTH = 50
@@ -23,7 +25,7 @@ def check_files(config_file: str, above: tuple[str, ...] = ()) -> None:
         above: the files that lead to this one.
 
     Raises:
-        ValueError: a file that is missing, no YAML of keys and values, too large, hostile or its
+        UserError: a file that is missing, no YAML of keys and values, too large, hostile or its
             own base, or that has a key twice.
     """
     if "://" in config_file:  # Detectron2 fetches it
@@ -31,9 +33,9 @@ def check_files(config_file: str, above: tuple[str, ...] = ()) -> None:
     if not PathManager.isfile(config_file):
         place = f"{above[-1]}: its _BASE_" if above else "config file"
         state = "is a folder" if PathManager.isdir(config_file) else "does not exist"
-        raise ValueError(f"{place} {config_file} {state}")
+        raise UserError(f"{place} {config_file} {state}")
     if os.path.realpath(config_file) in map(os.path.realpath, above):
-        raise ValueError(f"{above[-1]}: its _BASE_ {config_file} leads back to itself")
+        raise UserError(f"{above[-1]}: its _BASE_ {config_file} leads back to itself")
     node = _read(config_file)
     _check_nodes(config_file, node)
     for base in _bases(config_file, node):
@@ -45,25 +47,25 @@ def _read(config_file: str) -> yaml.MappingNode:
         with PathManager.open(config_file, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise ValueError(f"config file {config_file} cannot be read: {error}") from error
+        raise UserError(f"config file {config_file} cannot be read: {error}") from error
     if len(content) > _MAX_BYTES:
-        raise ValueError(f"{config_file} is no config: it has more than {_MAX_BYTES} bytes")
+        raise UserError(f"{config_file} is no config: it has more than {_MAX_BYTES} bytes")
     try:
         loader = _Loader(content.decode("utf-8-sig"))
         loader.name = config_file
         node = loader.get_single_node()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{config_file} is not text in UTF-8: {error}") from error
+        raise UserError(f"{config_file} is not text in UTF-8: {error}") from error
     except yaml.YAMLError as error:
-        raise ValueError(
+        raise UserError(
             f"{config_file} is not valid YAML: {' '.join(str(error).split())}"
         ) from error
     except RecursionError as error:
-        raise ValueError(f"{config_file} nests its values too deep") from error
+        raise UserError(f"{config_file} nests its values too deep") from error
     if not isinstance(node, yaml.MappingNode):
-        raise ValueError(f"{config_file}: it is empty, or not keys with values")
+        raise UserError(f"{config_file}: it is empty, or not keys with values")
     if _count(node, {}) > _MAX_VALUES:
-        raise ValueError(
+        raise UserError(
             f"{config_file} has aliases (*) of themselves or of more than {_MAX_VALUES} values, or "
             f"values nested deeper than {_MAX_DEPTH}"
         )
@@ -74,9 +76,9 @@ def _check_nodes(config_file: str, node: yaml.MappingNode) -> None:
     """Check what Detectron2 tells the version of a config by, before it checks anything itself."""
     for key, value in node.value:
         if key.value in ("MODEL", "TEST") and not isinstance(value, yaml.MappingNode):
-            raise ValueError(f"{config_file}: {key.value} takes keys with values")
+            raise UserError(f"{config_file}: {key.value} takes keys with values")
         if key.value == "VERSION" and value.value not in ("1", "2"):
-            raise ValueError(f"{config_file}: VERSION is the one of Detectron2's configs, 2")
+            raise UserError(f"{config_file}: VERSION is the one of Detectron2's configs, 2")
 
 
 def _bases(config_file: str, node: yaml.MappingNode) -> Iterator[str]:
@@ -86,7 +88,7 @@ def _bases(config_file: str, node: yaml.MappingNode) -> Iterator[str]:
             names = value.value if isinstance(value, yaml.SequenceNode) else [value]
             for name in names:
                 if not isinstance(name, yaml.ScalarNode) or not name.value:
-                    raise ValueError(
+                    raise UserError(
                         f"{config_file}: its _BASE_ is neither a path nor a list of them"
                     )
                 yield os.path.join(os.path.dirname(config_file), os.path.expanduser(name.value))
@@ -110,7 +112,7 @@ def _count(node: yaml.Node, counts: dict[int, float], depth: int = 0) -> float:
 class _Loader(yaml.SafeLoader):
     """Refuses what YAML has and a config has not: keys that are no words, or are there twice."""
 
-    def compose_mapping_node(self, anchor):
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:

@@ -28,7 +28,7 @@ from focal_retina.anchor_analysis.proposal import propose, starting_shapes
 from focal_retina.anchor_analysis.report import coverage_table, examples
 from focal_retina.anchor_analysis.setting import AnchorSetting
 from focal_retina.data.mapper import ResizeShortestEdge
-from focal_retina.engine import yaml_job
+from focal_retina.engine import job
 from focal_retina.tools.command_line import mistakes_in_one_sentence, tool_parser
 
 
@@ -98,10 +98,7 @@ def load_config(args: argparse.Namespace) -> CfgNode:
     opts = list(args.opts)
     for key, name in (("TRAIN", args.dataset), ("TEST", args.held_out)):
         opts += [f"DATASETS.{key}", repr((name,))] if name else []
-    job = argparse.Namespace(
-        config_file=args.config_file, opts=opts, trust_config=False, eval_only=False
-    )
-    return yaml_job.load(job)
+    return job.load(args.config_file, opts).cfg
 
 
 def load(cfg: CfgNode, names: Sequence[str]) -> Objects:

@@ -28,8 +28,8 @@ from focal_retina.data.checks.report import check_ending, summary, write_all
 from focal_retina.data.checks.splits import check_bytes, check_splits
 from focal_retina.data.checks.table import Table
 from focal_retina.data.register import register_datasets
-from focal_retina.engine import lazy_job, yaml_job
-from focal_retina.settings.checks import check_datasets
+from focal_retina.settings.load import load_settings
+from focal_retina.settings.machine import check_datasets
 from focal_retina.tools.command_line import mistakes_in_one_sentence, tool_parser
 
 
@@ -100,11 +100,12 @@ def configured_task(args: argparse.Namespace) -> Task:
     """Return the tables of a config's datasets, those for training to be compared with the rest."""
     if args.json or args.images:
         raise ValueError("--config-file names the datasets: leave out --json and --images")
-    job = lazy_job if args.config_file.endswith(".py") else yaml_job
-    data = job.training_data(args)
-    names = dict.fromkeys([*data.train, *data.test])
+    data = load_settings(args.config_file, args.opts, trust_config=args.trust_config, trains=False)
+    names = dict.fromkeys([*data.train_datasets, *data.test_datasets])
     tables = {name: _table(name, data.register) for name in names}
-    return Task(tables, list(itertools.product(data.train, data.test)), data.filter_empty)
+    return Task(
+        tables, list(itertools.product(data.train_datasets, data.test_datasets)), data.filter_empty
+    )
 
 
 def _table(name: str, entries: Sequence[Sequence[str]]) -> Table:

@@ -7,8 +7,9 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from focal_retina.settings.checks import why_not_writable
-from focal_retina.settings.rules import Rule, number, shown, whole
+from focal_retina.errors import shown
+from focal_retina.settings.machine import why_not_writable
+from focal_retina.settings.rules import Rule, number, whole
 
 Main = Callable[[Sequence[str] | None], int]
 

@@ -21,7 +21,8 @@ from focal_retina.checkpoint.conversion.renaming import NORM_EPS, Conversion
 from focal_retina.checkpoint.conversion.sources import SOURCES, convert
 from focal_retina.checkpoint.conversion.to_torchvision import to_torchvision
 from focal_retina.checkpoint.reading import read_checkpoint
-from focal_retina.settings.yaml_config import load_yaml, nested_keys
+from focal_retina.settings.flat_keys import nested_keys
+from focal_retina.settings.yaml_config import load_yaml
 from focal_retina.tools.command_line import mistakes_in_one_sentence, share, tool_parser
 
 # SHA-256 of torchvision's COCO_V1, which it evaluates with batch norms of epsilon 0.

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
 from detectron2.data.detection_utils import read_image
 from detectron2.engine import HookBase
@@ -28,9 +27,10 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from focal_retina.data.shapes import register_shapes
-from focal_retina.engine import FocalTrainer, yaml_job
-from focal_retina.errors import TrainingError
+from focal_retina.engine import FocalTrainer, job
+from focal_retina.errors import TrainingError, UserError
 from focal_retina.inference.drawing import draw_detections, write_curves, write_grid
+from focal_retina.settings.run_settings import RunSettings
 from focal_retina.tools.command_line import count, tool_parser
 
 CONFIG_FILE = Path(__file__).parents[2] / "configs/shapes_focal_retinanet_R_18_FPN_demo.yaml"
@@ -44,9 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     output = Path(args.output)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        cfg = load_config(args)
+        settings = load_config(args)
         log_into(output / "log.txt")
-        trainer = build_trainer(cfg)
+        trainer = build_trainer(settings)
     except (ValueError, OSError) as error:
         return fail(error)
     try:
@@ -83,26 +83,24 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def load_config(args: argparse.Namespace) -> CfgNode:
-    """Return the config, with its datasets registered and on disk."""
+def load_config(args: argparse.Namespace) -> RunSettings:
+    """Return the settings, with the datasets registered and on disk."""
     register_shapes(f"{args.output}/shapes", args.train_images, args.val_images)
-    opts = [*args.opts, "OUTPUT_DIR", args.output]
-    job = argparse.Namespace(
-        config_file=args.config_file, opts=opts, trust_config=False, eval_only=False
-    )
-    cfg = yaml_job.load(job)
-    if len(cfg.DATASETS.TEST) != 1:
-        raise ValueError(f"the demo needs one dataset in DATASETS.TEST, not {cfg.DATASETS.TEST}")
-    for name in cfg.DATASETS.TRAIN + cfg.DATASETS.TEST:
+    settings = job.load(args.config_file, [*args.opts, "OUTPUT_DIR", args.output])
+    if len(settings.test_datasets) != 1:
+        raise UserError(
+            f"the demo needs one dataset in DATASETS.TEST, not {settings.test_datasets}"
+        )
+    for name in (*settings.train_datasets, *settings.test_datasets):
         print(f"dataset {name}:", end=" ", flush=True)
         print(len(DatasetCatalog.get(name)), "images")
-    return cfg
+    return settings
 
 
-def build_trainer(cfg: CfgNode) -> FocalTrainer:
+def build_trainer(settings: RunSettings) -> FocalTrainer:
     """Return the trainer, from a fixed seed and with a progress line."""
-    seed_all_rng(cfg.SEED)
-    trainer = FocalTrainer(cfg)
+    seed_all_rng(settings.cfg.SEED)
+    trainer = FocalTrainer(settings)
     trainer.register_hooks([ProgressLine()])
     return trainer
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from focal_retina.evaluation.evaluators import evaluation_mode
+from focal_retina.evaluation.mode import evaluation_mode
 from focal_retina.export.comparison import largest_difference
 from focal_retina.export.formats import EXPORTERS, ONNX_OPSET, load_exported
 from focal_retina.export.modules import Detections, RawOutputs, size_divisibility

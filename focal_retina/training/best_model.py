@@ -9,8 +9,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
-from focal_retina.errors import TrainingError, TrainingStopped
-from focal_retina.settings.checks import did_you_mean
+from focal_retina.errors import TrainingError, TrainingStopped, did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -51,26 +50,26 @@ class BestModel(HookBase):
         self._best: float | None = None
         self._best_iter: int | None = None
         self._without_gain = 0
-        self._judged_iter = -1
+        self._last_evaluated_iter = -1
 
     def before_train(self) -> None:
         if self.trainer.start_iter > 0:
-            self._take_over(comm.all_gather(self._read_file())[0])
-        self._stop_if_patience_is_over("the run was stopped early: ")
+            self._restore_best(comm.all_gather(self._read_file())[0])
+        self._stop_without_gain("the run was stopped early: ")
 
     def after_step(self) -> None:
         next_iter = self.trainer.iter + 1
         if next_iter == self.trainer.max_iter or self._period < 1 or next_iter % self._period:
             return
-        self._judge(self.trainer.iter)
-        if self._is_over():
+        self._update_best(self.trainer.iter)
+        if self._patience_is_over():
             self._save_final(self.trainer.iter)
-        self._stop_if_patience_is_over(f"stopping early after iteration {self.trainer.iter}: ")
+        self._stop_without_gain(f"stopping early after iteration {self.trainer.iter}: ")
 
     def after_train(self) -> None:
         # As ``EvalHook``, which has just evaluated.
         if self.trainer.iter + 1 >= self.trainer.max_iter:
-            self._judge(self.trainer.max_iter - 1)
+            self._update_best(self.trainer.max_iter - 1)
 
     def _read_file(self) -> tuple[str, int, float] | None:
         path = os.path.join(self._checkpointer.save_dir, "model_best.pth")
@@ -79,17 +78,20 @@ class BestModel(HookBase):
         content = torch.load(path, map_location="cpu", weights_only=True)
         return content["metric"], content["iteration"], content["value"]
 
-    def _take_over(self, best: tuple[str, int, float] | None) -> None:
+    def _restore_best(self, best: tuple[str, int, float] | None) -> None:
         """Count the best evaluation, if it was made after the checkpoint of its iteration."""
         metric, iteration, value = best or (None, -1, None)
-        if metric == self._metric and self._judged_iter < iteration < self.trainer.start_iter:
+        if (
+            metric == self._metric
+            and self._last_evaluated_iter < iteration < self.trainer.start_iter
+        ):
             self._best, self._best_iter, self._without_gain = value, iteration, 0
-            self._judged_iter = iteration
+            self._last_evaluated_iter = iteration
 
-    def _judge(self, iteration: int) -> None:
-        if iteration == self._judged_iter:  # a resumed run does an evaluation again
+    def _update_best(self, iteration: int) -> None:
+        if iteration == self._last_evaluated_iter:  # a resumed run does an evaluation again
             return
-        self._judged_iter = iteration
+        self._last_evaluated_iter = iteration
         value = self._value()
         sign = 1 if self._mode == "max" else -1
         is_first = self._best is None
@@ -119,11 +121,11 @@ class BestModel(HookBase):
             )
         return value
 
-    def _is_over(self) -> bool:
+    def _patience_is_over(self) -> bool:
         return self._patience is not None and self._without_gain >= self._patience
 
-    def _stop_if_patience_is_over(self, prefix: str) -> None:
-        if not self._is_over():
+    def _stop_without_gain(self, prefix: str) -> None:
+        if not self._patience_is_over():
             return
         gain = f"has been no number for {self._without_gain} evaluations"
         if self._best is not None:
@@ -141,11 +143,11 @@ class BestModel(HookBase):
             "best": self._best,
             "best_iter": self._best_iter,
             "without_gain": self._without_gain,
-            "judged_iter": self._judged_iter,
+            "judged_iter": self._last_evaluated_iter,
         }
 
     def load_state_dict(self, state_dict: dict) -> None:
         self._best = state_dict["best"]
         self._best_iter = state_dict["best_iter"]
         self._without_gain = state_dict["without_gain"]
-        self._judged_iter = state_dict["judged_iter"]
+        self._last_evaluated_iter = state_dict["judged_iter"]

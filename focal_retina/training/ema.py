@@ -9,6 +9,7 @@ from detectron2.engine import HookBase
 from torch import Tensor, nn
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.detectron2_internals import lerp_all_
 
 
 class WeightsCheckpointer(FocalCheckpointer):
@@ -64,7 +65,7 @@ class ModelEMA(HookBase):
             else:
                 mine.copy_(theirs)
         for mine, theirs in groups.values():
-            torch._foreach_lerp_(mine, theirs, 1 - decay)
+            lerp_all_(mine, theirs, 1 - decay)
 
     def state_dict(self) -> dict:
         return {"model": self.model.state_dict()}

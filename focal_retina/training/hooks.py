@@ -1,60 +1,84 @@
-"""The hooks of ``TrainingOptions``, in their places among Detectron2's."""
+"""The hooks of a training, and their order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from detectron2.engine import HookBase, hooks
+from detectron2.utils import comm
 from torch import nn
 
-from focal_retina.checkpoint.checkpointer import FocalCheckpointer
-from focal_retina.settings.options import TrainingOptions
+from focal_retina.settings.run_settings import RunSettings
 from focal_retina.training.best_model import BestModel
 from focal_retina.training.ema import ModelEMA, WeightsCheckpointer
+from focal_retina.training.resume import ExactResume
 from focal_retina.training.run_checkpointer import RunCheckpointer
+from focal_retina.training.writers import resumable_writers
+
+# From a model to its results.
+Evaluation = Callable[[nn.Module], dict]
 
 
-def add_hooks(
-    usual: list[HookBase],
-    options: TrainingOptions,
-    periodic: RunCheckpointer,
-    evaluations: list[tuple[int, Callable[[nn.Module], dict]]],
+def build_hooks(
+    trainer, settings: RunSettings, evaluations: Sequence[tuple[int, Evaluation]]
 ) -> list[HookBase]:
-    """Return Detectron2's hooks with those of the options added.
+    """Return the hooks in the order in which they act after each step.
 
-    The average of the weights is taken right after each step, and evaluated in their place. As in
-    Detectron2 the checkpointer comes before the evaluations, and the writers come last.
+    The average of the weights is taken right after the step, and evaluated in their place. The
+    checkpoint comes before the evaluations, so that one that dies costs no training. The writers
+    come after the evaluations, whose metrics they write.
 
     Args:
-        usual: Detectron2's, without ``EvalHook``.
-        periodic: of the run; not among the hooks returned, see ``resume.with_exact_resume``.
-        evaluations: for each the period, 0 for after training only, and from a model to results.
+        trainer: has ``model``, ``scheduler`` and ``checkpointer``.
+        evaluations: each with its period in iterations; 0 for after training only.
     """
-    checkpointer: FocalCheckpointer = periodic.checkpointer
-    model, folder, names = checkpointer.model, checkpointer.save_dir, checkpointer.class_names
-    ema = None
-    if options.ema_decay is not None:
-        ema = ModelEMA(model, options.ema_decay, folder, names)
-        model = ema.model
-    evaluating: list[HookBase] = [
-        hooks.EvalHook(period, partial(evaluate, model)) for period, evaluate in evaluations
+    checkpointer = trainer.checkpointer
+    ema = _ema(checkpointer, settings)
+    evaluated = checkpointer.model if ema is None else ema.model
+    run_checkpointer = RunCheckpointer(
+        checkpointer, settings.checkpoint_period, max_to_keep=settings.max_to_keep
+    )
+    built = [
+        hooks.IterationTimer(),
+        ema,
+        hooks.LRScheduler(scheduler=trainer.scheduler),
+        settings.parts.precise_bn(trainer.model),
+        run_checkpointer,
+        *(hooks.EvalHook(period, partial(run, evaluated)) for period, run in evaluations),
+        _best_model(checkpointer, settings, evaluated, run_checkpointer, ema),
+        _writer(settings),
+        ExactResume(),
     ]
-    if options.best_metric is not None:
-        evaluating.append(
-            BestModel(
-                WeightsCheckpointer(model, folder, class_names=names),
-                period=evaluations[0][0],
-                metric=options.best_metric,
-                mode=options.best_mode,
-                patience=options.best_patience,
-                save_final=partial(_save_final, periodic, ema),
-            )
-        )
-    writers = [hook for hook in usual if isinstance(hook, hooks.PeriodicWriter)]
-    others = [hook for hook in usual if hook not in writers]
-    return [*others[:1], *([ema] if ema else []), *others[1:], *evaluating, *writers]
+    return [hook for hook in built if hook is not None]
 
 
-def _save_final(periodic: RunCheckpointer, ema: ModelEMA | None, iteration: int) -> None:
-    periodic.save_final(iteration)
-    if ema is not None:
-        ema.save_final(iteration)
+def _ema(checkpointer, settings: RunSettings) -> ModelEMA | None:
+    if settings.ema_decay is None:
+        return None
+    names = checkpointer.class_names
+    return ModelEMA(checkpointer.model, settings.ema_decay, settings.output_dir, names)
+
+
+def _best_model(checkpointer, settings: RunSettings, model, run_checkpointer, ema):
+    if settings.best_metric is None:
+        return None
+
+    def save_final(iteration: int) -> None:
+        run_checkpointer.save_final(iteration)
+        if ema is not None:
+            ema.save_final(iteration)
+
+    return BestModel(
+        WeightsCheckpointer(model, settings.output_dir, class_names=checkpointer.class_names),
+        period=settings.eval_period,
+        metric=settings.best_metric,
+        mode=settings.best_mode,
+        patience=settings.best_patience,
+        save_final=save_final,
+    )
+
+
+def _writer(settings: RunSettings) -> hooks.PeriodicWriter | None:
+    if not comm.is_main_process():
+        return None
+    writers = resumable_writers(settings.output_dir, settings.max_iter)
+    return hooks.PeriodicWriter(writers, period=settings.log_period)

@@ -8,26 +8,13 @@ from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 
 from focal_retina.data.seeding import seed_all
+from focal_retina.detectron2_internals import hooks_of, precise_bn_loader, writers_of
 from focal_retina.training.run_checkpointer import RunCheckpointer
 
 logger = logging.getLogger(__name__)
 
 # Values of each metric that go into a checkpoint; the writers smooth over 20.
 _TAIL = 100
-
-
-def with_exact_resume(built: list[HookBase], checkpointer: RunCheckpointer) -> list[HookBase]:
-    """Return the hooks of a run that can be resumed exactly.
-
-    Args:
-        built: of this process, as Detectron2 orders them: the writers last.
-        checkpointer: takes the place of Detectron2's, before the first evaluation, so that an
-            evaluation that dies costs no training.
-    """
-    exact = [hook for hook in built if not isinstance(hook, hooks.PeriodicCheckpointer)]
-    is_evaluation = [isinstance(hook, hooks.EvalHook) for hook in exact] + [True]
-    exact.insert(is_evaluation.index(True), checkpointer)
-    return [*exact, ExactResume()]
 
 
 class ExactResume(HookBase):
@@ -98,7 +85,7 @@ class ExactResume(HookBase):
         trainer = self.trainer
         # Stays so: a training without an iteration left adds 1, and ends where it should.
         trainer.iter = trainer.storage.iter = trainer.start_iter - 1
-        rest = dropwhile(lambda hook: not isinstance(hook, RunCheckpointer), trainer._hooks)
+        rest = dropwhile(lambda hook: not isinstance(hook, RunCheckpointer), hooks_of(trainer))
         next(rest).finish_step()
         for hook in rest:
             hook.after_step()
@@ -107,18 +94,18 @@ class ExactResume(HookBase):
 def _loaders(trainer) -> dict:
     """The loaders of the training and of precise batch norm that know their position."""
     found = {"train": trainer.data_loader}
-    for hook in trainer._hooks:
-        if isinstance(hook, hooks.PreciseBN) and not hook._disabled:
-            found["precise_bn"] = hook._data_loader
+    for hook in hooks_of(trainer):
+        if isinstance(hook, hooks.PreciseBN):
+            found["precise_bn"] = precise_bn_loader(hook)
     return {name: loader for name, loader in found.items() if hasattr(loader, "load_state_dict")}
 
 
 def _stateful_writers(trainer) -> dict:
     writers = [
         writer
-        for hook in trainer._hooks
+        for hook in hooks_of(trainer)
         if isinstance(hook, hooks.PeriodicWriter)
-        for writer in hook._writers
+        for writer in writers_of(hook)
     ]
     return {type(w).__name__: w for w in writers if hasattr(w, "load_state_dict")}
 

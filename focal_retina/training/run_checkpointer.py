@@ -25,23 +25,7 @@ class RunCheckpointer(hooks.PeriodicCheckpointer):
     Args:
         checkpointer: a ``FocalCheckpointer``.
         period, max_iter, max_to_keep, file_prefix: see fvcore's ``PeriodicCheckpointer``.
-
-    Raises:
-        ValueError: ``period`` or ``max_to_keep`` is below 1.
     """
-
-    def __init__(self, checkpointer, period: int, max_iter=None, max_to_keep=None, **kwargs):
-        if int(period) < 1:
-            raise ValueError(
-                f"SOLVER.CHECKPOINT_PERIOD (train.checkpointer.period) is {period}: give 1 or more "
-                "iterations"
-            )
-        if max_to_keep is not None and max_to_keep < 1:
-            raise ValueError(
-                "SOLVER.CHECKPOINT_MAX_TO_KEEP (train.checkpointer.max_to_keep) is "
-                f"{max_to_keep}: give 1 or more, or None for all"
-            )
-        super().__init__(checkpointer, period, max_iter, max_to_keep, **kwargs)
 
     def before_train(self) -> None:
         super().before_train()

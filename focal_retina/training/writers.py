@@ -6,13 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from detectron2.utils.events import (
-    CommonMetricPrinter,
-    EventWriter,
-    JSONWriter,
-    TensorboardXWriter,
-)
+from detectron2.utils.events import CommonMetricPrinter, EventWriter
 from detectron2.utils.file_io import PathManager
+
+from focal_retina.detectron2_internals import OpenJSONWriter, OpenTensorboardXWriter
 
 logger = logging.getLogger(__name__)
 
@@ -30,21 +27,21 @@ def resumable_writers(output_dir: str, max_iter: int | None = None) -> list[Even
     ]
 
 
-class ResumableJSONWriter(JSONWriter):
+class ResumableJSONWriter(OpenJSONWriter):
     """Cut off, on resuming, the lines of iterations that will come again."""
 
     def write(self) -> None:
-        with _disk_errors_logged(self._file_handle.name):
+        with _disk_errors_logged(self.file.name):
             super().write()
 
     def close(self) -> None:
-        with _disk_errors_logged(self._file_handle.name):
+        with _disk_errors_logged(self.file.name):
             super().close()
 
     def state_dict(self) -> dict:
         """Return the last iteration that was written, and how long the file is, in bytes."""
-        size = os.fstat(self._file_handle.fileno()).st_size
-        return {"last_write": self._last_write, "size": size}
+        size = os.fstat(self.file.fileno()).st_size
+        return {"last_write": self.last_write, "size": size}
 
     def load_state_dict(self, state: dict, kept: int | None = None) -> None:
         """Go back to a state.
@@ -53,8 +50,8 @@ class ResumableJSONWriter(JSONWriter):
             kept: None to cut off all that was written after the state; the iteration that comes
                 next to keep what was written up to it, as the final evaluation of a shorter run.
         """
-        self._last_write = state["last_write"] if kept is None else kept - 1
-        path = self._file_handle.name
+        self.last_write = state["last_write"] if kept is None else kept - 1
+        path = self.file.name
         size = state["size"]
         if os.path.getsize(path) < size:
             logger.warning(f"{path} is not the file that the checkpoint knows: nothing is cut off.")
@@ -65,7 +62,7 @@ class ResumableJSONWriter(JSONWriter):
         os.truncate(path, size)
 
 
-class ResumableTensorboardXWriter(TensorboardXWriter):
+class ResumableTensorboardXWriter(OpenTensorboardXWriter):
     """Let TensorBoard, after a resume, hide the events of iterations that come again."""
 
     def write(self) -> None:
@@ -83,20 +80,19 @@ class ResumableTensorboardXWriter(TensorboardXWriter):
                 yield
             except OSError:
                 # The thread behind it has ended, and would repeat the error for ever.
-                vars(self).pop("_writer", None)
+                self.reopen()
                 raise
 
     def state_dict(self) -> dict:
         """Return the last iteration that was written, and bring it to the disk."""
-        if "_writer" in vars(self):
-            with self._new_file_after_errors():
-                self._writer.flush()
-        return {"last_write": self._last_write}
+        with self._new_file_after_errors():
+            self.flush()
+        return {"last_write": self.last_write}
 
     def load_state_dict(self, state: dict, kept: int | None = None) -> None:
         """Go back to a state, see ``ResumableJSONWriter``."""
-        self._last_write = state["last_write"] if kept is None else kept - 1
-        self._writer_args["purge_step"] = self._last_write + (1 if kept is None else 2)
+        self.last_write = state["last_write"] if kept is None else kept - 1
+        self.hide_from(self.last_write + (1 if kept is None else 2))
 
 
 @contextmanager

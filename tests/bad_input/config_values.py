@@ -7,7 +7,7 @@ from bad_input.running import Case
 from detectron2.config import get_cfg
 
 from focal_retina import add_focal_retina_config
-from focal_retina.settings.yaml_config import dotted_keys
+from focal_retina.settings.flat_keys import dotted_keys
 
 NODES = (
     *("MODEL.FOCAL_RETINA.", "MODEL.RETINANET.", "MODEL.ANCHOR_GENERATOR.", "MODEL.FPN."),

@@ -1,6 +1,5 @@
 """Whatever the input, there is a sentence or a result: random values, overrides and bytes."""
 
-import argparse
 import io
 import os
 
@@ -13,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from focal_retina.checkpoint.reading import read_checkpoint
-from focal_retina.engine import yaml_job
+from focal_retina.engine import job as job_of
+from focal_retina.errors import UserError
 from focal_retina.settings.yaml_config import load_yaml
 
 DEFAULTS = config_values.defaults()
@@ -34,13 +34,10 @@ def job(tmp_path_factory):
 
 def load(config_file, opts=()):
     """Load a config as train_net.py does; return the sentence that it ends in, or None."""
-    args = argparse.Namespace(
-        config_file=str(config_file), opts=list(opts), trust_config=False, eval_only=False
-    )
     with catalogs_restored():
         try:
-            yaml_job.load(args)
-        except ValueError as error:
+            job_of.load(str(config_file), opts)
+        except UserError as error:
             return str(error)
 
 

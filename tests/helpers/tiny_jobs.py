@@ -1,18 +1,15 @@
 """Configs that train in seconds on a few drawn images, and what runs them."""
 
 import logging
-from argparse import Namespace
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.modeling import build_model
 from detectron2.utils.logger import setup_logger
 
 from focal_retina.data.shapes import write_shapes
-from focal_retina.engine import argument_parser, lazy_job, main, yaml_job
+from focal_retina.engine import argument_parser, job, main
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,12 +78,10 @@ def write_jobs(folder: Path) -> Path:
 
 def write_random_weights(config_file: Path) -> Path:
     """Write a model's initial weights, always the same, beside its config; return the file."""
-    job = Namespace(config_file=str(config_file), opts=[], trust_config=False, eval_only=True)
     with catalogs_restored():
-        is_lazy = config_file.suffix == ".py"
-        cfg = (lazy_job if is_lazy else yaml_job).load(job)
+        settings = job.load(str(config_file), eval_only=True)
         torch.manual_seed(0)
-        model = instantiate(cfg.model) if is_lazy else build_model(cfg)
+        model = settings.parts.model()
     path = config_file.with_name("weights.pth")
     torch.save({"model": model.state_dict()}, path)
     return path

@@ -7,7 +7,7 @@ from torch import nn
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.data.loader import build_train_loader
-from focal_retina.training.resume import with_exact_resume
+from focal_retina.training.resume import ExactResume
 from focal_retina.training.run_checkpointer import RunCheckpointer
 from focal_retina.training.writers import resumable_writers
 
@@ -52,15 +52,16 @@ def build(folder, *, max_iter=12, die_at=None, data_loader=None, precise_bn=Fals
         torch.rand(7)  # draws as evaluations may do
         return {"score": float(model.layers[0].weight.sum())}
 
+    saving = FocalCheckpointer(model, str(folder), trainer=trainer)
     built = [
         hooks.CallbackHook(after_step=lambda _: die("step")),
         *([hooks.PreciseBN(4, model, _loader(), 2)] if precise_bn else []),
+        RunCheckpointer(saving, **{"period": 4, **options}),
         hooks.EvalHook(4, evaluate),
         hooks.PeriodicWriter(resumable_writers(str(folder), max_iter), period=5),
+        ExactResume(),
     ]
-    saving = FocalCheckpointer(model, str(folder), trainer=trainer)
-    checkpointer = RunCheckpointer(saving, **{"period": 4, **options})
-    trainer.register_hooks(with_exact_resume(built, checkpointer))
+    trainer.register_hooks(built)
     resumes = saving.has_checkpoint()
     saving.resume_or_load("", resume=True)
     trainer.run = lambda: trainer.train(trainer.iter + 1 if resumes else 0, max_iter)

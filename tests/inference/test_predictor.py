@@ -8,7 +8,7 @@ from detectron2.data import build_detection_test_loader
 from helpers.tiny_jobs import catalogs_restored, write_jobs, write_random_weights
 from PIL import Image
 
-from focal_retina.evaluation.evaluators import evaluation_mode
+from focal_retina.evaluation.mode import evaluation_mode
 from focal_retina.inference.predictor import Predictor, read_picture
 
 # What each kind of config calls the numbers, and how the evaluation loads its images.

@@ -2,17 +2,17 @@
 
 import logging
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
-from detectron2.engine import hooks
+from detectron2.config import CfgNode
 from helpers.small_models import line_loop
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
-from focal_retina.settings.options import TrainingOptions
+from focal_retina.settings.run_settings import RunSettings
 from focal_retina.training.best_model import UnknownMetricError
-from focal_retina.training.hooks import add_hooks
-from focal_retina.training.run_checkpointer import RunCheckpointer
+from focal_retina.training.hooks import build_hooks
 
 
 def run(folder, metrics, *, start=0, iterations=6, resume=False, **options):
@@ -26,10 +26,12 @@ def run(folder, metrics, *, start=0, iterations=6, resume=False, **options):
         weights.append(model.layer.weight.detach().clone())
         return {"bbox": {"AP": next(values), "AP50": 1.0}}
 
-    periodic = RunCheckpointer(checkpointer, 1)
-    usual = [hooks.IterationTimer(), periodic]
-    options = TrainingOptions(**{"best_metric": "bbox/AP", **options})
-    loop.register_hooks(add_hooks(usual, options, periodic, [(1, evaluate)]))
+    loop.scheduler = torch.optim.lr_scheduler.ConstantLR(loop.optimizer, 1.0)
+    loop.checkpointer = checkpointer
+    options = {"best_metric": "bbox/AP", "eval_period": 1, "checkpoint_period": 1, **options}
+    parts = SimpleNamespace(precise_bn=lambda model: None)
+    settings = RunSettings(CfgNode(), parts, output_dir=str(folder), **options)
+    loop.register_hooks(build_hooks(loop, settings, [(1, evaluate)]))
     if resume:
         checkpointer.resume_or_load("", resume=True)
         start = loop.iter + 1
@@ -80,8 +82,8 @@ def test_a_stopped_run_is_not_resumed_unless_patience_grows(tmp_path, caplog):
         _, weights = run(tmp_path, [9], best_patience=2, resume=True)
     assert weights == []
     assert "the run was stopped early" in caplog.text
-    _, weights = run(tmp_path, [2, 4], best_patience=3, resume=True, iterations=6)
-    assert len(weights) == 1  # the third in a row without gain
+    _, weights = run(tmp_path, [3, 2], best_patience=3, resume=True, iterations=6)
+    assert len(weights) == 2  # that of the checkpoint again, and the third without gain
 
 
 def test_the_best_so_far_and_the_count_survive_a_resume(tmp_path):

@@ -108,12 +108,6 @@ def test_checkpoints_of_before_a_resume_are_counted(tmp_path):
     assert checkpoints(tmp_path) == [*[f"model_{i:07d}.pth" for i in (7, 9, 11)], "model_final.pth"]
 
 
-@pytest.mark.parametrize("option", [{"period": 0}, {"max_to_keep": 0}])
-def test_a_number_below_one_is_an_error(tmp_path, option):
-    with pytest.raises(ValueError, match=r"SOLVER\..*\(train\.checkpointer\..*\) is 0"):
-        build(tmp_path, **option)
-
-
 def test_what_a_killed_run_left_is_removed(tmp_path, caplog):
     (tmp_path / "model_0000099.pth.unfinished").write_bytes(b"half")
     caplog.set_level("INFO")

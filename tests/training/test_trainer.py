@@ -11,6 +11,8 @@ from helpers.tiny_jobs import catalogs_restored, run_here, write_jobs
 
 from focal_retina.data.register import register_datasets
 from focal_retina.engine import FocalTrainer, build_evaluator
+from focal_retina.evaluation.evaluate import evaluate_with_tta
+from focal_retina.settings.load import settings_of
 from focal_retina.settings.yaml_config import load_yaml
 
 
@@ -54,10 +56,12 @@ def test_test_time_augmentation_is_evaluated_after_training_and_on_its_own(tmp_p
 def test_evaluating_with_augmentation_leaves_the_training_mode(tmp_path):
     cfg = load_yaml(str(write_jobs(tmp_path) / "tiny.yaml"), ["MODEL.RETINANET.NUM_CLASSES", 6])
     cfg.MODEL.DEVICE = "cpu"
-    cfg.TEST.AUG.MIN_SIZES, cfg.OUTPUT_DIR = [64], str(tmp_path)
+    cfg.TEST.AUG.ENABLED, cfg.TEST.AUG.MIN_SIZES = True, [64]
+    cfg.OUTPUT_DIR = str(tmp_path)
     with catalogs_restored():
         register_datasets(cfg.DATASETS.REGISTER)
-        model = FocalTrainer.build_model(cfg).train()
-        results = FocalTrainer.test_with_tta(cfg, model)
+        settings = settings_of(cfg)
+        model = settings.parts.model().train()
+        results = evaluate_with_tta(settings, model)
     assert list(results) == ["bbox_TTA"]
     assert all(module.training for module in model.modules())

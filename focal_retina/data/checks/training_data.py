@@ -4,7 +4,6 @@ import itertools
 import logging
 import shlex
 import time
-from argparse import Namespace
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -43,32 +42,32 @@ class TrainingData(NamedTuple):
     filter_empty: bool  # DATALOADER.FILTER_EMPTY_ANNOTATIONS
 
 
-def check_training_data(data: TrainingData, args: Namespace) -> None:
+def check_training_data(data: TrainingData, config_file: str, opts: Sequence[str]) -> None:
     """Check what the datasets say, without their pictures; log warnings and what is dropped.
 
     The main process checks, and all hear of an error.
 
     Args:
         data: names of registered datasets.
-        args: the command line's ``config_file`` and ``opts``.
+        config_file, opts: of the command line, for the command that lists all.
 
     Raises:
         SharedError: the worst error, and the command that lists all.
     """
-    complaint = _check(data, args) if comm.is_main_process() else None
+    complaint = _check(data, config_file, opts) if comm.is_main_process() else None
     complaint = comm.all_gather(complaint)[0]
     if complaint:
         raise SharedError(complaint)
 
 
-def _check(data: TrainingData, args: Namespace) -> str | None:
+def _check(data: TrainingData, config_file: str, opts: Sequence[str]) -> str | None:
     """Return what is wrong in one sentence; else log warnings and what is dropped."""
     start = time.perf_counter()
     tables = _tables([*data.train, *data.test])
     train, test = ([name for name in x if name in tables] for x in (data.train, data.test))
     findings = _findings(tables, train, test)
     command = ["python", "-m", "focal_retina.tools.check_dataset"]
-    command = shlex.join([*command, "--config-file", args.config_file, *map(str, args.opts)])
+    command = shlex.join([*command, "--config-file", config_file, *map(str, opts)])
     errors = [finding for finding in findings if finding.rule.is_error]
     if errors:
         return f"{errors[0]}; all that is wrong is listed by: {command}"

@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-from argparse import Namespace
 
 import pytest
 from detectron2.data import DatasetCatalog
@@ -17,7 +16,7 @@ from focal_retina.data.checks.training_data import TrainingData, check_training_
 from focal_retina.data.register import register_datasets
 from focal_retina.tools import check_dataset
 
-ARGS = Namespace(config_file="a.yaml", opts=["SOLVER.STEPS", "(1, 2)"])
+ARGS = ("a.yaml", ["SOLVER.STEPS", "(1, 2)"])
 COMMAND = "python -m focal_retina.tools.check_dataset --config-file a.yaml SOLVER.STEPS '(1, 2)'"
 
 
@@ -36,7 +35,7 @@ def check(tmp_path, caplog):
             folder = write_pictures(tmp_path / name)
             register_datasets([[name, write_json(tmp_path / f"{name}.json", content), folder]])
         with caplog.at_level(logging.INFO, "focal_retina"):
-            check_training_data(TrainingData([], ["train"], ["val"], filter_empty), ARGS)
+            check_training_data(TrainingData([], ["train"], ["val"], filter_empty), *ARGS)
         return [record.getMessage() for record in caplog.records]
 
     return run
@@ -113,13 +112,13 @@ def test_a_training_set_without_objects_is_counted(check):
 def test_a_dataset_of_pytorch_is_not_checked(caplog):
     DatasetCatalog.register("mine", lambda: iter(()))
     with caplog.at_level(logging.INFO, "focal_retina"):
-        check_training_data(TrainingData([], ["mine"], [], True), ARGS)
+        check_training_data(TrainingData([], ["mine"], [], True), *ARGS)
     assert "dataset mine is no list of records, and is not checked" in caplog.text
 
 
 def test_a_dataset_in_training_and_test_leaks(check, tmp_path, caplog):
     check(coco_content())
-    check_training_data(TrainingData([], ["train"], ["train"], True), ARGS)
+    check_training_data(TrainingData([], ["train"], ["train"], True), *ARGS)
     assert f"train ({tmp_path}/train.json): {tmp_path}/train/0.png: " in caplog.text
     assert "(and 2 more): a picture of the training set is in the test set" in caplog.text
 

@@ -6,9 +6,8 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from helpers.batches import GN_R18, detectron2_retinanet_config, random_batch
 
-from focal_retina.evaluation.evaluators import evaluation_mode
-from focal_retina.settings.precision import autocast_dtype
-from focal_retina.training.trainer import evaluation_dtype
+from focal_retina.evaluation.mode import evaluation_mode
+from focal_retina.settings.load import settings_of
 
 
 def small_model():
@@ -38,13 +37,8 @@ def test_evaluation_folds_computes_in_the_dtype_and_restores(dtype):
 
 def test_autocast_at_test_is_a_key_and_off_by_default():
     cfg = detectron2_retinanet_config()
-    assert evaluation_dtype(cfg) is None
+    assert settings_of(cfg).test_dtype is None
     cfg.TEST.AMP.ENABLED = True
-    assert evaluation_dtype(cfg) == torch.float16
+    assert settings_of(cfg).test_dtype == torch.float16
     cfg.SOLVER.AMP.DTYPE = "bfloat16"
-    assert evaluation_dtype(cfg) == torch.bfloat16
-
-
-def test_an_unknown_precision_is_refused():
-    with pytest.raises(ValueError, match="float16 or bfloat16, not 'fp8'"):
-        autocast_dtype("fp8")
+    assert settings_of(cfg).test_dtype == torch.bfloat16

@@ -6,16 +6,18 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from focal_retina.settings.checks import check_datasets, usable_device, weights_errors
+from focal_retina.errors import UserError
+from focal_retina.settings.foreign_errors import weights_errors
+from focal_retina.settings.machine import check_datasets, usable_device
 
 
 def test_an_unknown_dataset_comes_with_the_closest_name_and_the_key_that_declares_it():
-    with pytest.raises(ValueError, match=r"coco_2017_trian .*mean coco_2017_train\?.*REGISTER"):
+    with pytest.raises(UserError, match=r"coco_2017_trian .*mean coco_2017_train\?.*REGISTER"):
         check_datasets(["coco_2017_trian"], "DATASETS.REGISTER")
 
 
 def test_a_missing_file_of_a_dataset_of_detectron2_names_the_environment_variable():
-    with pytest.raises(ValueError, match="lvis_v1_train: .*lvis_v1_train.json .*DETECTRON2_DATA"):
+    with pytest.raises(UserError, match="lvis_v1_train: .*lvis_v1_train.json .*DETECTRON2_DATA"):
         check_datasets(["lvis_v1_train"], "DATASETS.REGISTER")
 
 
@@ -36,6 +38,6 @@ def test_without_cuda_the_device_becomes_the_cpu_with_a_line_in_the_log(caplog):
 
 
 def test_unreadable_weights_are_named():
-    with pytest.raises(ValueError, match="MODEL.WEIGHTS none.pth cannot be loaded: no such file"):
+    with pytest.raises(UserError, match="MODEL.WEIGHTS none.pth cannot be loaded: no such file"):
         with weights_errors("MODEL.WEIGHTS", "none.pth"):
             raise FileNotFoundError("no such file")

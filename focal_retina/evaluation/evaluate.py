@@ -1,0 +1,73 @@
+"""Evaluating the model of a run: metrics, losses on held-out images, test-time augmentation."""
+
+import os
+
+from detectron2.config import instantiate
+from detectron2.evaluation import (
+    COCOEvaluator,
+    DatasetEvaluator,
+    inference_on_dataset,
+    print_csv_format,
+)
+from detectron2.utils import comm
+from torch import nn
+
+from focal_retina.distributed import without_ddp
+from focal_retina.evaluation.evaluators import FRESH_COCO, build_evaluator, coco_evaluator_class
+from focal_retina.evaluation.mode import evaluation_mode
+from focal_retina.evaluation.validation_losses import validation_losses
+from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
+from focal_retina.settings.run_settings import RunSettings
+
+
+def evaluate(settings: RunSettings, model: nn.Module) -> dict:
+    """Return the metrics on the test datasets, and the losses there if the config asks for them.
+
+    The metrics of several datasets are by dataset. Only the main process has any.
+    """
+    results = _metrics(settings, model, model)
+    if settings.val_loss:
+        loader = settings.parts.validation_loader()
+        results.update(validation_losses(without_ddp(model), loader))
+    return results
+
+
+def evaluate_with_tta(settings: RunSettings, model: nn.Module) -> dict:
+    """Return the metrics with test-time augmentation, by names that end in "_TTA"; {} if off."""
+    mapper = settings.parts.tta_mapper()
+    if mapper is None:
+        return {}
+    plain = without_ddp(model)
+    augmented = FocalRetinaNetWithTTA(plain, mapper)
+    results = _metrics(settings, plain, augmented, "_TTA")
+    return {f"{name}_TTA": value for name, value in results.items()}
+
+
+def _metrics(
+    settings: RunSettings, model: nn.Module, detector: nn.Module, suffix: str = ""
+) -> dict:
+    """Evaluate ``detector``, which is the model or calls it; write into a folder of this suffix."""
+    results = {}
+    with evaluation_mode(model, settings.test_dtype):
+        for name, build_loader in settings.parts.test_loaders().items():
+            loader = build_loader()
+            evaluator = _evaluator(settings, name, suffix)
+            results[name] = inference_on_dataset(detector, loader, evaluator)
+            if comm.is_main_process():
+                print_csv_format(results[name])
+    return dict(next(iter(results.values()))) if len(results) == 1 else results
+
+
+def _evaluator(settings: RunSettings, name: str, suffix: str) -> DatasetEvaluator:
+    folder = os.path.join(settings.output_dir, "inference")
+    node = settings.parts.evaluator()
+    if node is None:
+        return build_evaluator(name, folder + suffix)
+    arguments = dict(node)
+    if arguments.get("_target_") is COCOEvaluator:
+        # As in ``build_evaluator``; a dataset without a json needs the folder.
+        defaults = {"output_dir": folder, **FRESH_COCO}
+        arguments = {**defaults, **arguments, "_target_": coco_evaluator_class()}
+    if arguments.get("output_dir"):
+        arguments["output_dir"] += suffix
+    return instantiate(arguments)

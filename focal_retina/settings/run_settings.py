@@ -1,0 +1,186 @@
+"""What a run does: one record, which a YAML config and a LazyConfig fill alike."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+from omegaconf import DictConfig
+
+from focal_retina.data.register import agree_on_classes, register_datasets
+from focal_retina.errors import UserError
+from focal_retina.settings.flat_keys import set_value, value_of
+from focal_retina.settings.machine import check_datasets, usable_device
+from focal_retina.settings.parts import Parts
+
+
+def _setting(yaml_key: str, lazy_key: str, default: object = None) -> Any:
+    """Declare a field by its keys; the default counts where a config lacks the key."""
+    return dataclasses.field(default=default, metadata={"keys": (yaml_key, lazy_key)})
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The settings of a run; ``focal_retina/config.py`` and Detectron2 say what each key means."""
+
+    cfg: CfgNode | DictConfig
+    parts: Parts
+    output_dir: str = _setting("OUTPUT_DIR", "train.output_dir", "./output")
+    device: str = _setting("MODEL.DEVICE", "train.device", "cuda")
+    weights: str = _setting("MODEL.WEIGHTS", "train.init_checkpoint", "")
+    register: Sequence = _setting("DATASETS.REGISTER", "dataloader.register", ())
+    train_datasets: Sequence[str] = _setting("DATASETS.TRAIN", "dataloader.train.dataset.names", ())
+    test_datasets: Sequence[str] = _setting("DATASETS.TEST", "dataloader.test.dataset.names", ())
+    filter_empty: bool = _setting(
+        "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "dataloader.train.dataset.filter_empty", True
+    )
+    batch_size: int | None = _setting("SOLVER.IMS_PER_BATCH", "dataloader.train.total_batch_size")
+    learning_rate: float | None = _setting("SOLVER.BASE_LR", "optimizer.lr")
+    max_iter: int = _setting("SOLVER.MAX_ITER", "train.max_iter", 1)
+    eval_period: int = _setting("TEST.EVAL_PERIOD", "train.eval_period", 0)
+    log_period: int = _setting("", "train.log_period", 20)
+    checkpoint_period: int = _setting("SOLVER.CHECKPOINT_PERIOD", "train.checkpointer.period", 5000)
+    max_to_keep: int | None = _setting(
+        "SOLVER.CHECKPOINT_MAX_TO_KEEP", "train.checkpointer.max_to_keep"
+    )
+    accumulation_steps: int = _setting("SOLVER.ACCUMULATION_STEPS", "train.accumulation_steps", 1)
+    ema_decay: float | None = _setting("SOLVER.EMA_DECAY", "train.ema_decay")
+    val_loss: bool = _setting("TEST.VAL_LOSS", "train.val_loss", False)
+    best_metric: str | None = _setting("TEST.BEST.METRIC", "train.best.metric")
+    best_mode: str = _setting("TEST.BEST.MODE", "train.best.mode", "max")
+    best_patience: int | None = _setting("TEST.BEST.PATIENCE", "train.best.patience")
+    amp: bool = _setting("SOLVER.AMP.ENABLED", "train.amp.enabled", False)
+    amp_dtype: str = _setting("SOLVER.AMP.DTYPE", "train.amp.dtype", "float16")
+    test_amp: bool = _setting("TEST.AMP.ENABLED", "train.amp.test", False)
+    expected_results: Sequence = _setting("TEST.EXPECTED_RESULTS", "train.expected_results", ())
+
+    @classmethod
+    def of(cls, cfg: CfgNode | DictConfig, parts: Parts) -> "RunSettings":
+        """Read the record from a config."""
+        settings = cls(cfg, parts)
+        found: dict[str, Any] = {f.name: value_of(cfg, settings.key(f.name)) for f in _fields()}
+        return dataclasses.replace(settings, **{k: v for k, v in found.items() if v is not None})
+
+    @staticmethod
+    def lazy_keys() -> list[str]:
+        """Return the keys of a LazyConfig that fill the record."""
+        return [f.metadata["keys"][1] for f in _fields()]
+
+    def key(self, name: str) -> str:
+        """Return the key of a field in this kind of config, for instance "SOLVER.MAX_ITER"."""
+        (keys,) = (f.metadata["keys"] for f in _fields() if f.name == name)
+        return keys[isinstance(self.cfg, DictConfig)]
+
+    def replaced(self, name: str, value: Any) -> "RunSettings":
+        """Return the settings with another value of a field, in the config too."""
+        set_value(self.cfg, self.key(name), value)
+        return dataclasses.replace(self, **{name: value})
+
+    @property
+    def train_dtype(self) -> torch.dtype | None:
+        """What autocast computes in, in training; None for no autocast."""
+        return self._autocast_dtype() if self.amp else None
+
+    @property
+    def test_dtype(self) -> torch.dtype | None:
+        """What autocast computes in, at test; None for no autocast."""
+        return self._autocast_dtype() if self.test_amp else None
+
+    def _autocast_dtype(self) -> torch.dtype:
+        if self.amp_dtype not in ("float16", "bfloat16"):
+            raise UserError(
+                f"{self.key('amp_dtype')} is {self.amp_dtype!r}; mixed precision is float16 or "
+                "bfloat16"
+            )
+        return getattr(torch, self.amp_dtype)
+
+    @property
+    def num_classes(self) -> int | None:
+        """The number of the model's classes; None where its config does not say."""
+        key = self.parts.num_classes_key()
+        return value_of(self.cfg, key) if key else None
+
+    def completed(self, datasets: Sequence[str], *, opens_datasets: bool = True) -> "RunSettings":
+        """Fill in what the machine and these datasets decide: the device and the classes.
+
+        Registers the datasets that the config declares.
+
+        Args:
+            datasets: names, which must agree on the classes.
+            opens_datasets: they must be there, and not only be known by name.
+
+        Raises:
+            UserError: no such device, an unusable dataset, or another number of classes.
+        """
+        settings = self.replaced("device", usable_device(self.key("device"), self.device))
+        register_datasets(self.register)
+        if opens_datasets:
+            check_datasets(datasets, self.key("register"))
+        key = self.parts.num_classes_key()
+        if key and self.num_classes is not None:
+            set_value(self.cfg, key, agree_on_classes(key, self.num_classes, datasets))
+        return settings
+
+    def check(self, *, trains: bool = True) -> None:
+        """Raise a UserError at the first settings that do not go together.
+
+        Args:
+            trains: whether the settings of a training matter.
+        """
+        self.parts.check_tta()
+        self._autocast_dtype()
+        complaints = (*self._batch_complaints(), *self._evaluation_complaints()) if trains else ()
+        for is_wrong, complaint in complaints:
+            if is_wrong:
+                raise UserError(complaint)
+
+    def _batch_complaints(self) -> Iterator[tuple[object, str]]:
+        name, processes = self._name, comm.get_world_size()
+        if self.batch_size is None:
+            return
+        yield (
+            self.batch_size % processes,
+            f"{name('batch_size')} does not divide among {processes} processes: set "
+            f"{self.key('batch_size')} to a multiple of {processes}",
+        )
+        images = self.batch_size // processes
+        yield (
+            self.accumulation_steps > images,
+            f"{name('accumulation_steps')}, more than the images of one process, {images}",
+        )
+
+    def _evaluation_complaints(self) -> Iterator[tuple[object, str]]:
+        name, metric = self._name, self.best_metric
+        key, val_loss = self.key("best_metric"), self.key("val_loss")
+        yield (
+            self.best_patience is not None and metric is None,
+            f"{name('best_patience')}, but {key} names no metric, for instance bbox/AP",
+        )
+        yield (
+            metric is not None and "/" not in metric and not metric.startswith("val_"),
+            f"{key} is {metric!r}; it is a name in metrics.json, for instance bbox/AP or "
+            "val_total_loss",
+        )
+        yield (
+            metric is not None and metric.startswith("val_") and not self.val_loss,
+            f"{key} is {metric}, which needs {val_loss} True",
+        )
+        yield (
+            self.best_patience is not None and self.eval_period < 1,
+            f"{name('best_patience')}, but {name('eval_period')}: nothing is evaluated before "
+            "the end",
+        )
+        yield (
+            not self.test_datasets and (self.val_loss or metric is not None),
+            f"{val_loss} and {key} need a dataset in {self.key('test_datasets')}",
+        )
+
+    def _name(self, field: str) -> str:
+        return f"{self.key(field)} is {getattr(self, field)}"
+
+
+def _fields() -> list[dataclasses.Field]:
+    return [f for f in dataclasses.fields(RunSettings) if f.metadata]

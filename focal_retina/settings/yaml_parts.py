@@ -1,0 +1,117 @@
+"""What a YAML config builds, as Detectron2's ``DefaultTrainer`` builds it."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import (
+    DatasetMapper,
+    build_detection_test_loader,
+    get_detection_dataset_dicts,
+)
+from detectron2.engine import hooks
+from detectron2.modeling import DatasetMapperTTA, build_model
+from detectron2.solver import build_lr_scheduler, build_optimizer
+from fvcore.nn.precise_bn import get_bn_modules
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from focal_retina.data.images import NamingMapper
+from focal_retina.data.loader import build_train_loader
+from focal_retina.data.mapper import ResizeShortestEdge, build_mapper
+from focal_retina.errors import UserError
+from focal_retina.modeling.backbones import PixelFormat
+from focal_retina.settings.advice import ignored_keys_advice
+from focal_retina.settings.foreign_errors import empty_data_errors
+from focal_retina.settings.parts import TestInput
+
+
+class YamlParts:
+    """See ``parts.Parts``."""
+
+    norm_remedy = "MODEL.RESNETS.NORM BN (or GN) and MODEL.BACKBONE.FREEZE_AT 0"
+
+    def __init__(self, cfg: CfgNode):
+        self.cfg = cfg
+
+    def ddp(self) -> dict[str, Any]:
+        return {"broadcast_buffers": False}
+
+    def num_classes_key(self) -> str:
+        is_retinanet = "RetinaNet" in self.cfg.MODEL.META_ARCHITECTURE
+        return f"MODEL.{'RETINANET' if is_retinanet else 'ROI_HEADS'}.NUM_CLASSES"
+
+    def model(self) -> nn.Module:
+        return build_model(self.cfg)
+
+    def optimizer(self, model: nn.Module) -> Optimizer:
+        return build_optimizer(self.cfg, model)
+
+    def lr_scheduler(self, optimizer: Optimizer) -> LRScheduler:
+        return build_lr_scheduler(self.cfg, optimizer)
+
+    def train_loader(self) -> Iterable:
+        return self._train_loader(self.cfg)
+
+    def precise_bn(self, model: nn.Module) -> hooks.HookBase | None:
+        if not (self.cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(model)):
+            return None
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.DATALOADER.NUM_WORKERS = 0  # as Detectron2 does, to save memory
+        period, iterations = cfg.TEST.EVAL_PERIOD, cfg.TEST.PRECISE_BN.NUM_ITER
+        return hooks.PreciseBN(period, model, self._train_loader(cfg), iterations)
+
+    def _train_loader(self, cfg: CfgNode) -> Iterable:
+        mapper = NamingMapper(build_mapper(cfg, is_train=True))
+        with empty_data_errors(cfg.DATASETS.TRAIN, "DATALOADER.FILTER_EMPTY_ANNOTATIONS"):
+            return build_train_loader(cfg, mapper=mapper)
+
+    def test_loaders(self) -> dict[str, Callable]:
+        return {name: partial(self._test_loader, name) for name in self.cfg.DATASETS.TEST}
+
+    def _test_loader(self, name: str) -> Iterable:
+        mapper = NamingMapper(build_mapper(self.cfg, is_train=False))
+        return build_detection_test_loader(self.cfg, name, mapper=mapper)
+
+    def evaluator(self) -> None:
+        return None
+
+    def validation_loader(self) -> Iterable:
+        cfg = self.cfg
+        resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
+        mapper = DatasetMapper(cfg, is_train=True, augmentations=[resize], recompute_boxes=False)
+        dataset = get_detection_dataset_dicts(
+            cfg.DATASETS.TEST,
+            filter_empty=False,
+            proposal_files=cfg.DATASETS.PROPOSAL_FILES_TEST if cfg.MODEL.LOAD_PROPOSALS else None,
+        )
+        return build_detection_test_loader(
+            dataset, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
+        )
+
+    def tta_mapper(self) -> DatasetMapperTTA | None:
+        return DatasetMapperTTA(self.cfg) if self.cfg.TEST.AUG.ENABLED else None
+
+    def check_tta(self) -> None:
+        name = self.cfg.MODEL.META_ARCHITECTURE
+        if self.cfg.TEST.AUG.ENABLED and name != "FocalRetinaNet":
+            raise UserError(
+                "TEST.AUG.ENABLED: there is test-time augmentation for MODEL.META_ARCHITECTURE "
+                f"FocalRetinaNet only, not for {name}"
+            )
+
+    def test_input(self) -> TestInput:
+        return TestInput(
+            self.cfg.INPUT.FORMAT, build_mapper(self.cfg, is_train=False).augmentations
+        )
+
+    def pixels(self) -> PixelFormat:
+        return PixelFormat(
+            self.cfg.MODEL.PIXEL_MEAN, self.cfg.MODEL.PIXEL_STD, self.cfg.INPUT.FORMAT
+        )
+
+    def ignored_keys(self) -> str | None:
+        return ignored_keys_advice(self.cfg)

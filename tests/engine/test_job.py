@@ -1,0 +1,169 @@
+"""One program for both kinds of config: a YAML config and its LazyConfig twin do the same."""
+
+import json
+
+import pytest
+import torch
+import yaml
+from detectron2 import model_zoo
+from helpers.tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs
+
+from focal_retina.engine import job
+from focal_retina.errors import UserError
+from focal_retina.inference.detector import load_detector
+from focal_retina.settings.load import load_settings
+from focal_retina.settings.run_settings import RunSettings
+
+# The choices of the paper's profile, which tiny.py has, for tiny.yaml.
+PAPER = """
+MODEL:
+  ANCHOR_GENERATOR: {OFFSET: 0.5}
+  RETINANET: {SMOOTH_L1_LOSS_BETA: 0.11, SCORE_THRESH_TEST: 0.0}
+  FOCAL_RETINA: {LOW_QUALITY_MATCHES: none, NORMALIZER: image}
+SOLVER: {WARMUP_ITERS: 0, WEIGHT_DECAY_NORM: 0.0, WEIGHT_DECAY_BIAS: null}
+INPUT: {MAX_SIZE_TRAIN: 1333, MAX_SIZE_TEST: 1333}
+"""
+# A two-stage model of Detectron2 in the place of tiny.py's.
+TWO_STAGE = """
+from detectron2.model_zoo import get_config
+model = get_config("common/models/mask_rcnn_fpn.py").model
+"""
+# Where Detectron2's own LazyConfigs have other defaults than its YAML configs.
+_LAZY_DEFAULTS = ("output_dir", "eval_period", "max_to_keep")
+KINDS = pytest.mark.parametrize("kind", ["yaml", "py"])
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory):
+    folder = write_jobs(tmp_path_factory.mktemp("jobs"))
+    (folder / "paper.yaml").write_text(f"_BASE_: tiny.yaml{PAPER}")
+    lazy = (folder / "tiny.py").read_text()
+    # Two steps teach no higher score.
+    (folder / "paper.py").write_text(lazy + "model.postprocessor.score_thresh = 0.0\n")
+    two_stage = {
+        "_BASE_": model_zoo.get_config_file("COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"),
+        "DATASETS": yaml.safe_load((folder / "tiny.yaml").read_text())["DATASETS"],
+    }
+    (folder / "two_stage.yaml").write_text(yaml.safe_dump(two_stage))
+    (folder / "two_stage.py").write_text(lazy + TWO_STAGE)
+    with catalogs_restored():
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def trained(jobs):
+    """The folders of two twins that were trained from the same seed."""
+    for kind in ("yaml", "py"):
+        config = jobs / f"paper.{kind}"
+        folder = options(kind, output_dir=jobs / kind, val_loss=True)
+        run_here("--config-file", config, *folder)
+    return {kind: jobs / kind for kind in ("yaml", "py")}
+
+
+def options(kind, **values):
+    """Return the command line's options that set these fields of ``RunSettings``."""
+    keys = {
+        f.name: f.metadata["keys"] for f in RunSettings.__dataclass_fields__.values() if f.metadata
+    }
+    if kind == "yaml":
+        return [x for name, value in values.items() for x in (keys[name][0], str(value))]
+    return [f"{keys[name][1]}={value}" for name, value in values.items()]
+
+
+def metrics(folder):
+    timing = ("time", "data_time", "rank_data_time", "eta_seconds")
+    lines = map(json.loads, (folder / "metrics.json").open())
+    return [{k: str(v) for k, v in line.items() if k not in timing} for line in lines]
+
+
+def test_twins_train_the_same_weights_and_find_the_same_metrics(trained):
+    weights = [
+        torch.load(folder / "model_final.pth", weights_only=True)["model"]
+        for folder in trained.values()
+    ]
+    torch.testing.assert_close(*weights, atol=0, rtol=0)
+    assert metrics(trained["yaml"]) == metrics(trained["py"])
+
+
+@pytest.mark.parametrize("name", ["R_50_FPN_1x", "R_101_FPN_1x", "R_101_FPN_jitter_1_5x"])
+def test_shipped_twins_have_the_same_settings(name):
+    path = str(ROOT / f"configs/focal_retinanet_{name}")
+    found = [load_settings(f"{path}.{kind}") for kind in ("yaml", "py")]
+    assert len(RunSettings.lazy_keys()) > 20
+    for field in RunSettings.__dataclass_fields__.values():
+        if field.metadata and field.name not in _LAZY_DEFAULTS:
+            values = [getattr(settings, field.name) for settings in found]
+            values = [list(v) if isinstance(v, tuple) else v for v in values]
+            assert values[0] == values[1], field.name
+
+
+@KINDS
+def test_evaluation_alone_gives_the_losses_of_the_training_s_end(trained, kind, tmp_path):
+    weights = trained[kind] / "model_final.pth"
+    wanted = options(kind, weights=weights, val_loss=True, output_dir=tmp_path)
+    config = str(trained[kind].parent / f"paper.{kind}")
+    results = job.prepare(config, wanted, eval_only=True)()
+    (last,) = [x for x in metrics(trained[kind]) if "val_total_loss" in x]
+    assert results["val_total_loss"] == pytest.approx(float(last["val_total_loss"]))
+
+
+@KINDS
+@pytest.mark.parametrize("flags", [[], ["--eval-only"]])
+@pytest.mark.parametrize("expected, status", [(0.0, None), (50.0, 1)])
+def test_results_other_than_expected_end_the_program(
+    trained, kind, flags, expected, status, tmp_path
+):
+    wanted = options(
+        kind,
+        weights=trained[kind] / "model_final.pth",
+        expected_results=[["bbox", "AP", expected, 1.0]],
+        output_dir=tmp_path,
+        max_iter=1,
+    )
+    try:
+        run_here(*flags, "--config-file", trained[kind].parent / f"paper.{kind}", *wanted)
+        ended = None
+    except SystemExit as end:
+        ended = end.code
+    assert ended == status
+
+
+@KINDS
+def test_a_key_that_nothing_reads_is_warned_of(jobs, kind, tmp_path, capsys):
+    line = {"yaml": "MODEL: {RPN: {NMS_THRESH: 0.6}}", "py": "train.max_itr = 3"}[kind]
+    config = jobs / f"ignored.{kind}"
+    base = "_BASE_: tiny.yaml\n" if kind == "yaml" else (jobs / "tiny.py").read_text()
+    config.write_text(base + line + "\n")
+    run_here("--config-file", config, *options(kind, output_dir=tmp_path, max_iter=1))
+    remedy = {"yaml": "MODEL.RETINANET.NMS_THRESH_TEST", "py": "train.max_iter?"}[kind]
+    assert capsys.readouterr().out.count(remedy) == 1
+
+
+@KINDS
+def test_every_setting_is_checked_before_anything_is_built(jobs, kind, tmp_path, monkeypatch):
+    def build(self):
+        raise AssertionError("built")
+
+    monkeypatch.setattr("focal_retina.settings.yaml_parts.YamlParts.model", build)
+    monkeypatch.setattr("focal_retina.settings.lazy_parts.LazyParts.model", build)
+    wrong = options(kind, best_metric="val_total_loss", output_dir=tmp_path)
+    with pytest.raises(UserError, match="needs .*(VAL_LOSS|val_loss) True"):
+        job.prepare(str(jobs / f"tiny.{kind}"), wrong)
+
+
+@KINDS
+def test_two_stage_models_take_the_number_of_classes_of_the_data(jobs, kind):
+    settings = load_settings(str(jobs / f"two_stage.{kind}"), trains=False)
+    assert settings.num_classes == 80
+    settings = settings.completed(["tiny_train"])
+    assert settings.num_classes == 6
+    assert settings.parts.model().roi_heads.box_predictor.num_classes == 6
+
+
+def test_a_trusted_config_may_have_python_tags_in_prediction_too(jobs, trained):
+    config = jobs / "tagged.yaml"
+    config.write_text("_BASE_: paper.yaml\nMODEL: {PIXEL_STD: !!python/tuple [1.0, 1.0, 1.0]}\n")
+    weights = str(trained["yaml"] / "model_final.pth")
+    with pytest.raises(UserError, match="--trust-config"):
+        load_detector(str(config), weights, [])
+    assert load_detector(str(config), weights, [], trust_config=True).cfg.MODEL.PIXEL_STD

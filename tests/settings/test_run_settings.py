@@ -1,0 +1,109 @@
+"""The keys of a run work together, in either kind of config, and bad values end in a sentence."""
+
+import json
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from helpers.tiny_jobs import catalogs_restored, run_here, write_jobs
+from omegaconf import DictConfig, OmegaConf
+
+from focal_retina.errors import UserError
+from focal_retina.settings.lazy_parts import clip_gradients
+from focal_retina.settings.load import load_settings
+from focal_retina.settings.run_settings import RunSettings
+
+OPTIONS = {
+    "tiny.yaml": [
+        *("SOLVER.ACCUMULATION_STEPS", 2, "SOLVER.EMA_DECAY", 0.9, "TEST.VAL_LOSS", True),
+        *("TEST.BEST.METRIC", "val_total_loss", "TEST.BEST.MODE", "min", "TEST.EVAL_PERIOD", 1),
+        *("SOLVER.CLIP_GRADIENTS.ENABLED", True, "OUTPUT_DIR"),
+    ],
+    "tiny.py": [
+        *("train.accumulation_steps=2", "train.ema_decay=0.9", "train.val_loss=True"),
+        *("train.best.metric=val_total_loss", "train.best.mode=min", "train.eval_period=1"),
+        "train.clip_gradients.clip_type=value",
+    ],
+}
+
+
+@pytest.mark.parametrize("config", OPTIONS)
+def test_every_option_together_trains_evaluates_and_keeps_the_best(tmp_path, config):
+    jobs = write_jobs(tmp_path)
+    folder = {"tiny.yaml": tmp_path, "tiny.py": f"train.output_dir={tmp_path}"}[config]
+    with catalogs_restored():
+        run_here("--config-file", jobs / config, *OPTIONS[config], folder)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").open()]
+    found = [line["val_total_loss"] for line in lines if "val_total_loss" in line]
+    assert lines[-1]["val_total_loss"] == pytest.approx(
+        lines[-1]["val_loss_cls"] + lines[-1]["val_loss_box_reg"]
+    )
+    best = torch.load(tmp_path / "model_best.pth", weights_only=True)
+    assert best["metric"] == "val_total_loss" and best["value"] <= min(found)
+    assert best["class_names"] and (tmp_path / "model_final_ema.pth").is_file()
+
+
+def settings(kind=CfgNode, **values):
+    parts = SimpleNamespace(check_tta=lambda: None)
+    defaults = {"batch_size": 2, "eval_period": 5, "test_datasets": ["a"]}
+    return RunSettings(kind(), parts, **{**defaults, **values})
+
+
+COMPLAINTS = [
+    ({"batch_size": 1, "accumulation_steps": 2}, "accumulation_steps", "one process, 1"),
+    ({"best_patience": 3}, "best_patience", "names no metric"),
+    ({"best_metric": "AP"}, "best_metric", "is a name in metrics.json"),
+    ({"best_metric": "val_total_loss"}, "val_loss", "val_total_loss, which needs"),
+    ({"best_metric": "bbox/AP", "best_patience": 3, "eval_period": 0}, "eval_period", "is 0"),
+    ({"val_loss": True, "test_datasets": []}, "test_datasets", "need a dataset in"),
+    ({"amp_dtype": "fp8"}, "amp_dtype", "'fp8'; mixed precision is float16 or bfloat16"),
+]
+
+
+@pytest.mark.parametrize("kind", [CfgNode, DictConfig], ids=["yaml", "lazy"])
+@pytest.mark.parametrize("values, name, complaint", COMPLAINTS)
+def test_settings_that_do_not_go_together_are_named_by_the_config_s_own_keys(
+    values, name, complaint, kind
+):
+    wrong = settings(partial(kind, {}), **values)
+    with pytest.raises(UserError, match=complaint) as error:
+        wrong.check()
+    assert wrong.key(name) in str(error.value)
+
+
+@pytest.mark.parametrize("values", [{"accumulation_steps": 2}, {"best_metric": "bbox/AP"}])
+def test_settings_at_their_limits_are_fine(values):
+    settings(**values).check()
+
+
+def test_evaluation_alone_asks_nothing_of_the_training_s_settings():
+    settings(batch_size=1, accumulation_steps=2).check(trains=False)
+
+
+def test_a_misspelt_option_of_a_lazy_config_is_an_error(tmp_path):
+    config = write_jobs(tmp_path) / "tiny.py"
+    config.write_text(config.read_text() + "train.best = dict(metrc='bbox/AP')\n")
+    with pytest.raises(UserError, match="train.best has metric, mode and patience, not metrc"):
+        load_settings(str(config))
+
+
+def test_clipping_of_a_lazy_config_is_detectron2s():
+    weight = torch.nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([3.0, -4.0])
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    wanted = {"clip_type": "norm", "clip_value": 0.5}
+    clip_gradients(optimizer, OmegaConf.create(wanted)).step()
+    torch.testing.assert_close(weight.detach(), torch.tensor([-0.3, 0.4]))
+
+
+@pytest.mark.parametrize(
+    "wanted, complaint",
+    [
+        ({"value": 1.0}, "train.clip_gradients has .*clip_value.*, not value"),
+    ],
+)
+def test_other_clipping_is_an_error(wanted, complaint):
+    with pytest.raises(UserError, match=complaint):
+        clip_gradients(None, OmegaConf.create(wanted))
