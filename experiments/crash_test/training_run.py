@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, forked from this one, which has imported everything.
+"""A training in processes of its own, forked from this one, which has imported everything.
 
 This process must not compute anything with PyTorch before: its threads do not survive a fork.
 """
@@ -13,18 +13,19 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-# What a training would import at its first write.
+# Imported here, so that not every training imports it at its first write.
 import torch.utils.tensorboard  # noqa: F401
 
 from focal_retina.checkpoint.atomic import unfinished_files
 from focal_retina.engine import argument_parser, main
 
 
-class Run:
-    """``train_net.py --resume`` with a config, in one process or several, as one process group.
+class TrainingRun:
+    """``train_net.py --resume`` with a config, in one process group.
 
     Args:
         folder: OUTPUT_DIR; what the processes print goes to ``console.txt`` in it.
+        processes: how many train together.
     """
 
     def __init__(self, config_file: Path, folder: Path, processes: int):
@@ -33,7 +34,7 @@ class Run:
         self.console = folder / "console.txt"
         self.console.write_text("")
         # A killed run may have left half a file, which this one will remove.
-        self._left = self._unfinished()
+        self._left_by_others = self._unfinished()
         arguments = ["--resume", "--config-file", config_file, "OUTPUT_DIR", folder]
         port = _free_port()
         self.pids = []
@@ -42,17 +43,18 @@ class Run:
             self.pids.append(self._fork(lambda: _train(arguments, variables)))  # noqa: B023
 
     def _fork(self, work: Callable[[], None]) -> int:
+        """Fork a process into the group of the first one; return its id."""
         group = self.pids[0] if self.pids else 0
         pid = os.fork()
         if pid == 0:
             os.setpgid(0, group)
-            _leave_after(work, self.console)
+            _work_and_exit(work, self.console)
         with contextlib.suppress(PermissionError):  # the child was faster
             os.setpgid(pid, group or pid)
         return pid
 
-    def ended(self) -> bool:
-        """Return whether the main process is no more."""
+    def has_ended(self) -> bool:
+        """Return whether the main process has ended."""
         return os.waitid(os.P_PID, self.pids[0], os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def kill(self) -> None:
@@ -64,44 +66,56 @@ class Run:
         os.killpg(self.pids[0], signal.SIGSTOP)
 
     def go_on(self) -> None:
+        """Let paused processes go on."""
         os.killpg(self.pids[0], signal.SIGCONT)
 
     def wait(self) -> bool:
-        """Wait for the end of all processes; return whether each was a success."""
-        return [os.waitpid(pid, 0)[1] for pid in self.pids] == [0] * len(self.pids)
+        """Wait for the end of all processes; return whether all of them succeeded."""
+        statuses = [os.waitpid(pid, 0)[1] for pid in self.pids]
+        return not any(statuses)
+
+    def activity(self) -> str:
+        """Return what the killed processes were doing, judged by the files they left."""
+        if self.is_writing():
+            return "writing a checkpoint"
+        if "Starting training from" not in self._printed():
+            return "starting"
+        if _newest_checkpoint_is_untagged(self.folder):
+            return "between a checkpoint and its tag"
+        return "evaluating" if self.is_evaluating() else "training"
 
     def is_writing(self) -> bool:
-        """Return whether a checkpoint or its tag of this run is half on the disk."""
-        return bool(self._unfinished() - self._left)
+        """Return whether a checkpoint of this run, or its tag, is half on the disk."""
+        return bool(self._unfinished() - self._left_by_others)
+
+    def is_evaluating(self) -> bool:
+        """Return whether an evaluation has begun and not ended."""
+        printed = self._printed()
+        return printed.rfind("Start inference on") > printed.rfind("copypaste: ")
+
+    def resumed_from(self) -> str:
+        """Return the name of the checkpoint that the run started from, or "the beginning"."""
+        lines = self._printed().splitlines()
+        loaded = [line for line in lines if "[Checkpointer] Loading from" in line]
+        return Path(loaded[-1].split(" ...")[0]).name if loaded else "the beginning"
+
+    def _printed(self) -> str:
+        return self.console.read_text(errors="replace")
 
     def _unfinished(self) -> set[tuple[Path, int]]:
+        """Return the half-written files with their times."""
         found = set()
         for path in unfinished_files(str(self.folder)):
             with contextlib.suppress(FileNotFoundError):  # it has just been finished
                 found.add((path, path.stat().st_mtime_ns))
         return found
 
-    def is_evaluating(self) -> bool:
-        """Return whether an evaluation has begun and not ended."""
-        console = self.console.read_text(errors="replace")
-        return console.rfind("Start inference on") > console.rfind("copypaste: ")
 
-    def activity(self) -> str:
-        """Return what the killed processes had been doing, by what they left behind."""
-        if self.is_writing():
-            return "writing a checkpoint"
-        if "Starting training from" not in self.console.read_text(errors="replace"):
-            return "starting"
-        if _is_untagged(self.folder):
-            return "between a checkpoint and its tag"
-        return "evaluating" if self.is_evaluating() else "training"
-
-
-def in_a_process(work: Callable[[], None], console: Path) -> bool:
-    """Do some work in a forked process; return whether it succeeded."""
+def succeeds_in_a_process(work: Callable[[], None], console: Path) -> bool:
+    """Do some work in a forked process, its output in a file; return whether it succeeded."""
     pid = os.fork()
     if pid == 0:
-        _leave_after(work, console)
+        _work_and_exit(work, console)
     return os.waitpid(pid, 0)[1] == 0
 
 
@@ -120,8 +134,8 @@ def _train(arguments: list, variables: dict[str, str]) -> None:
     main(argument_parser().parse_args([str(a) for a in arguments]))
 
 
-def _leave_after(work: Callable[[], None], console: Path) -> None:
-    """Work with the output in a file, and leave the process without this one's clean-up."""
+def _work_and_exit(work: Callable[[], None], console: Path) -> None:
+    """Work with the output in a file, and exit without this process's clean-up."""
     descriptor = os.open(console, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(descriptor, sys.stdout.fileno())
     os.dup2(descriptor, sys.stderr.fileno())
@@ -139,7 +153,7 @@ def _leave_after(work: Callable[[], None], console: Path) -> None:
         os._exit(status)
 
 
-def _is_untagged(folder: Path) -> bool:
+def _newest_checkpoint_is_untagged(folder: Path) -> bool:
     newest = max(folder.glob("model_*.pth"), key=lambda p: p.stat().st_mtime_ns, default=None)
     tag = folder / "last_checkpoint"
     return newest is not None and (not tag.exists() or tag.read_text() != newest.name)
@@ -153,7 +167,10 @@ def _free_port() -> int:
 
 def _torchrun_variables(rank: int, processes: int, port: int) -> dict[str, str]:
     return {
-        **{"RANK": str(rank), "LOCAL_RANK": str(rank)},
-        **{"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)},
-        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
     }
