@@ -30,7 +30,6 @@ from experiments.benchmark.coco import evaluation_cases
 from experiments.benchmark.inputs import Setting
 from experiments.benchmark.labelling import labelling_cases
 from experiments.benchmark.losses import box_loss_cases, loss_cases
-from experiments.benchmark.machine import describe_machine
 from experiments.benchmark.markdown import markdown
 from experiments.benchmark.measuring import Case, CaseResult, measure
 from experiments.benchmark.memory import freed_memory_given_back, peak_memories
@@ -40,6 +39,7 @@ from experiments.benchmark.report import Report
 from experiments.benchmark.scaling import SweepResult, sweeps
 from experiments.benchmark.shares import convolution_shares
 from experiments.benchmark.whole import inference_cases, throughput_cases, training_cases
+from experiments.machine import describe_machine
 from focal_retina.tools.command_line import count, tool_parser
 
 CASES = {

@@ -10,7 +10,6 @@ from collections import Counter
 import pytest
 import torch
 
-from experiments.crash_test.__main__ import main
 from experiments.crash_test.comparison import differences
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
@@ -104,9 +103,3 @@ def test_any_difference_is_found(twin, change):
     assert differences(*twin) == []
     change(twin[1])
     assert len(differences(*twin)) == 1
-
-
-def test_a_folder_with_files_is_refused(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    assert main(["--output", str(tmp_path)]) == 2
-    assert "is not empty: name another --output" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What a benchmark ran on."""
+"""What an experiment runs on."""
 
 import importlib.metadata
 import os
@@ -12,7 +12,7 @@ PACKAGES = ("torch", "torchvision", "fvcore", "pycocotools", "faster-coco-eval",
 
 
 def describe_machine(device: torch.device) -> dict[str, str]:
-    """Return the names and versions of hardware and software, and how busy the machine is."""
+    """Return names and versions of hardware and software, and how busy the machine is."""
     is_cuda = device.type == "cuda"
     return {
         "CPU": _cpu_model(),
@@ -24,6 +24,12 @@ def describe_machine(device: torch.device) -> dict[str, str]:
         "detectron2": detectron2.__version__,
         **{name: _version(name) for name in PACKAGES},
     }
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the work of a CUDA device; other devices have done theirs."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _cpu_model() -> str:

@@ -1,4 +1,4 @@
-"""A sweep survives interruption and failing rows, and its report says what was measured."""
+"""Jobs survive interruption and failing rows, and their report says what was measured."""
 
 import csv
 import json
@@ -8,13 +8,15 @@ import pytest
 import yaml
 from helpers.tiny_jobs import catalogs_restored, run_here
 
-from experiments.paper.jobs import make_job, run_job, write_result
+from experiments.paper.jobs import make_job, run_job
 from experiments.paper.measured import load_measured, rank_correlation
 from experiments.paper.preset import load_preset
 from experiments.paper.report import measure_speeds, write_report
+from experiments.paper.results import write_result
 from experiments.paper.rows import select_rows
-from experiments.paper.sweep import run_sweep
+from experiments.paper.run_jobs import run_jobs
 from experiments.paper_tables import main
+from focal_retina.errors import TrainingError, UserError
 
 TINY = """
 preset: mini
@@ -44,12 +46,14 @@ def train_here(job, log):
         run_here(*job.command[2:])
 
 
-def sweep(jobs, run=train_here):
+def run_all(jobs, run=train_here):
     lines = []
-    return run_sweep(jobs, run=run, say=lines.append), lines
+    return run_jobs(jobs, run=run, say=lines.append), lines
 
 
-def test_an_interrupted_sweep_started_again_gives_the_report_of_one_that_was_not(tmp_path, preset):
+def test_interrupted_jobs_that_are_run_again_give_the_report_of_jobs_that_were_not(
+    tmp_path, preset
+):
     def interrupted(job, log):
         if job.row.name == "gamma-2":
             raise KeyboardInterrupt
@@ -60,8 +64,8 @@ def test_an_interrupted_sweep_started_again_gives_the_report_of_one_that_was_not
         jobs = make_jobs(preset, tmp_path / name)
         if name == "broken":
             with pytest.raises(KeyboardInterrupt):
-                sweep(jobs, first)
-        failed, lines = sweep(jobs)
+                run_all(jobs, first)
+        failed, lines = run_all(jobs)
         assert failed == []
         reports.append((write_report(tmp_path / name).read_text(), lines[0]))
     assert reports[0][0] == reports[1][0]
@@ -74,38 +78,42 @@ def test_finished_jobs_are_not_run_again_and_failed_ones_are(tmp_path, preset):
     def fail_once(job, log):
         ran.append(job.row.name)
         if len(ran) == 2:
-            raise RuntimeError("the disk is full")
+            raise OSError("the disk is full")
         (job.folder / "inference").mkdir()
         (job.folder / "inference/coco_instances_results.json").write_text("[1]")
         (job.folder / "metrics.json").write_text(metrics_line(30.0))
 
     ran, jobs = [], make_jobs(preset, tmp_path / "out")
-    failed, lines = sweep(jobs, fail_once)
+    failed, lines = run_all(jobs, fail_once)
     assert [job.row.name for job in failed] == ["gamma-2"]
-    assert "failed (RuntimeError: the disk is full)" in lines[4]
+    assert "failed (the disk is full)" in lines[4]
     assert "left" in lines[2]
-    assert (
-        "seed 1 failed: RuntimeError: the disk is full"
-        in write_report(tmp_path / "out").read_text()
-    )
-    assert sweep(jobs, fail_once)[0] == []
+    assert "seed 1 failed: the disk is full" in write_report(tmp_path / "out").read_text()
+    assert run_all(jobs, fail_once)[0] == []
     assert ran == ["gamma-1", "gamma-2", "gamma-5", "gamma-2"]
 
 
-def test_a_command_that_fails_says_why(tmp_path, preset):
+def test_a_bug_in_a_job_is_not_taken_for_its_failure(tmp_path, preset):
+    def bug(job, log):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_all(make_jobs(preset, tmp_path / "out"), bug)
+
+
+def test_a_command_that_fails_says_why_and_names_its_log(tmp_path, preset):
     (job,) = make_jobs(preset, tmp_path / "out", NAMES[:1])
     job.config_file.write_text("SOLVER: {NO_SUCH_KEY: 1}")
-    with (
-        open(tmp_path / "output.txt", "w") as log,
-        pytest.raises(RuntimeError, match=r"exit status 2: .*NO_SUCH_KEY"),
-    ):
+    with open(job.output_file, "w") as log, pytest.raises(TrainingError) as failure:
         run_job(job, log)
+    assert "exit status 2: " in str(failure.value) and "NO_SUCH_KEY" in str(failure.value)
+    assert f"(see {job.output_file})" in str(failure.value)
 
 
 def test_a_folder_with_jobs_of_another_preset_is_refused(tmp_path, preset):
     make_jobs(preset, tmp_path / "out")
     preset.write_text(TINY.replace("MAX_ITER: 2", "MAX_ITER: 3"))
-    with pytest.raises(ValueError, match="another config"):
+    with pytest.raises(UserError, match="another config"):
         make_jobs(preset, tmp_path / "out")
 
 
@@ -150,7 +158,7 @@ def test_a_run_on_test_dev_leaves_the_archive_to_submit(tmp_path, preset):
         (job.folder / "inference").mkdir()
         (job.folder / "inference/coco_instances_results.json").write_text("[1]")
 
-    sweep([job], detect_only)
+    run_all([job], detect_only)
     (archive,) = job.folder.glob("*.zip")
     assert zipfile.ZipFile(archive).namelist() == [
         "detections_test-dev2017_2-R-101-seed1_results.json"
@@ -162,7 +170,7 @@ def test_a_run_on_test_dev_leaves_the_archive_to_submit(tmp_path, preset):
 def test_table_1e_is_timed_and_drawn(tmp_path, preset):
     output = tmp_path / "out"
     jobs = make_jobs(preset, output, ["1e-R-50-400"])
-    assert sweep(jobs)[0] == []
+    assert run_all(jobs)[0] == []
     with catalogs_restored():
         measure_speeds(output)
     (measured,) = (r for r in load_measured(output) if r.results)
@@ -183,23 +191,18 @@ def test_the_commands_list_run_and_report(tmp_path, preset, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("content", "sentence"),
     [
-        (["run", "9z"], "9z"),
-        (["run", "1a", "--seeds", "0"], "--seeds"),
-        (["run", "1a", "--preset", "missing.yaml"], "missing.yaml"),
-        (["report"], "no sweep"),
+        ("size_facter: 0.5", "unknown key size_facter"),
+        ("size_factor: big", "size_factor cannot be 'big'"),
+        ("shapes: {train_images: 4}", "the keys of shapes are"),
+        ("[1, 2]", "not a mapping"),
+        ("a: [", "not valid YAML"),
     ],
 )
-def test_a_mistake_ends_in_one_sentence_that_names_it(tmp_path, capsys, arguments, named):
-    assert main([*arguments, "--output", str(tmp_path / "out")]) == 2
-    message = capsys.readouterr().err.strip()
-    assert named in message and len(message.splitlines()) == 1
-
-
-def test_an_unknown_key_of_a_preset_is_refused(preset):
-    preset.write_text("size_facter: 0.5")
-    with pytest.raises(ValueError, match="unknown key size_facter"):
+def test_a_wrong_preset_is_refused(preset, content, sentence):
+    preset.write_text(content)
+    with pytest.raises(UserError, match=sentence):
         load_preset(str(preset))
 
 
