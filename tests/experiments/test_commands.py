@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("paper_tables", "crash_test", "plot_analysis")
+COMMANDS = ("paper_tables", "benchmark", "crash_test", "plot_analysis")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MISTAKES = [
     ("paper_tables", ["run", "9z"], "there is no table or row '9z'"),
     ("paper_tables", ["run", "1a", "--preset", "missing.yaml"], "missing.yaml"),
     ("paper_tables", ["report", "--output", "missing"], "there is no folder missing"),
     ("paper_tables", ["run", "1a", "--output", "file"], "--output file cannot be written"),
+    ("benchmark", ["--height", "100"], "give sides above 128"),
+    ("benchmark", ["--quick", "--output", "file"], "--output file cannot be written"),
     ("crash_test", ["--output", "."], "is not empty: name another --output"),
     ("plot_analysis", ["--output", "file"], "--output file cannot be written"),
 ]

@@ -8,40 +8,36 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from experiments.benchmark.inputs import Setting, random_objects
-from experiments.benchmark.measuring import Case, Contestant
-from experiments.benchmark.models import (
-    detectron2_retinanet,
-    focal_retinanet,
-    torchvision_retinanet,
-)
+from experiments.benchmark.case import Case, Implementation
+from experiments.benchmark.random_inputs import random_objects
+from experiments.benchmark.retinanets import all_retinanets
+from experiments.benchmark.setting import Setting
 from focal_retina.modeling.assignment import Assignment
 from focal_retina.ops.matching.lattice import AnchorLattice
 
 
 def labelling_cases(setting: Setting) -> Iterator[Case]:
     """Yield the labelling of one image's anchors for each of ``setting.num_objects``."""
-    detectron2, torchvision = detectron2_retinanet(setting), torchvision_retinanet(setting)
-    ours = focal_retinanet(setting)
+    detectron2, torchvision, ours = all_retinanets(setting)
     features = [torch.zeros(1, 1, *size, device=setting.device) for size in setting.grid_sizes]
     anchors = detectron2.anchor_generator(features)
     for count in setting.num_objects:
         objects = random_objects(setting, count)
-        contestants = {
-            "Detectron2": Contestant(
+        implementations = {
+            "Detectron2": Implementation(
                 partial(detectron2.label_anchors, anchors, [objects]),
                 partial(_result_of_detectron2, num_classes=setting.num_classes),
             ),
-            "torchvision": Contestant(
+            "torchvision": Implementation(
                 partial(_torchvision_matches, torchvision, anchors, objects),
                 partial(_result_of_torchvision, objects=objects, num_classes=setting.num_classes),
             ),
-            "focal_retina": Contestant(
+            "focal_retina": Implementation(
                 partial(_our_assignment, ours, anchors, objects, setting.grid_sizes),
                 _result_of_ours,
             ),
         }
-        yield Case("labelling", f"objects: {count}", "Detectron2", contestants)
+        yield Case("labelling", f"objects: {count}", "Detectron2", implementations)
 
 
 def _our_assignment(
@@ -52,7 +48,7 @@ def _our_assignment(
 
 
 def _torchvision_matches(model: nn.Module, anchors: list[Boxes], objects: Instances) -> Tensor:
-    # The first half of its RetinaNet.compute_loss, which has no function of its own.
+    # This is the first half of torchvision's RetinaNet.compute_loss.
     ious = box_iou(objects.gt_boxes.tensor, Boxes.cat(anchors).tensor)
     return model.proposal_matcher(ious)
 

@@ -1,4 +1,4 @@
-"""The comparison is fair: contestants of a case do the same work."""
+"""The comparison is fair: the implementations of a case do the same work."""
 
 import contextlib
 from dataclasses import replace
@@ -6,22 +6,22 @@ from dataclasses import replace
 import pytest
 import torch
 
-from experiments.benchmark.__main__ import QUICK
-from experiments.benchmark.coco import evaluation_cases
-from experiments.benchmark.inputs import Setting, random_batch
-from experiments.benchmark.labelling import labelling_cases
-from experiments.benchmark.losses import box_loss_cases, loss_cases
-from experiments.benchmark.models import detectron2_retinanet
-from experiments.benchmark.postprocessing import postprocessing_cases
-from experiments.benchmark.whole import inference_cases, training_cases
+from experiments.benchmark.cases.evaluation import evaluation_cases
+from experiments.benchmark.cases.labelling import labelling_cases
+from experiments.benchmark.cases.losses import loss_cases
+from experiments.benchmark.cases.postprocessing import postprocessing_cases
+from experiments.benchmark.cases.whole_model import inference_cases, training_cases
+from experiments.benchmark.random_inputs import random_batch
+from experiments.benchmark.retinanets import detectron2_retinanet
+from experiments.benchmark.setting import QUICK, Setting
+from focal_retina.errors import UserError
 
-PARTS = (loss_cases, box_loss_cases, labelling_cases, postprocessing_cases, evaluation_cases)
+PARTS = (loss_cases, labelling_cases, postprocessing_cases, evaluation_cases)
 
 
 def results_of(case):
-    """Return the results of those contestants that have no note why theirs differs."""
-    contestants = {name: c for name, c in case.contestants.items() if not c.note}
-    return {name: c.result(c.run()) for name, c in contestants.items()}
+    """Return the results of those implementations that have no note why theirs differs."""
+    return {name: x.result(x.run()) for name, x in case.implementations.items() if not x.note}
 
 
 def assert_agreement(case, **tolerance):
@@ -32,7 +32,7 @@ def assert_agreement(case, **tolerance):
 
 
 @pytest.mark.parametrize("cases", PARTS)
-def test_contestants_of_every_part_agree(cases):
+def test_implementations_of_every_part_agree(cases):
     for case in cases(QUICK):
         assert_agreement(case, rtol=1e-4, atol=1e-5)
 
@@ -50,8 +50,8 @@ def test_labels_agree_for_one_object_and_for_many():
 
 def test_torchvision_postprocesses_the_same_candidates():
     for case in postprocessing_cases(QUICK):
-        ours = case.contestants["focal_retina"].run()
-        theirs = case.contestants["torchvision"].run()
+        ours = case.implementations["focal_retina"].run()
+        theirs = case.implementations["torchvision"].run()
         torch.testing.assert_close(ours.scores[0], theirs["scores"][0])
         assert 0 < len(theirs["scores"]) <= 100
 
@@ -59,7 +59,7 @@ def test_torchvision_postprocesses_the_same_candidates():
 @pytest.fixture(scope="module")
 def training_results():
     case = next(training_cases(QUICK))
-    return {name: c.run() for name, c in case.contestants.items()}
+    return {name: x.run() for name, x in case.implementations.items()}
 
 
 def test_training_steps_of_detectron2_and_ours_agree(training_results):
@@ -107,9 +107,9 @@ def test_the_calibrated_models_features_are_small_and_few_of_its_scores_pass_the
 
 def test_the_limit_of_inference_is_the_time_of_all_convolutions(inference_case):
     # The two subnets alone have eight like the measured one on P3.
-    assert inference_case.contestants["limit: convolution rate fp32"].calls > 8
+    assert inference_case.implementations["limit: convolution rate fp32"].calls > 8
 
 
 def test_an_image_as_small_as_the_coarsest_stride_is_refused():
-    with pytest.raises(ValueError, match="give sides above 128"):
+    with pytest.raises(UserError, match="give sides above 128"):
         Setting(height=128)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from experiments.benchmark.measuring import Case, Contestant
-from experiments.benchmark.memory import freed_memory_given_back, peak_memories, peak_memory
+from experiments.benchmark.case import Case, Implementation
+from experiments.benchmark.peak_memory import freed_memory_given_back, peak_memories, peak_memory
 from focal_retina.ops.layout import empty_like
 
 CPU = torch.device("cpu")
@@ -41,13 +41,13 @@ def test_memory_freed_before_does_not_hide_that_of_a_run():
 
 @needs_peak
 def test_memory_is_that_of_the_second_run_and_scaled_limits_have_none():
-    sizes = {"a": iter([64, 16])}
-    contestants = {
-        "a": Contestant(lambda: allocate(next(sizes["a"]))),
-        "limit": Contestant(lambda: None, calls=2),
+    sizes = iter([64, 16])
+    implementations = {
+        "a": Implementation(lambda: allocate(next(sizes))),
+        "limit": Implementation(lambda: None, calls=2),
     }
     with freed_memory_given_back():
-        peaks = peak_memories(Case("group", "name", "a", contestants), CPU)
+        peaks = peak_memories(Case("group", "name", "a", implementations), CPU)
     assert peaks == {"a": pytest.approx(16, abs=4)}
 
 

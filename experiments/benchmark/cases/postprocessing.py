@@ -7,31 +7,26 @@ from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from detectron2.structures import ImageList, Instances
 from torch import Tensor
 
-from experiments.benchmark.inputs import (
+from experiments.benchmark.case import Case, Implementation
+from experiments.benchmark.random_inputs import (
+    DELTA_STD,
     LOGIT_MEANS,
-    Setting,
     as_channels_last,
     random_outputs,
 )
-from experiments.benchmark.measuring import Case, Contestant
-from experiments.benchmark.models import (
-    DELTA_STD,
-    detectron2_retinanet,
-    focal_retinanet,
-    torchvision_retinanet,
-)
+from experiments.benchmark.retinanets import all_retinanets
+from experiments.benchmark.setting import Setting
 
 
 def postprocessing_cases(setting: Setting) -> Iterator[Case]:
-    """Yield the post-processing of one image, generating anchors included, for three densities."""
-    detectron2, torchvision = detectron2_retinanet(setting), torchvision_retinanet(setting)
-    ours = focal_retinanet(setting)
+    """Yield the post-processing of one image, with its anchors, for three numbers of candidates."""
+    detectron2, torchvision, ours = all_retinanets(setting)
     image_sizes = [setting.image_size]
     images = ImageList(torch.zeros(1, 3, *setting.image_size), image_sizes)
     features = [torch.zeros(1, 1, *size, device=setting.device) for size in setting.grid_sizes]
     deltas = random_outputs(setting, 4, 0.0, DELTA_STD)
     our_deltas = as_channels_last(deltas)
-    for density, mean in LOGIT_MEANS.items():
+    for candidates, mean in LOGIT_MEANS.items():
         logits = random_outputs(setting, setting.num_classes, mean, std=1.0)
         our_logits = as_channels_last(logits)
 
@@ -50,14 +45,14 @@ def postprocessing_cases(setting: Setting) -> Iterator[Case]:
             anchors = ours.anchor_generator(features)
             return ours.postprocessor(anchors, logits, our_deltas, image_sizes)[0]
 
-        contestants = {
-            "Detectron2": Contestant(detectron2_detections, result_of_instances),
-            "torchvision": Contestant(
-                torchvision_detections, note="clips boxes before suppressing, not after"
+        implementations = {
+            "Detectron2": Implementation(detectron2_detections, result_of_instances),
+            "torchvision": Implementation(
+                torchvision_detections, note="clips boxes before NMS, not after"
             ),
-            "focal_retina": Contestant(our_detections, result_of_instances),
+            "focal_retina": Implementation(our_detections, result_of_instances),
         }
-        yield Case("post-processing", f"candidates: {density}", "Detectron2", contestants)
+        yield Case("post-processing", f"candidates: {candidates}", "Detectron2", implementations)
 
 
 def result_of_instances(instances: Instances) -> dict[str, Tensor]:

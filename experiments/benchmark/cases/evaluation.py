@@ -1,4 +1,4 @@
-"""The case of COCO evaluation, on random objects and detections near them."""
+"""The case of COCO evaluation, with random objects and detections near them."""
 
 import contextlib
 import io
@@ -12,8 +12,9 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
 
-from experiments.benchmark.inputs import Setting, random_objects
-from experiments.benchmark.measuring import Case, Contestant
+from experiments.benchmark.case import Case, Implementation
+from experiments.benchmark.random_inputs import random_objects
+from experiments.benchmark.setting import Setting
 from focal_retina.evaluation.evaluators import FasterCOCOEvaluator
 
 DATASET = "focal_retina_benchmark"
@@ -22,7 +23,7 @@ DETECTIONS_PER_IMAGE = 100
 
 
 def evaluation_cases(setting: Setting) -> Iterator[Case]:
-    """Yield what ``evaluate()`` of a Detectron2 evaluator does, once it has all detections."""
+    """Yield ``evaluate()`` of a Detectron2 evaluator that has all detections."""
     images = [
         random_objects(setting, OBJECTS_PER_IMAGE, seed).to("cpu")
         for seed in range(setting.num_evaluation_images)
@@ -30,23 +31,20 @@ def evaluation_cases(setting: Setting) -> Iterator[Case]:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         json_file = Path(folder) / "instances.json"
         json_file.write_text(json.dumps(_coco_content(images, setting)))
-        # Without a table of category ids these are the classes: evaluate() would apply the table
-        # in place, once more in every run.
+        # Category ids are classes, without a mapping: evaluate() would map the detections in place,
+        # once more in every run.
         MetadataCatalog.get(DATASET).set(json_file=str(json_file))
         stack.callback(MetadataCatalog.remove, DATASET)
         evaluators = {
             "pycocotools": COCOEvaluator(DATASET, tasks=("bbox",), use_fast_impl=False),
             "faster-coco-eval": FasterCOCOEvaluator(DATASET, tasks=("bbox",)),
         }
-        contestants = {
-            name: _contestant(evaluator, images) for name, evaluator in evaluators.items()
-        }
-        yield Case(
-            "evaluation", f"{DETECTIONS_PER_IMAGE} detections per image", "pycocotools", contestants
-        )
+        implementations = {name: _evaluation(x, images) for name, x in evaluators.items()}
+        name = f"{DETECTIONS_PER_IMAGE} detections per image"
+        yield Case("evaluation", name, "pycocotools", implementations)
 
 
-def _contestant(evaluator: COCOEvaluator, images: list[Instances]) -> Contestant:
+def _evaluation(evaluator: COCOEvaluator, images: list[Instances]) -> Implementation:
     evaluator.reset()
     for image_id, objects in enumerate(images):
         detections = _detections_near(objects, seed=image_id)
@@ -56,11 +54,11 @@ def _contestant(evaluator: COCOEvaluator, images: list[Instances]) -> Contestant
         with contextlib.redirect_stdout(io.StringIO()):
             return evaluator.evaluate()
 
-    return Contestant(run)
+    return Implementation(run)
 
 
 def _detections_near(objects: Instances, seed: int) -> Instances:
-    """Return detections around random objects; half of them are of the object's class."""
+    """Return detections around random objects, half of them with the object's class."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randint(len(objects), (DETECTIONS_PER_IMAGE,), generator=generator)
     boxes = objects.gt_boxes.tensor[chosen]

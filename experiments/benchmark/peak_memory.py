@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from experiments.benchmark.measuring import Case, synchronize
+from experiments.benchmark.case import Case
+from experiments.machine import synchronize
 from focal_retina.ops import layout as reused_memory
 
 _CLEAR_REFS = "/proc/self/clear_refs"
@@ -18,19 +19,22 @@ _M_MMAP_THRESHOLD = -3
 
 
 def peak_memories(case: Case, device: torch.device) -> dict[str, float | None]:
-    """Return each contestant's :func:`peak_memory` in its second run; not of scaled limits."""
-    contestants = {name: c for name, c in case.contestants.items() if c.calls == 1}
-    for contestant in contestants.values():
-        contestant.run()
-    return {name: peak_memory(c.run, device) for name, c in contestants.items()}
+    """Return the :func:`peak_memory` of each implementation in its second run, by name.
+
+    Limits whose runs are only a part of the work are left out.
+    """
+    runs = {name: x.run for name, x in case.implementations.items() if x.calls == 1}
+    for run in runs.values():
+        run()
+    return {name: peak_memory(run, device) for name, run in runs.items()}
 
 
 def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
-    """Return by how many MiB memory in use grows during a run, its result included.
+    """Return how much memory in use grows during a run, its result included, in MiB.
 
-    On CUDA it is PyTorch's allocated memory. On a CPU it is the process's resident memory, exact
-    within :func:`freed_memory_given_back`; None where the system does not tell its peak, which only
-    Linux does.
+    On CUDA this is the memory that PyTorch allocates. On a CPU it is the resident memory of the
+    process, exact within :func:`freed_memory_given_back`, and None where the system does not tell
+    its peak; only Linux does.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -55,10 +59,10 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
 def freed_memory_given_back() -> Iterator[None]:
     """Make glibc give freed blocks back at once, so that resident memory is memory in use.
 
-    Else it keeps those of up to 32 MiB, and in pieces that the next may not fit: the peak of a
-    training step has been seen between 1.2 and 2.2 times what it needs. Giving them back costs
-    time, so this is not for runs that are timed, and it must come before them: blocks that were
-    kept once are used again.
+    By default it keeps freed blocks of up to 32 MiB, and the next blocks may not fit into them: the
+    peak of a training step was between 1.2 and 2.2 times what the step needs. Giving blocks back
+    takes time, so do not time runs within. Measure memory before all times, because blocks that
+    were kept once are used again.
     """
     mallopt = _glibc("mallopt")
     if mallopt is None:
@@ -68,7 +72,7 @@ def freed_memory_given_back() -> Iterator[None]:
     try:
         yield
     finally:
-        # Where glibc's own, moving thresholds soon are in a process that frees large blocks.
+        # The values that glibc itself soon reaches in a process that frees large blocks.
         mallopt(_M_MMAP_THRESHOLD, 1 << 25)
         mallopt(_M_TRIM_THRESHOLD, 1 << 26)
 
