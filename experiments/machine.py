@@ -1,8 +1,10 @@
-"""What an experiment runs on."""
+"""The machine that an experiment runs on, and the time it takes."""
 
 import importlib.metadata
 import os
 import platform
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import detectron2
@@ -30,6 +32,17 @@ def synchronize(device: torch.device) -> None:
     """Wait for the work of a CUDA device; other devices have done theirs."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def seconds_of(run: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds of one run, without the time to free its result."""
+    synchronize(device)
+    start = time.perf_counter()
+    result = run()
+    synchronize(device)
+    seconds = time.perf_counter() - start
+    del result
+    return seconds
 
 
 def _cpu_model() -> str:

@@ -3,14 +3,13 @@
 import contextlib
 import gc
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 
 from experiments.benchmark.case import Case
 from experiments.benchmark.results import CaseResult, Measurement
-from experiments.machine import synchronize
+from experiments.machine import seconds_of
 
 
 def time_case(
@@ -38,24 +37,13 @@ def time_case(
             if done >= rounds and time.perf_counter() - start >= min_seconds:
                 break
             for name, implementation in case.implementations.items():
-                seconds = _seconds(implementation.run, device)
+                seconds = seconds_of(implementation.run, device)
                 times[name].append(seconds * implementation.calls)
     measurements = {
         name: Measurement(times[name], peaks.get(name), implementation.note)
         for name, implementation in case.implementations.items()
     }
     return CaseResult(case.group, case.name, case.baseline, measurements, case.axis, case.value)
-
-
-def _seconds(run: Callable[[], Any], device: torch.device) -> float:
-    """Return the seconds of one run, without the time to free its result."""
-    synchronize(device)
-    start = time.perf_counter()
-    result = run()
-    synchronize(device)
-    seconds = time.perf_counter() - start
-    del result
-    return seconds
 
 
 @contextlib.contextmanager

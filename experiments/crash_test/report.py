@@ -1,6 +1,5 @@
 """crash_test.md: what was killed when, and what became of it."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ def write_report(path: Path, iterations: int, tests: Sequence[CrashTest]) -> Pat
         f"Trainings of {iterations} iterations were killed with all their processes by SIGKILL "
         "and resumed. They are compared with an unbroken one, bit by bit: weights, optimizer, "
         "scheduler, normaliser, seeds, metrics and detections.",
-        _overview(tests),
+        "\n".join(f"- {test.summary()}" for test in tests),
         "## Differences",
         "\n".join(f"- {line}" for test in tests for line in test.differences) or "None.",
     ]
@@ -26,17 +25,6 @@ def write_report(path: Path, iterations: int, tests: Sequence[CrashTest]) -> Pat
         ]
     path.write_text("\n\n".join(blocks) + "\n")
     return path
-
-
-def _overview(tests: Sequence[CrashTest]) -> str:
-    activities = sorted({kill.activity for test in tests for kill in test.kills})
-    rows = []
-    for test in tests:
-        counts = Counter(kill.activity for kill in test.kills)
-        row = [test.processes, test.workers, test.runs, len(test.kills)]
-        rows.append([*row, *(counts[a] for a in activities), len(test.differences)])
-    headers = ["processes", "workers", "runs", "kills", *activities, "differences"]
-    return markdown_table(rows, headers)
 
 
 def _kills(test: CrashTest) -> str:

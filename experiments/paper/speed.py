@@ -2,14 +2,13 @@
 
 import itertools
 import statistics
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
 from detectron2.data import build_detection_test_loader
-from torch import nn
 
-from experiments.machine import synchronize
+from experiments.machine import seconds_of
 from experiments.paper.trained_model import load_config, load_model
 from focal_retina.evaluation.evaluators import evaluation_mode
 
@@ -30,12 +29,5 @@ def milliseconds_per_image(config_file: Path, weights: Path) -> float:
     with evaluation_mode(model):
         for batch in batches[:NUM_WARM_UP]:
             model(batch)
-        return statistics.median(_seconds(model, batch) for batch in batches) * 1e3
-
-
-def _seconds(model: nn.Module, batch: list[dict]) -> float:
-    synchronize(model.device)
-    start = time.perf_counter()
-    model(batch)
-    synchronize(model.device)
-    return time.perf_counter() - start
+        times = [seconds_of(partial(model, batch), model.device) for batch in batches]
+    return statistics.median(times) * 1e3

@@ -74,21 +74,15 @@ def _detections_near(objects: Instances, seed: int) -> Instances:
 
 
 def _coco_content(images: list[Instances], setting: Setting) -> dict[str, list[dict]]:
+    size = {"height": setting.height, "width": setting.width}
     annotations = []
     for image_id, objects in enumerate(images):
         boxes = BoxMode.convert(objects.gt_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
         for box, label in zip(boxes.tolist(), objects.gt_classes.tolist(), strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,  # pycocotools takes 0 for no match
-                    "image_id": image_id,
-                    "category_id": label,
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": 0,
-                }
-            )
-    size = {"height": setting.height, "width": setting.width}
+            ids = {"image_id": image_id, "category_id": label}
+            annotations.append({**ids, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
+    for annotation_id, annotation in enumerate(annotations, start=1):  # 0 would mean no match
+        annotation["id"] = annotation_id
     return {
         "images": [{"id": i, "file_name": f"{i}.jpg", **size} for i in range(len(images))],
         "annotations": annotations,
