@@ -5,9 +5,9 @@
     python -m experiments.paper_tables run 1a-alpha-.75 --num-gpus 8
     python -m experiments.paper_tables report
 
-A run that was interrupted goes on when the same command is given again; finished rows are skipped.
-A preset is the paper's scale (full), minutes on a CPU (mini), or a YAML file of config keys to
-change, such as DATASETS and SOLVER; see focal_retina/paper/presets/.
+Run this from the checkout. After an interruption, give the same command again: it goes on, and
+skips finished rows. A preset is "full" (the paper's scale), "mini" (minutes on a CPU), or a YAML
+file with keys of a config to change, such as DATASETS and SOLVER; see experiments/paper/presets/.
 """
 
 import argparse
@@ -23,15 +23,15 @@ from experiments.paper.measured import load_measured
 from experiments.paper.preset import load_preset
 from experiments.paper.report import COMMANDS_FILE, measure_speeds, write_report
 from experiments.paper.rows import select_rows
-from experiments.paper.sweep import run_sweep
-from focal_retina.tools.command_line import count, mistakes_in_one_sentence, tool_parser
+from experiments.paper.run_jobs import run_jobs
+from experiments.reports import make_output_folder
+from focal_retina.errors import UserError, reports_errors
+from focal_retina.tools.command_line import count, tool_parser
 
-_PROGRAM = "python -m experiments.paper_tables"
 
-
-@mistakes_in_one_sentence("paper_tables")
+@reports_errors("paper_tables")
 def main(argv: list[str] | None = None) -> int:
-    """Return 0, 1 if rows failed, 2 after one sentence on what is wrong with the arguments."""
+    """Return 0, 1 if rows failed, or 2 after one sentence on what is wrong with the arguments."""
     argv = sys.argv[1:] if argv is None else argv
     args = parse_arguments(argv)
     return args.command(args, argv)
@@ -42,13 +42,13 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--output", default="output/paper_tables", help="(output/paper_tables)")
-    listing = commands.add_parser("list", parents=[common], help="all rows and where they stand")
+    listing = commands.add_parser("list", parents=[common], help="all rows, with measured AP")
     listing.set_defaults(command=list_rows)
     run = commands.add_parser("run", parents=[common], help="train and evaluate rows")
     run.add_argument("names", nargs="+", metavar="TABLE|ROW", help="such as 1a or 1a-alpha-.75")
     run.add_argument("--preset", default="full", help="full, mini or a YAML file (full)")
-    run.add_argument("--seeds", type=int, default=1, help="runs of each row (1)")
-    run.add_argument("--num-gpus", type=count(), default=1, help="processes of each run (1)")
+    run.add_argument("--seeds", type=count(), default=1, help="trainings of each row (1)")
+    run.add_argument("--num-gpus", type=count(), default=1, help="processes of each training (1)")
     run.set_defaults(command=run_rows)
     report = commands.add_parser(
         "report", parents=[common], help="write report.md, report.csv and pictures"
@@ -68,18 +68,17 @@ def list_rows(args: argparse.Namespace, argv: list[str]) -> int:
 
 
 def run_rows(args: argparse.Namespace, argv: list[str]) -> int:
-    output, preset = Path(args.output), load_preset(args.preset)
-    if args.seeds < 1:
-        raise ValueError(f"--seeds is {args.seeds}; it must be at least 1")
+    preset, rows = load_preset(args.preset), select_rows(args.names)
+    output = make_output_folder(args.output)
     jobs = [
         make_job(row, seed, preset, output, args.num_gpus)
-        for row in select_rows(args.names)
+        for row in rows
         for seed in range(1, args.seeds + 1)
     ]
     _remember(output, argv)
-    # Ends the row's process too, as Ctrl-C does.
+    # Ends the training's process too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    failed = run_sweep(jobs, say=lambda line: print(line, flush=True))
+    failed = run_jobs(jobs, say=lambda line: print(line, flush=True))
     return 1 if failed else 0
 
 
@@ -87,14 +86,14 @@ def _remember(output: Path, argv: list[str]) -> None:
     """Keep the command for the report, once."""
     path = output / COMMANDS_FILE
     commands = path.read_text().splitlines() if path.exists() else []
-    command = shlex.join([*_PROGRAM.split(), *argv])
+    command = shlex.join(["python", "-m", "experiments.paper_tables", *argv])
     path.write_text("\n".join(dict.fromkeys([*commands, command])) + "\n")
 
 
 def report_rows(args: argparse.Namespace, argv: list[str]) -> int:
     output = Path(args.output)
     if not output.is_dir():
-        raise ValueError(f"there is no sweep in {output}; run rows, or name its --output")
+        raise UserError(f"there is no folder {output}; run rows first, or name their --output")
     measure_speeds(output)
     print(write_report(output))
     return 0

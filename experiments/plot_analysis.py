@@ -3,9 +3,9 @@
     python -m experiments.plot_analysis
     python -m experiments.plot_analysis --config-file X.yaml MODEL.WEIGHTS model_final.pth
 
-Without a config only those that need no model. Figure 4 takes any checkpoint of FocalRetinaNet and
-the dataset that DATASETS.TEST names first; its two facts are printed. Figure 2 is part of the
-report of experiments.paper_tables.
+Run this from the checkout. Without a config it draws the figures that need no model. Figure 4 takes
+any checkpoint of FocalRetinaNet and the first dataset of DATASETS.TEST, and prints what the paper
+reads from it. Figure 2 is part of the report of experiments.paper_tables.
 """
 
 import argparse
@@ -16,8 +16,6 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, get_detection_dataset_dicts
-from detectron2.modeling import build_model
-from focal_retina.settings.checks import weights_errors
 
 from experiments.paper.loss_curves import draw_loss_figures
 from experiments.paper.loss_shares import (
@@ -27,20 +25,19 @@ from experiments.paper.loss_shares import (
     facts,
     sample_logits,
 )
-from focal_retina import FocalRetinaNet
-from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from experiments.paper.trained_model import load_config, load_model
+from experiments.reports import make_output_folder
 from focal_retina.config import has_background_logit
 from focal_retina.data.mapper import ResizeShortestEdge
-from focal_retina.engine import yaml_job
-from focal_retina.tools.command_line import count, mistakes_in_one_sentence, tool_parser
+from focal_retina.errors import UserError, reports_errors
+from focal_retina.tools.command_line import count, tool_parser
 
 
-@mistakes_in_one_sentence("plot_analysis")
+@reports_errors("plot_analysis")
 def main(argv: list[str] | None = None) -> int:
     """Return 0, or 2 after one sentence on what is wrong with the arguments."""
     args = parse_arguments(argv)
-    output = Path(args.output)
-    output.mkdir(parents=True, exist_ok=True)
+    output = make_output_folder(args.output)
     paths = draw_loss_figures(output)
     if args.config_file:
         paths.append(draw_figure_4(args, output / "figure_4.png"))
@@ -51,40 +48,32 @@ def main(argv: list[str] | None = None) -> int:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = tool_parser("plot_analysis", __doc__, "experiments")
     parser.add_argument("--output", default="output/analysis", help="folder (output/analysis)")
-    parser.add_argument("--config-file", help="of the model, a YAML, for Figure 4")
+    parser.add_argument("--config-file", help="YAML config of a model, for Figure 4")
     parser.add_argument("--max-images", type=count(), help="of the dataset (all)")
-    parser.add_argument("--foreground", type=count(), default=NUM_FOREGROUND, help="sample (1e5)")
-    parser.add_argument("--background", type=count(), default=NUM_BACKGROUND, help="sample (1e7)")
+    parser.add_argument(
+        "--foreground", type=count(), default=NUM_FOREGROUND, help="size of its sample (1e5)"
+    )
+    parser.add_argument(
+        "--background", type=count(), default=NUM_BACKGROUND, help="size of its sample (1e7)"
+    )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
     return parser.parse_args(argv)
 
 
 def draw_figure_4(args: argparse.Namespace, path: Path) -> Path:
-    """Sample a model's predictions, draw them and print the facts."""
-    job = argparse.Namespace(
-        config_file=args.config_file, opts=args.opts, trust_config=False, eval_only=True
-    )
-    cfg = yaml_job.load(job)
-    model = load_model(cfg)
-    inputs = itertools.islice(labelled_images(cfg), args.max_images)
-    foreground, background = sample_logits(model, inputs, args.foreground, args.background)
-    if not len(foreground) or not len(background):
-        raise ValueError(f"dataset {cfg.DATASETS.TEST[0]} gives no foreground or no background")
-    print("\n".join(facts(foreground, background)))
-    draw_loss_shares(foreground, background, path)
-    return path
-
-
-def load_model(cfg: CfgNode) -> FocalRetinaNet:
-    """Return the model with its weights; ValueError where Figure 4 cannot be drawn of it."""
+    """Draw the samples of a model's predictions, and print the facts."""
+    cfg = load_config(args.config_file, args.opts)
     if not cfg.MODEL.WEIGHTS:
-        raise ValueError("MODEL.WEIGHTS is empty; name a checkpoint of a trained model")
-    model = build_model(cfg)
-    if not isinstance(model, FocalRetinaNet) or has_background_logit(cfg):
-        raise ValueError("Figure 4 needs a FocalRetinaNet with a sigmoid loss")
-    with weights_errors("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS):
-        FocalCheckpointer(model, complete=True).load(cfg.MODEL.WEIGHTS)
-    return model
+        raise UserError("MODEL.WEIGHTS is empty; name a checkpoint of a trained model")
+    if cfg.MODEL.META_ARCHITECTURE != "FocalRetinaNet" or has_background_logit(cfg):
+        raise UserError("Figure 4 needs a FocalRetinaNet with a sigmoid loss")
+    inputs = itertools.islice(labelled_images(cfg), args.max_images)
+    samples = sample_logits(load_model(cfg), inputs, args.foreground, args.background)
+    if not all(len(sample) for sample in samples):
+        raise UserError(f"dataset {cfg.DATASETS.TEST[0]} gives no foreground or no background")
+    print("\n".join(facts(*samples)))
+    draw_loss_shares(*samples, path)
+    return path
 
 
 def labelled_images(cfg: CfgNode) -> Iterator[dict]:

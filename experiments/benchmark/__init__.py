@@ -1,6 +1,6 @@
 """The measurements of ``python -m experiments.benchmark``.
 
-A case is one piece of work and its contestants: ours, Detectron2's, torchvision's, fvcore's, and
-limits that none of them can pass. The contestants of a case get the same input and, but where a
-note says otherwise, return the same result (tested).
+A case is some work that several implementations do: ours, those of Detectron2, torchvision and
+fvcore, and limits that no implementation can pass. All implementations of a case get the same
+input. They return the same result (tested), except where a note says why not.
 """

@@ -1,1 +1,1 @@
-"""Killing trainings, and comparing what becomes of them with an unbroken one."""
+"""Trainings that are killed and resumed, and compared with one that was not killed."""

@@ -3,10 +3,11 @@
     python -m experiments.crash_test --kills 20
     python -m experiments.crash_test --kills 40 --processes 1 2 --workers 0 2 --output /tmp/t
 
-A training of seconds on drawn shapes runs once unbroken, and then under ``kill -9`` of all its
-processes: at any moment, within the writing of checkpoints, and within evaluations. Compared are
-weights, optimizer, scheduler, normaliser, seeds, metrics and detections. The folder then has
-torture.md, the runs, and what they printed. Linux only.
+First a training of some seconds on drawn shapes runs without a kill. Then the same training is
+killed again and again, with all its processes, by SIGKILL: at any moment, while it writes a
+checkpoint, and while it evaluates. In the end both runs must have the same weights, optimizer,
+scheduler, normaliser, seeds, metrics and detections. The output folder then holds crash_test.md,
+the runs, and what they printed. Run this from the checkout; it works on Linux only.
 """
 
 import argparse
@@ -14,73 +15,64 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.crash_test.job import write_job
+from experiments.crash_test.kills import CrashTest, kill_and_resume, train_unbroken
 from experiments.crash_test.report import write_report
-from experiments.crash_test.runs import in_a_process
-from experiments.crash_test.siege import Siege, besiege, run_unbroken
-from focal_retina.tools.command_line import tool_parser
+from experiments.crash_test.training_config import config_file, write_configs
+from experiments.crash_test.training_run import succeeds_in_a_process
+from experiments.reports import make_output_folder
+from focal_retina.errors import TrainingError, UserError, reports_errors
+from focal_retina.tools.command_line import count, tool_parser
 
 
+@reports_errors("crash_test")
 def main(argv: list[str] | None = None) -> int:
-    """Torture; return 0, 1 if a resumed run differs or fails, or 2 after one sentence."""
+    """Return 0, 1 if a resumed run differs, 2 for wrong arguments, 3 if a training fails."""
     args = parse_arguments(argv)
-    output = Path(args.output).absolute()
-    if output.exists() and any(output.iterdir()):
-        print(f"torture: {output} is not empty: name another --output", file=sys.stderr)
-        return 2
-    output.mkdir(parents=True, exist_ok=True)
-    sieges = []
-    try:
-        for siege in torture(args, output):
-            sieges.append(siege)
-            print(summary(siege), flush=True)
-    except RuntimeError as error:
-        print(f"torture: {error}", file=sys.stderr)
-        return 1
-    print(write_report(output / "torture.md", args, sieges))
-    return 1 if any(siege.differences for siege in sieges) else 0
+    output = make_output_folder(args.output).absolute()
+    if any(output.iterdir()):
+        raise UserError(f"{output} is not empty: name another --output")
+    tests = []
+    for test in run_crash_tests(args, output):
+        tests.append(test)
+        print(test.summary(), flush=True)
+    print(write_report(output / "crash_test.md", args.iterations, tests))
+    return 1 if any(test.differences for test in tests) else 0
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = tool_parser("crash_test", __doc__, "experiments")
-    parser.add_argument("--kills", type=int, default=20, help="of each combination (20)")
-    parser.add_argument("--processes", type=int, nargs="+", default=[1], help="(1)")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0], help="of the data (0)")
-    parser.add_argument("--iterations", type=int, default=40, help="of a training (40)")
-    parser.add_argument("--output", default="output/torture", help="folder (output/torture)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
+    parser.add_argument(
+        "--kills",
+        type=count(),
+        default=20,
+        help="of each combination of processes and workers (20)",
+    )
+    parser.add_argument("--processes", type=count(), nargs="+", default=[1], help="(1)")
+    parser.add_argument(
+        "--workers", type=count(0), nargs="+", default=[0], help="of the data loader (0)"
+    )
+    parser.add_argument("--iterations", type=count(), default=40, help="of a training (40)")
+    parser.add_argument("--output", default="output/crash_test", help="folder (output/crash_test)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
     return parser.parse_args(argv)
 
 
-def torture(args: argparse.Namespace, output: Path) -> Iterator[Siege]:
+def run_crash_tests(args: argparse.Namespace, output: Path) -> Iterator[CrashTest]:
     """Yield what happened with each combination of processes and workers.
 
-    All runs of a number of processes are compared with one that was unbroken and had the first
-    number of workers.
+    All runs with the same number of processes are compared with one unbroken run, which has the
+    first number of workers.
     """
+    log = output / "drawing.txt"
+    if not succeeds_in_a_process(lambda: write_configs(output, args.iterations, args.workers), log):
+        raise TrainingError(f"the images cannot be drawn, see {log}")
     for processes in args.processes:
         unbroken = output / f"processes{processes}_unbroken"
-        seconds = None
+        seconds = train_unbroken(config_file(output, args.workers[0]), unbroken, processes)
         for workers in args.workers:
-            config_file = output / f"workers{workers}.yaml"
-            if not in_a_process(
-                lambda: write_job(output, args.iterations, workers),  # noqa: B023
-                output / "drawing.txt",
-            ):
-                raise RuntimeError(f"the images cannot be drawn, see {output}/drawing.txt")
-            seconds = seconds or run_unbroken(config_file, unbroken, processes)
-            siege = Siege(processes, workers)
-            besiege(config_file, unbroken, seconds, args.kills, siege, args.seed)
-            yield siege
-
-
-def summary(siege: Siege) -> str:
-    """Return one line on a combination."""
-    verdict = f"{len(siege.differences)} DIFFERENCES" if siege.differences else "no difference"
-    return (
-        f"{siege.processes} process(es), {siege.workers} worker(s): {len(siege.kills)} kills, "
-        f"{siege.runs} run(s), {verdict}"
-    )
+            test = CrashTest(config_file(output, workers), processes, workers)
+            kill_and_resume(test, unbroken, seconds, args.kills, args.seed)
+            yield test
 
 
 if __name__ == "__main__":

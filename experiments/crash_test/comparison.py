@@ -1,4 +1,4 @@
-"""Where two finished runs differ, bit by bit. Times of the clock are not compared."""
+"""Where two finished runs differ, bit by bit. Measured times are not compared."""
 
 import json
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ _DETECTIONS = "inference/coco_instances_results.json"
 
 
 def differences(first: Path, second: Path) -> list[str]:
-    """Return a line for each difference between two output folders; empty if there is none.
+    """Return a line for each difference between two output folders.
 
-    Compared are the names of the checkpoints; all that the final one has (weights, optimizer,
+    It compares the names of the checkpoints; the content of the final one (weights, optimizer,
     scheduler, normaliser, seeds, positions, metrics of each process); metrics.json; detections.
     """
     names = [sorted(p.name for p in run.glob("*.pth")) for run in (first, second)]
@@ -30,7 +30,7 @@ def differences(first: Path, second: Path) -> list[str]:
 
 
 def unequal(a, b, path: str = "") -> Iterator[str]:
-    """Yield the places of nested data where the two are not the same bits."""
+    """Yield the places where two nested data differ in a bit."""
     if type(a) is not type(b):
         yield f"{path}: {type(a).__name__} and {type(b).__name__}"
     elif isinstance(a, dict):
@@ -56,7 +56,7 @@ def _bits(tensor: torch.Tensor) -> bytes:
 
 
 def without_times(state: dict) -> dict:
-    """Leave out times, and the length of metrics.json, which has times."""
+    """Remove measured times, and the size of metrics.json, which holds some; return the state."""
     resume = state["trainer"]["hooks"]["ExactResume"]
     resume["metrics"] = _timeless(resume["metrics"])
     resume["writers"]["ResumableJSONWriter"].pop("size")

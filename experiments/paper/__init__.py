@@ -1,1 +1,1 @@
-"""The paper's tables and figures: rows as data, the runs of them, the report."""
+"""The paper's tables and figures: the rows as data, their trainings, and the report."""

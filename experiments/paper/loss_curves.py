@@ -1,36 +1,33 @@
 """The paper's figures of the losses themselves: Figure 1 and, of the appendix, 5 to 7."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from torch import Tensor
 
+from experiments.reports import axes_of_png
 from focal_retina.ops import reference
 
-# Of Figure 1.
-GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
-# (gamma, beta) of Figure 5: the two of Table 3.
-STAR_FORMS = ((2.0, 1.0), (4.0, 0.0))
+GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)  # of Figure 1
+STAR_FORMS = ((2.0, 1.0), (4.0, 0.0))  # (gamma, beta) of Figure 5 and Table 3
+_X_T = torch.linspace(-6, 6, 500, dtype=torch.float64)
 
 
 def draw_loss_figures(folder: Path) -> list[Path]:
     """Write figure_1.png, figure_5.png, figure_6.png and figure_7.png; return their paths."""
     draws = {1: _draw_figure_1, 5: _draw_figure_5, 6: _draw_figure_6, 7: _draw_figure_7}
-    paths = []
+    paths = {number: folder / f"figure_{number}.png" for number in draws}
     for number, draw in draws.items():
-        figure = Figure(figsize=(6, 4.5), layout="constrained")
-        axes = figure.subplots()
-        draw(axes)
-        axes.set_title(f"Figure {number}")
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-        paths.append(folder / f"figure_{number}.png")
-        figure.savefig(paths[-1], dpi=120)
-    return paths
+        with axes_of_png(paths[number]) as axes:
+            draw(axes)
+            axes.set_title(f"Figure {number}")
+    return list(paths.values())
 
 
-def _draw_figure_1(axes) -> None:
+def _draw_figure_1(axes: Axes) -> None:
     """The focal loss against p_t."""
     p_t = torch.linspace(0.001, 1, 500, dtype=torch.float64)[:-1]
     for gamma in GAMMAS:
@@ -40,51 +37,45 @@ def _draw_figure_1(axes) -> None:
     axes.set(xlabel="probability of the true class p_t", ylabel="loss", ylim=(0, 5))
 
 
-def _draw_figure_5(axes) -> None:
+def _draw_figure_5(axes: Axes) -> None:
     """CE, FL and FL* against x_t = y x."""
-    x_t = _logits()
     for name, (loss, _) in _losses().items():
-        axes.plot(x_t, loss(x_t, torch.ones_like(x_t)), label=name)
+        _plot_foreground(axes, loss, label=name)
     axes.set(xlabel="x_t", ylabel="loss", ylim=(0, 8))
 
 
-def _draw_figure_6(axes) -> None:
-    """Their derivatives for foreground, y = 1."""
-    x_t = _logits()
+def _draw_figure_6(axes: Axes) -> None:
+    """The derivatives of the losses of Figure 5."""
     for name, (_, gradient) in _losses().items():
-        axes.plot(x_t, gradient(x_t, torch.ones_like(x_t)), label=name)
+        _plot_foreground(axes, gradient, label=name)
     axes.set(xlabel="x_t", ylabel="derivative for x")
 
 
-def _draw_figure_7(axes) -> None:
-    """FL* over gamma and beta; the two settings of Table 3 stand out."""
-    x_t = _logits()
+def _draw_figure_7(axes: Axes) -> None:
+    """FL* over gamma and beta, with the two settings of Table 3 in colour."""
     for gamma in (0.5, 1.0, 2.0, 4.0, 8.0):
         for beta in (-2.0, 0.0, 1.0, 2.0):
             loss = partial(reference.focal_loss_star, gamma=gamma, beta=beta)
-            is_published = (gamma, beta) in STAR_FORMS
-            style = {"color": "C0" if is_published else "lightgray", "zorder": 2 + is_published}
-            label = f"gamma = {gamma:g}, beta = {beta:g}" if is_published else None
-            axes.plot(x_t, loss(x_t, torch.ones_like(x_t)), label=label, **style)
+            if (gamma, beta) in STAR_FORMS:
+                label = f"gamma = {gamma:g}, beta = {beta:g}"
+                _plot_foreground(axes, loss, label=label, color="C0", zorder=3)
+            else:
+                _plot_foreground(axes, loss, color="lightgray")
     axes.set(xlabel="x_t", ylabel="FL*", ylim=(0, 8))
 
 
-def _logits() -> torch.Tensor:
-    return torch.linspace(-6, 6, 500, dtype=torch.float64)
+def _plot_foreground(axes: Axes, function: Callable[[Tensor, Tensor], Tensor], **style) -> None:
+    """Plot a loss or its derivative against x_t; for foreground, y = 1, x is x_t."""
+    axes.plot(_X_T, function(_X_T, torch.ones_like(_X_T)), **style)
 
 
-def _losses() -> dict:
-    """Return the loss and its derivative, by name."""
+def _losses() -> dict[str, tuple[Callable, Callable]]:
+    """Return the losses of Figure 5 and their derivatives, by name."""
     losses = {"CE": (reference.cross_entropy, reference.cross_entropy_gradient)}
-    focal = {"alpha": None, "gamma": 2.0}
-    losses["FL gamma = 2"] = (
-        partial(reference.focal_loss, **focal),
-        partial(reference.focal_loss_gradient, **focal),
-    )
+    functions = reference.focal_loss, reference.focal_loss_gradient
+    losses["FL gamma = 2"] = tuple(partial(f, alpha=None, gamma=2.0) for f in functions)
+    functions = reference.focal_loss_star, reference.focal_loss_star_gradient
     for gamma, beta in STAR_FORMS:
-        star = {"gamma": gamma, "beta": beta}
-        losses[f"FL* gamma = {gamma:g}, beta = {beta:g}"] = (
-            partial(reference.focal_loss_star, **star),
-            partial(reference.focal_loss_star_gradient, **star),
-        )
+        name = f"FL* gamma = {gamma:g}, beta = {beta:g}"
+        losses[name] = tuple(partial(f, gamma=gamma, beta=beta) for f in functions)
     return losses

@@ -1,4 +1,4 @@
-"""Figure 4: which share of the loss the hardest examples carry (paper Sec. 5.1)."""
+"""Figure 4: the share of the loss that the hardest examples carry (paper Sec. 5.1)."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from detectron2.structures import Boxes
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
+from focal_retina import FocalRetinaNet
 from focal_retina.ops import reference
 from focal_retina.ops.reference import flatten_logits
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0)
-# What the paper draws.
+# How many examples the paper draws.
 NUM_FOREGROUND, NUM_BACKGROUND = 10**5, 10**7
 
 
@@ -21,7 +22,7 @@ class Reservoir:
     """A uniform sample, without replacement, of a stream of numbers, in bounded memory.
 
     Args:
-        capacity: keep at most so many; all, as long as there are fewer.
+        capacity: the size of the sample, once so many numbers have come.
         seed: of the choice.
     """
 
@@ -29,43 +30,40 @@ class Reservoir:
         self.capacity = capacity
         self._generator = torch.Generator().manual_seed(seed)
         self._keys = torch.zeros(0)
-        self._values = torch.zeros(0)
+        self.values = torch.zeros(0)
 
     def add(self, values: Tensor) -> None:
-        """Take in (M,) values."""
-        # Those with the smallest keys, drawn at random, are the sample.
+        """Add (M,) values of the stream."""
+        # Each value gets a random key. The sample is the values with the smallest keys.
         keys = torch.rand(len(values), generator=self._generator)
         is_candidate = torch.ones_like(keys, dtype=torch.bool)
         if len(self._keys) == self.capacity:
             is_candidate = keys < self._keys.max()
         keys = torch.cat([self._keys, keys[is_candidate]])
-        values = torch.cat([self._values, values.detach().cpu().float()[is_candidate]])
+        values = torch.cat([self.values, values.detach().cpu().float()[is_candidate]])
         if len(keys) > self.capacity:
             keys, kept = keys.topk(self.capacity, largest=False)
             values = values[kept]
-        self._keys, self._values = keys, values
-
-    @property
-    def values(self) -> Tensor:
-        return self._values
+        self._keys, self.values = keys, values
 
 
 @torch.no_grad()
 def sample_logits(
-    model: nn.Module,
+    model: FocalRetinaNet,
     inputs: Iterable[dict],
     num_foreground: int = NUM_FOREGROUND,
     num_background: int = NUM_BACKGROUND,
 ) -> tuple[Tensor, Tensor]:
     """
-    Return x_t = y x, whose sigmoid is p_t, of foreground and of background examples.
+    Return x_t = y x, whose sigmoid is p_t, of samples of foreground and of background examples.
 
-    An example is an anchor and a class: of a foreground anchor its object's class, of a background
-    anchor each of the K classes.
+    An example is an anchor and a class: a foreground anchor with its object's class, or a
+    background anchor with any of the K classes.
 
     Args:
-        model: a ``FocalRetinaNet`` with sigmoid logits.
+        model: has sigmoid logits.
         inputs: "image" and "instances", as Detectron2's ``DatasetMapper`` makes them for training.
+        num_foreground, num_background: sizes of the samples, if there are so many examples.
     """
     model.eval()
     foreground, background = Reservoir(num_foreground), Reservoir(num_background)
@@ -77,7 +75,7 @@ def sample_logits(
     return foreground.values, background.values
 
 
-def _logits_and_labels(model: nn.Module, inputs: dict) -> tuple[Tensor, Tensor]:
+def _logits_and_labels(model: FocalRetinaNet, inputs: dict) -> tuple[Tensor, Tensor]:
     """Return the logits (R, K) and labels (R,) of an image."""
     images = model.preprocessor([inputs], model.backbone)
     features = model.backbone(images.tensor)
@@ -89,7 +87,7 @@ def _logits_and_labels(model: nn.Module, inputs: dict) -> tuple[Tensor, Tensor]:
 
 
 def cumulative_loss(x_t: Tensor, gamma: float) -> np.ndarray:
-    """Return the share of the focal loss that the easiest 1, 2, ... examples carry, (M,)."""
+    """Return the share of the focal loss that the easiest 1, 2, ..., M examples carry, (M,)."""
     x_t = x_t.double()
     losses = reference.focal_loss(x_t, torch.ones_like(x_t), alpha=None, gamma=gamma)
     losses = losses.sort().values
@@ -103,7 +101,7 @@ def share_of_hardest(cumulative: np.ndarray, fraction: float) -> float:
 
 
 def fraction_that_carries(cumulative: np.ndarray, share: float) -> float:
-    """Return the smallest fraction of the examples, hardest first, with ``share`` of the loss."""
+    """Return the smallest fraction of the examples that carries ``share`` of the loss."""
     easiest = np.searchsorted(cumulative, 1 - share, side="right")
     return float(1 - easiest / len(cumulative))
 

@@ -1,4 +1,4 @@
-"""What the runs of a row came to, over its seeds."""
+"""The measured rows: results of all seeds, means and rank correlation."""
 
 import json
 import statistics
@@ -15,18 +15,19 @@ MIN_RANKED = 3
 
 @dataclass(frozen=True)
 class MeasuredRow:
-    """A row and the results of its seeds, as in their result.json."""
+    """A row and the contents of result.json of its seeds."""
 
     row: Row
     results: list[dict]
 
     def values(self, metric: str) -> list[float]:
-        """Return the metric, "AP" and its kin or "ms", of each seed that has it."""
+        """Return a metric, such as "AP", "AP50" or "ms", of each seed that has it."""
         measured = [{"ms": r.get("ms"), **(r.get("metrics") or {})} for r in self.results]
         values = [m.get(metric) for m in measured]
         return [value for value in values if value is not None]
 
     def mean(self, metric: str) -> float | None:
+        """Return the mean over seeds; None without any."""
         values = self.values(metric)
         return statistics.fmean(values) if values else None
 
@@ -37,7 +38,7 @@ class MeasuredRow:
 
     @property
     def notes(self) -> list[str]:
-        """What there is to say besides numbers."""
+        """What a reader should know besides the numbers."""
         if not self.results:
             return ["not run"]
         notes = [f"seed {r['seed']} failed: {r['reason']}" for r in self.results if "reason" in r]
@@ -46,7 +47,7 @@ class MeasuredRow:
 
 
 def load_measured(output: Path) -> list[MeasuredRow]:
-    """Return all rows of the paper with the results in a sweep's folder."""
+    """Return all rows of the paper, with the results of the jobs in a folder."""
     measured = []
     for row in load_rows():
         paths = (output / row.id).glob("seed*/result.json")
@@ -56,9 +57,9 @@ def load_measured(output: Path) -> list[MeasuredRow]:
 
 
 def rank_correlation(rows: Iterable[MeasuredRow]) -> tuple[float, int] | None:
-    """Return Spearman's correlation of measured with published AP, and of how many rows.
+    """Return Spearman's correlation of measured with published AP, and the number of rows.
 
-    None for fewer than three rows, or where all are equal.
+    None for fewer than three rows, and where all measured or all published values are equal.
     """
     pairs = [(r.mean("AP"), r.row.published["AP"]) for r in rows if r.values("AP")]
     measured, published = ([pair[i] for pair in pairs] for i in range(2))

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import yaml
 
+from focal_retina.errors import UserError
+
 _FILE = Path(__file__).with_name("tables.yaml")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table; see the head of ``tables.yaml``."""
+    """One row of a table; the head of ``tables.yaml`` explains the fields."""
 
     table: str
     title: str
@@ -41,26 +43,27 @@ def _rows_of(table: str, content: dict) -> list[Row]:
     defaults = content.get("defaults", {})
     common = {key: content[key] for key in ("title", "dataset", "source")}
     rows = []
-    for line in content["rows"]:
-        overrides = defaults.get("overrides", {}) | line.get("overrides", {})
-        fields = {**common, **defaults, **line, "table": table, "overrides": overrides}
+    for row in content["rows"]:
+        overrides = defaults.get("overrides", {}) | row.get("overrides", {})
+        fields = {**common, **defaults, **row, "table": table, "overrides": overrides}
         fields["train_sizes"] = tuple(fields.get("train_sizes", ()))
         rows.append(Row(**fields))
     return rows
 
 
 def select_rows(names: Sequence[str]) -> list[Row]:
-    """Return the rows of these tables and ids, in the order of the paper, each once.
+    """Return the rows with these ids or of these tables, in the order of the paper, each once.
 
     Raises:
-        ValueError: a name that is neither.
+        UserError: there is no such row or table.
     """
     rows = load_rows()
     known = {row.id for row in rows} | {row.table for row in rows}
     for name in names:
         if name not in known:
             tables = ", ".join(dict.fromkeys(row.table for row in rows))
-            raise ValueError(
-                f"there is no table or row {name!r}; tables are {tables}, rows are those of 'list'"
+            raise UserError(
+                f"there is no table or row {name!r}; the tables are {tables}, and the command "
+                "'list' shows the rows"
             )
     return [row for row in rows if row.table in names or row.id in names]

@@ -2,17 +2,14 @@
 
 import itertools
 import statistics
-import time
-from argparse import Namespace
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from detectron2.data import build_detection_test_loader
-from detectron2.modeling import build_model
 
-from focal_retina.checkpoint.checkpointer import FocalCheckpointer
-from focal_retina.engine import yaml_job
+from experiments.machine import seconds_of
+from experiments.paper.trained_model import load_config, load_model
 from focal_retina.evaluation.evaluators import evaluation_mode
 
 NUM_IMAGES, NUM_WARM_UP = 20, 5
@@ -20,36 +17,17 @@ NUM_IMAGES, NUM_WARM_UP = 20, 5
 
 @torch.no_grad()
 def milliseconds_per_image(config_file: Path, weights: Path) -> float:
-    """Return the median time of detection, batch 1, without reading the image.
+    """Return the median time of detection in one image, without reading it.
 
-    The first images of the test dataset, after a warm-up; a GPU is waited for.
+    The images are the first ones of the test dataset. Some runs come before, to warm up.
     """
-    args = Namespace(
-        config_file=str(config_file),
-        opts=["DATALOADER.NUM_WORKERS", "0", "MODEL.WEIGHTS", str(weights)],
-        trust_config=False,
-        eval_only=True,
-    )
-    cfg = yaml_job.load(args)
-    model = build_model(cfg)
-    FocalCheckpointer(model, complete=True).load(cfg.MODEL.WEIGHTS)
+    opts = ["DATALOADER.NUM_WORKERS", "0", "MODEL.WEIGHTS", str(weights)]
+    cfg = load_config(str(config_file), opts)
+    model = load_model(cfg)
     loader = build_detection_test_loader(cfg, cfg.DATASETS.TEST[0])
     batches = list(itertools.islice(loader, NUM_IMAGES))
     with evaluation_mode(model):
         for batch in batches[:NUM_WARM_UP]:
             model(batch)
-        seconds = [_seconds(lambda batch=batch: model(batch), model.device) for batch in batches]
-    return statistics.median(seconds) * 1e3
-
-
-def _seconds(run: Callable[[], object], device: torch.device) -> float:
-    _synchronize(device)
-    start = time.perf_counter()
-    run()
-    _synchronize(device)
-    return time.perf_counter() - start
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        times = [seconds_of(partial(model, batch), model.device) for batch in batches]
+    return statistics.median(times) * 1e3
