@@ -24,12 +24,13 @@ from experiments.paper.preset import load_preset
 from experiments.paper.report import COMMANDS_FILE, measure_speeds, write_report
 from experiments.paper.rows import select_rows
 from experiments.paper.sweep import run_sweep
-from focal_retina.tools.command_line import count, mistakes_in_one_sentence, tool_parser
+from focal_retina.errors import reports_errors
+from focal_retina.tools.command_line import count, tool_parser
 
 _PROGRAM = "python -m experiments.paper_tables"
 
 
-@mistakes_in_one_sentence("paper_tables")
+@reports_errors("paper_tables")
 def main(argv: list[str] | None = None) -> int:
     """Return 0, 1 if rows failed, 2 after one sentence on what is wrong with the arguments."""
     argv = sys.argv[1:] if argv is None else argv

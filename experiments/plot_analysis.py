@@ -31,11 +31,12 @@ from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.config import has_background_logit
 from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.engine import yaml_job
+from focal_retina.errors import reports_errors
 from focal_retina.settings.checks import weights_errors
-from focal_retina.tools.command_line import count, mistakes_in_one_sentence, tool_parser
+from focal_retina.tools.command_line import count, tool_parser
 
 
-@mistakes_in_one_sentence("plot_analysis")
+@reports_errors("plot_analysis")
 def main(argv: list[str] | None = None) -> int:
     """Return 0, or 2 after one sentence on what is wrong with the arguments."""
     args = parse_arguments(argv)
