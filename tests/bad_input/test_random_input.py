@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from focal_retina.checkpoint.reading import read_checkpoint
 from focal_retina.engine import yaml_job
+from focal_retina.errors import UserError
 from focal_retina.settings.yaml_config import load_yaml
 
 DEFAULTS = config_values.defaults()
@@ -40,7 +41,7 @@ def load(config_file, opts=()):
     with catalogs_restored():
         try:
             yaml_job.load(args)
-        except ValueError as error:
+        except UserError as error:
             return str(error)
 
 
@@ -68,7 +69,7 @@ def test_a_random_file_is_a_config_or_ends_in_a_sentence_that_names_it(tmp_path_
         file.write(content if isinstance(content, bytes) else content.encode())
     try:
         load_yaml(path)
-    except ValueError as error:
+    except UserError as error:
         assert path in str(error)
 
 
@@ -84,5 +85,5 @@ def test_damaged_weights_are_read_or_named(tmp_path_factory, place, replacement,
         file.write(content[:place] + replacement + content[place + len(replacement) + 1 :])
     try:
         assert isinstance(read_checkpoint(path), dict)
-    except ValueError as error:
+    except UserError as error:
         assert path in str(error)
