@@ -1,6 +1,5 @@
 """Config files that are broken, hostile or contradict themselves."""
 
-from collections import ChainMap
 from pathlib import Path
 
 import yaml
@@ -101,23 +100,22 @@ FINE = (
 )
 
 
-# Name, a.yaml, what a file that it names holds, what the sentence names.
+# Name, files, what the sentence names.
 OF_A_BASE = (
-    ("cycle", "_BASE_: sub/b.yaml\n", {"sub/b.yaml": "_BASE_: ../a.yaml\n"}, "b.yaml"),
-    ("misspelt", "_BASE_: b.yaml\n", {"b.yaml": "SOLVER: {MAX_ITR: 1}\n"}, "MAX_ITR"),
-    ("broken", "_BASE_: b.yaml\n", {"b.yaml": "SOLVER: ["}, "b.yaml"),
+    ("cycle", {"a.yaml": "_BASE_: sub/b.yaml\n", "sub/b.yaml": "_BASE_: ../a.yaml\n"}, "b.yaml"),
+    ("misspelt", {"a.yaml": "_BASE_: b.yaml\n", "b.yaml": "SOLVER: {MAX_ITR: 1}\n"}, "MAX_ITR"),
+    ("broken", {"a.yaml": "_BASE_: b.yaml\n", "b.yaml": "SOLVER: ["}, "b.yaml"),
 )
 
 
 def cases() -> list[Case]:
-    found = [_case(f"yaml-{name}", culprit, text) for name, text, culprit in BROKEN]
-    found += [_case(f"fine-{name}", None, text) for name, text in FINE]
-    found += [_case(f"yaml-base-{n}", culprit, text, base) for n, text, base, culprit in OF_A_BASE]
+    found = [_case(f"yaml-{name}", culprit, {"a.yaml": text}) for name, text, culprit in BROKEN]
+    found += [_case(f"fine-{name}", None, {"a.yaml": text}) for name, text in FINE]
+    found += [_case(f"yaml-base-{name}", culprit, files) for name, files, culprit in OF_A_BASE]
     for name, (config, culprit) in CONTRADICTIONS.items():
         found.append(training(f"contradiction-{name}", culprit, yaml.safe_dump(config)))
     return found
 
 
-def _case(name: str, culprit: str | None, text: str | bytes | None, *bases: dict) -> Case:
-    files = dict(ChainMap({"a.yaml": text}, *bases))
+def _case(name: str, culprit: str | None, files: dict) -> Case:
     return Case(name, "train_net", ("--config-file", "{here}/a.yaml"), culprit, files)
