@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from focal_retina.errors import UserError
-from focal_retina.settings.checks import why_not_writable
+from focal_retina.settings.machine import why_not_writable
 
 
 def make_output_folder(folder: str) -> Path:

@@ -16,6 +16,8 @@ from detectron2.utils.events import EventStorage, EventWriter, JSONWriter, Tenso
 from fvcore.common.registry import Registry
 from torch import Tensor, nn
 
+from focal_retina.errors import UserError
+
 # Layers that behave in another way in training: of any number of dimensions.
 BatchNorm = nn.modules.batchnorm._BatchNorm
 Dropout = nn.modules.dropout._DropoutNd
@@ -90,8 +92,17 @@ def coco_eval_class(replacement) -> Iterator[None]:
 
 @contextmanager
 def sizes_not_specialised() -> Iterator[None]:
-    """Let ``torch.export`` take a size of an example for any size."""
-    with torch.fx.experimental._config.patch(backed_size_oblivious=True):
+    """Let ``torch.export`` take a size of an example for any size.
+
+    Raises:
+        UserError: PyTorch is too old for it.
+    """
+    settings = torch.fx.experimental._config
+    if not hasattr(settings, "backed_size_oblivious"):
+        raise UserError(
+            f"PyTorch {torch.__version__} cannot export for any image size; install a later one"
+        )
+    with settings.patch(backed_size_oblivious=True):
         yield
 
 

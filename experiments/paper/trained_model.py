@@ -1,6 +1,5 @@
 """Configs and models of finished trainings."""
 
-from argparse import Namespace
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode
@@ -8,8 +7,8 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
-from focal_retina.engine import yaml_job
-from focal_retina.settings.checks import weights_errors
+from focal_retina.engine import job
+from focal_retina.settings.foreign_errors import weights_errors
 
 
 def load_config(config_file: str, opts: Sequence[str]) -> CfgNode:
@@ -21,8 +20,7 @@ def load_config(config_file: str, opts: Sequence[str]) -> CfgNode:
     Raises:
         UserError: the config cannot be used.
     """
-    args = Namespace(config_file=config_file, opts=opts, trust_config=False, eval_only=True)
-    return yaml_job.load(args)
+    return job.load(config_file, opts, eval_only=True).cfg
 
 
 def load_model(cfg: CfgNode) -> nn.Module:

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# Apart from every detection of another class or image.
-_ELSEWHERE = 1e6
+# Distance between detections of different classes or images.
+_FAR = 1e6
 
 
 def largest_difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
     """Return the largest absolute difference of boxes (pixels), scores or raw outputs.
 
-    Detections, whose order and number hang on rounding, are compared with the nearest of their
-    class and image, both ways; where one has none, the result is 1e6 or infinite.
+    Rounding may change the order and the number of detections. So each is compared with the
+    nearest of its class and image, in both directions. If there is none, the result is at least
+    1e6, or infinite.
 
     Args:
         expected, found: outputs of ``RawOutputs`` (3 tensors) or ``Detections`` (4).
@@ -29,5 +30,5 @@ def largest_difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> f
 
 
 def _points(boxes: Tensor, scores: Tensor, classes: Tensor, image_idxs: Tensor) -> Tensor:
-    columns = (boxes, scores[:, None], classes[:, None] * _ELSEWHERE)
-    return torch.cat([*(x.double() for x in columns), image_idxs[:, None] * _ELSEWHERE], dim=1)
+    columns = [scores, classes * _FAR, image_idxs * _FAR]
+    return torch.cat([boxes.double(), torch.stack([x.double() for x in columns], 1)], dim=1)

@@ -1,4 +1,4 @@
-"""Writing an exported model, and running what was written."""
+"""Writing an exported model to a file, and running the file."""
 
 import copy
 import math
@@ -8,23 +8,28 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.fx.experimental import _config as tracing
 
+from focal_retina.detectron2_internals import sizes_not_specialised
+from focal_retina.errors import MissingExtraError, UserError
 from focal_retina.export.modules import RawOutputs, size_divisibility
 
 ONNX_OPSET = 17
 
 
 def export_onnx(module: RawOutputs, path: str | Path) -> None:
-    """Write an ONNX file of opset ``ONNX_OPSET``; ImportError without the export extra."""
-    _require("onnx")
-    names = module.output_names
-    batch = {0: "batch"}
-    # What has a detection or an anchor per row; raw outputs have the batch first.
-    rows = {0: "anchors" if "anchors" in names else "detections"}
-    of_batch = {0: "batch", 1: "anchors"}
-    axes = {name: of_batch if name in ("logits", "deltas") else rows for name in names}
-    # The dynamo exporter has no symbolic sizes for what NMS leaves.
+    """Write an ONNX file of opset ``ONNX_OPSET``.
+
+    Raises:
+        MissingExtraError: the packages for ONNX are not installed.
+    """
+    _import("onnx")
+    axes = {"images": {0: "batch", 2: "height", 3: "width"}}
+    for name in module.output_names:
+        if name in ("logits", "deltas"):
+            axes[name] = {0: "batch", 1: "anchors"}
+        else:
+            axes[name] = {0: "anchors" if name == "anchors" else "detections"}
+    # The newer exporter (dynamo=True) has no symbolic size for the number of detections after NMS.
     torch.onnx.export(
         module,
         (_example(module),),
@@ -32,13 +37,13 @@ def export_onnx(module: RawOutputs, path: str | Path) -> None:
         dynamo=False,
         opset_version=ONNX_OPSET,
         input_names=["images"],
-        output_names=list(names),
-        dynamic_axes={"images": batch | {2: "height", 3: "width"}} | axes,
+        output_names=list(module.output_names),
+        dynamic_axes=axes,
     )
 
 
 def export_torchscript(module: RawOutputs, path: str | Path) -> None:
-    """Write a trace, for ``torch.jit.load``; the boxes' operator is torchvision's."""
+    """Write a trace for ``torch.jit.load``; it needs torchvision for NMS."""
     torch.jit.trace(module, _example(module), check_trace=False).save(str(path))
 
 
@@ -46,21 +51,17 @@ def export_torch_export(module: RawOutputs, path: str | Path) -> None:
     """Write a ``torch.export.ExportedProgram``, for ``torch.export.load``.
 
     Raises:
-        ValueError: the path does not end in .pt2, as PyTorch wants it, or PyTorch is too old.
+        UserError: the path does not end in .pt2, which PyTorch asks for, or PyTorch is too old.
     """
     if not str(path).endswith(".pt2"):
-        raise ValueError(f"the file of torch_export must end in .pt2; {path} does not")
-    if not hasattr(tracing, "backed_size_oblivious"):
-        raise ValueError(
-            f"PyTorch {torch.__version__} cannot export for any image size; install a later one"
-        )
+        raise UserError(f"the file of torch_export must end in .pt2; {path} does not")
     unit = size_divisibility(module.model)
     height, width = (unit * torch.export.Dim(f"{side}_units", min=1) for side in ("h", "w"))
     sizes = {0: torch.export.Dim("batch", min=1), 2: height, 3: width}
-    # Or else a branch on a map of one row, or on the layout of channels last, ties the file to the
+    # Otherwise a branch on a map of one row, or on the layout channels_last, ties the file to the
     # sizes of the example.
     module = copy.deepcopy(module).to(memory_format=torch.contiguous_format)
-    with tracing.patch(backed_size_oblivious=True):
+    with sizes_not_specialised():
         program = torch.export.export(
             module, (_example(module),), dynamic_shapes=(sizes,), strict=False
         )
@@ -81,14 +82,14 @@ def load_exported(kind: str, path: str | Path) -> Callable[[Tensor], tuple[Tenso
         kind: a key of ``EXPORTERS``.
     """
     if kind == "onnx":
-        return _onnx_session(path)
+        return _load_onnx(path)
     if kind == "torchscript":
         return torch.jit.load(str(path))
     return torch.export.load(str(path)).module()
 
 
-def _onnx_session(path: str | Path) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    runtime = _require("onnxruntime")
+def _load_onnx(path: str | Path) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    runtime = _import("onnxruntime")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> tuple[Tensor, ...]:
@@ -98,17 +99,17 @@ def _onnx_session(path: str | Path) -> Callable[[Tensor], tuple[Tensor, ...]]:
     return run
 
 
-def _require(name: str):
+def _import(name: str):
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        raise ImportError(
+        raise MissingExtraError(
             f"export to ONNX needs {name}; install it with: pip install 'focal_retina[export]'"
         ) from error
 
 
 def _example(module: RawOutputs) -> Tensor:
-    # Sides and batch that are all different, and not 1, which tracers take for constants.
+    # The batch and both sides differ from each other and from 1: tracers take 1 for a constant.
     unit = size_divisibility(module.model)
     sides = [k * math.lcm(unit, 128) for k in (2, 3)]
     return torch.zeros(2, 3, *sides, device=module.model.device)

@@ -1,26 +1,18 @@
-"""Pictures of a run: detections side by side, and the loss curve."""
+"""Pictures of a run: detections, several images side by side, and loss curves.
 
-from collections.abc import Iterable, Mapping, Sequence
+matplotlib and Detectron2's Visualizer are imported when something is drawn: that takes a while,
+and tools should start fast.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from detectron2.structures import Instances
-from detectron2.utils.visualizer import Visualizer
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
-# Bright, for boxes on any picture.
-_BOX_COLORS = (
-    "#ffe119",
-    "#42d4f4",
-    "#ff7f50",
-    "#bfef45",
-    "#ffb3d1",
-    "#ffffff",
-    "#aaffc3",
-    "#dcbeff",
-)
+# Bright colours, which show on any picture.
+_BOX_COLORS = "#ffe119 #42d4f4 #ff7f50 #bfef45 #ffb3d1 #ffffff #aaffc3 #dcbeff".split()
 
 
 def draw_detections(
@@ -30,20 +22,22 @@ def draw_detections(
     scale: float = 2.5,
     font_size: float = 4,
 ) -> np.ndarray:
-    """Return an enlarged image with a box and its class and score per detection.
+    """Return an enlarged image with a box, a class and a score per detection.
 
     Args:
         image: (H, W, 3), uint8, RGB.
-        instances: ``pred_boxes`` in the image's pixels, ``scores`` and ``pred_classes``.
-        class_names: of the class indices.
-        scale: by how much to enlarge.
-        font_size: of the labels, points before enlarging.
+        instances: ``pred_boxes`` (pixels of the image), ``scores`` and ``pred_classes``.
+        class_names: K names.
+        scale: factor by which the image is enlarged.
+        font_size: of the labels, in points before enlarging.
     """
+    from detectron2.utils.visualizer import Visualizer
+    from matplotlib.colors import to_rgb
+
     visualizer = Visualizer(image, scale=scale)
     label_height = 1.75 * font_size  # pixels
-    # large boxes first, so that they do not cover the labels of small ones
-    order = instances.pred_boxes.area().argsort(descending=True).tolist()
-    for index in order:
+    # Large boxes come first, so that they do not cover the labels of small ones.
+    for index in instances.pred_boxes.area().argsort(descending=True).tolist():
         category = int(instances.pred_classes[index])
         box = instances.pred_boxes.tensor[index].tolist()
         color = to_rgb(_BOX_COLORS[category % len(_BOX_COLORS)])
@@ -57,7 +51,7 @@ def draw_detections(
 
 
 def write_grid(path: str | Path, images: Sequence[np.ndarray], columns: int, gap: int = 8) -> None:
-    """Write images of one size, (H, W, 3), uint8, RGB, as one picture, row by row, on white."""
+    """Write images of one size, (H, W, 3), uint8, RGB, row by row into one white picture."""
     height, width = (side + gap for side in images[0].shape[:2])
     rows = -(-len(images) // columns)
     grid = np.full((rows * height + gap, columns * width + gap, 3), 255, dtype=np.uint8)
@@ -67,17 +61,18 @@ def write_grid(path: str | Path, images: Sequence[np.ndarray], columns: int, gap
     cv2.imwrite(str(path), grid[:, :, ::-1])
 
 
-def write_curves(path: str | Path, curves: Mapping[str, Iterable[float]], smooth: int = 20) -> None:
-    """Write a picture of per-iteration values: each raw and as its running mean.
+def write_curves(path: str | Path, curves: Mapping[str, Sequence[float]], smooth: int = 20) -> None:
+    """Write a picture of values per iteration, with their running means.
 
     Args:
         curves: values by name, one per iteration from the first on.
-        smooth: iterations in the mean.
+        smooth: number of iterations in a mean.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for number, (name, values) in enumerate(curves.items()):
-        values = np.asarray(list(values))
         window = min(smooth, len(values))
         means = np.convolve(values, np.full(window, 1 / window), mode="valid")
         axes.semilogy(values, color=f"C{number}", alpha=0.2, linewidth=0.8)

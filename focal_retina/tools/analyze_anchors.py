@@ -29,10 +29,11 @@ from focal_retina.anchor_analysis.report import coverage_table, examples
 from focal_retina.anchor_analysis.setting import AnchorSetting
 from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.engine import job
-from focal_retina.tools.command_line import mistakes_in_one_sentence, tool_parser
+from focal_retina.errors import reports_errors
+from focal_retina.tools.command_line import tool_parser
 
 
-@mistakes_in_one_sentence("analyze_anchors")
+@reports_errors("analyze_anchors")
 def main(argv: list[str] | None = None) -> int:
     """Return 0, or 2 after one sentence on what is wrong."""
     args = parse_arguments(argv)

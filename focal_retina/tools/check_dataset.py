@@ -28,9 +28,10 @@ from focal_retina.data.checks.report import check_ending, summary, write_all
 from focal_retina.data.checks.splits import check_bytes, check_splits
 from focal_retina.data.checks.table import Table
 from focal_retina.data.register import register_datasets
+from focal_retina.errors import reports_errors
 from focal_retina.settings.load import load_settings
 from focal_retina.settings.machine import check_datasets
-from focal_retina.tools.command_line import mistakes_in_one_sentence, tool_parser
+from focal_retina.tools.command_line import tool_parser
 
 
 class Task(NamedTuple):
@@ -41,7 +42,7 @@ class Task(NamedTuple):
     filter_empty: bool  # DATALOADER.FILTER_EMPTY_ANNOTATIONS
 
 
-@mistakes_in_one_sentence("check_dataset")
+@reports_errors("check_dataset")
 def main(argv: list[str] | None = None) -> int:
     """Check; return 0, 1 where there are errors, 2 after one sentence on a wrong command line."""
     args = parse_arguments(argv)

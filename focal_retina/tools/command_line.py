@@ -1,21 +1,17 @@
-"""What the tools have in common: arguments, how they explain themselves and report mistakes."""
+"""Arguments that the tools share, and the check of what they write to."""
 
 import argparse
-import functools
-import sys
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from focal_retina.errors import shown
+from focal_retina.errors import UserError, shown
 from focal_retina.settings.machine import why_not_writable
 from focal_retina.settings.rules import Rule, number, whole
 
-Main = Callable[[Sequence[str] | None], int]
-
 
 def tool_parser(
-    name: str, description: str, package: str = "focal_retina.tools"
+    name: str, description: str | None, package: str = "focal_retina.tools"
 ) -> argparse.ArgumentParser:
     """Return the parser of ``python -m package.name``."""
     return argparse.ArgumentParser(
@@ -25,27 +21,10 @@ def tool_parser(
     )
 
 
-def mistakes_in_one_sentence(name: str) -> Callable[[Main], Main]:
-    """Let a tool's main print what is wrong with its arguments or files, and return 2."""
-
-    def decorate(main: Main) -> Main:
-        @functools.wraps(main)
-        def run(argv: Sequence[str] | None = None) -> int:
-            try:
-                return main(argv)
-            except (ValueError, OSError, ImportError) as error:
-                print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
-                return 2
-
-        return run
-
-    return decorate
-
-
 def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what ``Predictor`` takes: --config-file, --weights and --opts."""
     parser.add_argument("--config-file", required=True, help=".yaml, or .py for a LazyConfig")
-    parser.add_argument("--weights", help="in the place of the config's")
+    parser.add_argument("--weights", help="used instead of the config's weights")
     parser.add_argument(
         "--opts",
         nargs="+",
@@ -56,7 +35,7 @@ def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def count(least: int = 1, most: int = 2**31 - 1) -> Callable[[str], int]:
-    """Return an argparse type: a whole number within the bounds."""
+    """Return an argparse type: a whole number from ``least`` to ``most``."""
     return _argument(int, whole(least, most))
 
 
@@ -65,12 +44,23 @@ def share() -> Callable[[str], float]:
     return _argument(float, number(0, 1))
 
 
+def make_output_folder(folder: str) -> Path:
+    """Make the folder that ``--output`` names; UserError if nothing can be written there."""
+    if reason := why_not_writable(folder):
+        raise UserError(f"--output {folder} cannot be written: {reason}; name another folder")
+    return Path(folder)
+
+
 def check_output_file(path: str) -> None:
-    """Make the folder of a file to write; ValueError where nothing can be written there."""
-    if reason := why_not_writable(str(Path(path).parent)):
-        raise ValueError(f"--output {path} cannot be written: {reason}")
+    """Make the folder of the file that ``--output`` names.
+
+    Raises:
+        UserError: no file can be written there.
+    """
     if Path(path).is_dir():
-        raise ValueError(f"--output {path} is a folder; name a file")
+        raise UserError(f"--output {path} is a folder; name a file")
+    if reason := why_not_writable(str(Path(path).parent)):
+        raise UserError(f"--output {path} cannot be written: {reason}; name another file")
 
 
 def _argument(kind: type, rule: Rule) -> Callable:

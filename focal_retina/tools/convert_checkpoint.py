@@ -21,15 +21,16 @@ from focal_retina.checkpoint.conversion.renaming import NORM_EPS, Conversion
 from focal_retina.checkpoint.conversion.sources import SOURCES, convert
 from focal_retina.checkpoint.conversion.to_torchvision import to_torchvision
 from focal_retina.checkpoint.reading import read_checkpoint
+from focal_retina.errors import reports_errors
 from focal_retina.settings.flat_keys import nested_keys
 from focal_retina.settings.yaml_config import load_yaml
-from focal_retina.tools.command_line import mistakes_in_one_sentence, share, tool_parser
+from focal_retina.tools.command_line import share, tool_parser
 
 # SHA-256 of torchvision's COCO_V1, which it evaluates with batch norms of epsilon 0.
 _COCO_V1 = "eeacb38b"
 
 
-@mistakes_in_one_sentence("convert_checkpoint")
+@reports_errors("convert_checkpoint")
 def main(argv: list[str] | None = None) -> int:
     """Convert; return 0, or 2 after one sentence on what is wrong."""
     args = parse_arguments(argv)

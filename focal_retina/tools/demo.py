@@ -1,4 +1,4 @@
-"""Train a small RetinaNet on drawn shapes, evaluate it, and show what it sees.
+"""Train a small RetinaNet on drawn shapes, evaluate it, and show what it detects.
 
     python -m focal_retina.tools.demo
     python -m focal_retina.tools.demo --output /tmp/demo SOLVER.MAX_ITER 100
@@ -10,17 +10,14 @@ for TensorBoard, model_final.pth.
 
 import argparse
 import contextlib
-import itertools
 import logging
-import math
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
-from detectron2.data.detection_utils import read_image
+from detectron2.data import DatasetCatalog
 from detectron2.engine import HookBase
 from detectron2.utils.env import seed_all_rng
 from tabulate import tabulate
@@ -28,50 +25,37 @@ from tqdm import tqdm
 
 from focal_retina.data.shapes import register_shapes
 from focal_retina.engine import FocalTrainer, job
-from focal_retina.errors import TrainingError, UserError
+from focal_retina.errors import UserError, reports_errors
 from focal_retina.inference.drawing import draw_detections, write_curves, write_grid
+from focal_retina.inference.predictor import Predictor, read_picture
 from focal_retina.settings.run_settings import RunSettings
-from focal_retina.tools.command_line import count, tool_parser
+from focal_retina.tools.command_line import count, make_output_folder, tool_parser
 
 CONFIG_FILE = Path(__file__).parents[2] / "configs/shapes_focal_retinanet_R_18_FPN_demo.yaml"
 LOSSES = ("total_loss", "loss_cls", "loss_box_reg")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the demo; return 0, or 2 after one sentence on what is wrong."""
+@reports_errors("demo")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; return 0, 2 for a user's mistake, or 3 if the training cannot go on."""
     start = time.perf_counter()
     args = parse_arguments(argv)
-    output = Path(args.output)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        settings = load_config(args)
-        log_into(output / "log.txt")
-        trainer = build_trainer(settings)
-    except (ValueError, OSError) as error:
-        return fail(error)
-    try:
-        with open(output / "log.txt", "a") as log, contextlib.redirect_stdout(log):
-            trainer.train()
-    except TrainingError as error:
-        return fail(error)
-    write_pictures(trainer, output)
-    print_results(trainer, output, time.perf_counter() - start)
+    output = make_output_folder(args.output)
+    register_shapes(f"{output}/shapes", args.train_images, args.val_images)
+    opts = [*args.opts, "OUTPUT_DIR", str(output)]
+    settings = load_settings(args.config_file, opts)
+    trainer = train(settings, output / "log.txt")
+    losses = {x: [value for value, _ in trainer.storage.history(x).values()] for x in LOSSES}
+    write_curves(output / "loss_curve.png", losses)
+    predictor = Predictor(args.config_file, output / "model_final.pth", opts)
+    files = [record["file_name"] for record in DatasetCatalog.get(settings.test_datasets[0])[:12]]
+    write_grid(output / "detections.png", draw_pictures(predictor, files), columns=4)
+    print(f"pictures: {output}/detections.png and {output}/loss_curve.png")
+    print_results(trainer.storage.latest(), time.perf_counter() - start)
     return 0
 
 
-def fail(reason: object) -> int:
-    """Print why the demo stops, and return the exit status."""
-    print(f"demo: {reason}", file=sys.stderr)
-    return 2
-
-
-def log_into(path: Path) -> None:
-    """Send what Detectron2 logs, and warnings, to a file: the console is for a few lines."""
-    logging.basicConfig(filename=path, level=logging.INFO, force=True)
-    logging.captureWarnings(True)
-
-
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = tool_parser("demo", __doc__)
     parser.add_argument("--output", default="output/demo", help="folder (output/demo)")
     parser.add_argument("--config-file", default=str(CONFIG_FILE), help="the demo's own")
@@ -83,10 +67,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def load_config(args: argparse.Namespace) -> RunSettings:
-    """Return the settings, with the datasets registered and on disk."""
-    register_shapes(f"{args.output}/shapes", args.train_images, args.val_images)
-    settings = job.load(args.config_file, [*args.opts, "OUTPUT_DIR", args.output])
+def load_settings(config_file: str, opts: Sequence[str]) -> RunSettings:
+    """Return the settings of the run; the datasets that they name are drawn."""
+    settings = job.load(config_file, opts)
     if len(settings.test_datasets) != 1:
         raise UserError(
             f"the demo needs one dataset in DATASETS.TEST, not {settings.test_datasets}"
@@ -97,16 +80,23 @@ def load_config(args: argparse.Namespace) -> RunSettings:
     return settings
 
 
-def build_trainer(settings: RunSettings) -> FocalTrainer:
-    """Return the trainer, from a fixed seed and with a progress line."""
+def train(settings: RunSettings, log_file: Path) -> FocalTrainer:
+    """Train and evaluate, from a fixed seed; return the trainer.
+
+    What Detectron2 logs and prints goes to the file, since the console shows only a few lines.
+    """
+    logging.basicConfig(filename=log_file, level=logging.INFO, force=True)
+    logging.captureWarnings(True)
     seed_all_rng(settings.cfg.SEED)
     trainer = FocalTrainer(settings)
     trainer.register_hooks([ProgressLine()])
+    with open(log_file, "a") as log, contextlib.redirect_stdout(log):
+        trainer.train()
     return trainer
 
 
 class ProgressLine(HookBase):
-    """Iteration, speed, time left and loss, in one line."""
+    """Shows iteration, speed, time left and loss in one line."""
 
     def before_train(self):
         self.line = tqdm(total=self.trainer.max_iter, desc="training", unit="it")
@@ -117,46 +107,28 @@ class ProgressLine(HookBase):
         self.line.update()
         if self.trainer.iter + 1 == self.trainer.max_iter:
             self.line.close()
-            # stdout is redirected into the log while training
-            print("evaluating ...", file=sys.stderr, flush=True)
+            print("evaluating ...", file=sys.stderr, flush=True)  # stdout goes to the log
 
 
-def write_pictures(trainer: FocalTrainer, output: Path) -> None:
-    """Write loss_curve.png and detections.png."""
-    histories = {name: trainer.storage.history(name).values() for name in LOSSES}
-    curves = {name: [value for value, _ in history] for name, history in histories.items()}
-    write_curves(output / "loss_curve.png", curves)
-    write_grid(output / "detections.png", detection_pictures(trainer, num_images=12), columns=4)
-
-
-@torch.no_grad()
-def detection_pictures(trainer: FocalTrainer, num_images: int) -> list[np.ndarray]:
-    """Draw the detections with a score of at least 0.5 on the first held-out images."""
-    name = trainer.cfg.DATASETS.TEST[0]
-    class_names = MetadataCatalog.get(name).thing_classes
-    trainer.model.eval()
+def draw_pictures(predictor: Predictor, files: Sequence[str]) -> list[np.ndarray]:
+    """Draw the detections with a score of at least 0.5 on pictures."""
     pictures = []
-    for inputs in itertools.islice(build_detection_test_loader(trainer.cfg, name), num_images):
-        instances = trainer.model(inputs)[0]["instances"]
-        image = read_image(inputs[0]["file_name"], format="RGB")
-        pictures.append(draw_detections(image, instances[instances.scores >= 0.5], class_names))
+    for file in files:
+        (instances,) = predictor([file])
+        instances = instances[instances.scores >= 0.5]
+        pictures.append(draw_detections(read_picture(file), instances, predictor.class_names))
     return pictures
 
 
-def print_results(trainer: FocalTrainer, output: Path, seconds: float) -> None:
-    """Print the AP table, the AP of each class, where the pictures are, and the summary."""
-    scalars = trainer.storage.latest()
+def print_results(scalars: Mapping[str, tuple[float, int]], seconds: float) -> None:
+    """Print COCO's results, one a line, and a summary; nan stands where there is no such object.
+
+    Args:
+        scalars: values and their iterations by name, as an ``EventStorage`` has them.
+    """
     results = {k.removeprefix("bbox/"): v for k, (v, _) in scalars.items() if k.startswith("bbox/")}
-    print_table({k: v for k, v in results.items() if not k.startswith("AP-")})
-    print_table({k.removeprefix("AP-"): v for k, v in results.items() if k.startswith("AP-")})
-    print(f"pictures: {output}/detections.png and {output}/loss_curve.png")
+    print(tabulate(results.items(), tablefmt="simple", floatfmt=".1f"))
     print(f"box AP {results['AP']:.1f}, AP50 {results['AP50']:.1f} in {seconds:.0f} seconds")
-
-
-def print_table(row: dict[str, float]) -> None:
-    """Print one row; "-" is where COCO has no AP for want of objects, of a size for example."""
-    cells = ["-" if math.isnan(value) else f"{value:.1f}" for value in row.values()]
-    print(tabulate([cells], row.keys(), tablefmt="pipe", stralign="right"), "\n")
 
 
 if __name__ == "__main__":

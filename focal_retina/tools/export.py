@@ -1,74 +1,74 @@
-"""Export a model, run what was written, and print how far it is from PyTorch.
+"""Export a model, run the written file, and print how far it is from PyTorch.
 
     python -m focal_retina.tools.export --config-file output/config.yaml \\
         --weights output/model_final.pth --format onnx --output output/model.onnx
 
-The file takes float32 images (N, 3, H, W), 0 to 255, of any N and any H and W that are multiples of
-the network's stride (32), and normalises them itself. It gives boxes, scores, classes and
+The file takes float32 images (N, 3, H, W), 0 to 255, which it normalises itself. N is any number;
+H and W are any multiples of the network's stride (32). It gives boxes, scores, classes and
 image_idxs, or with --raw the logits, deltas and anchors before NMS.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from focal_retina.errors import UserError, reports_errors
 from focal_retina.evaluation.mode import evaluation_mode
 from focal_retina.export.comparison import largest_difference
 from focal_retina.export.formats import EXPORTERS, ONNX_OPSET, load_exported
 from focal_retina.export.modules import Detections, RawOutputs, size_divisibility
 from focal_retina.inference.predictor import Predictor, read_picture
 from focal_retina.modeling.retinanet import FocalRetinaNet
-from focal_retina.tools.command_line import (
-    add_detector_arguments,
-    check_output_file,
-    mistakes_in_one_sentence,
-    tool_parser,
-)
+from focal_retina.tools.command_line import add_detector_arguments, check_output_file, tool_parser
 
-# What is exported holds for any device; torch.compile is of this process.
-_ON_CPU = ["MODEL.DEVICE", "cpu", "MODEL.FOCAL_RETINA.COMPILE", "False"]
+# The file is for any device, but a compiled model is of this process alone.
+_YAML_ON_CPU = ["MODEL.DEVICE", "cpu", "MODEL.FOCAL_RETINA.COMPILE", "False"]
 _LAZY_ON_CPU = ["train.device=cpu"]
 
 
-@mistakes_in_one_sentence("export")
-def main(argv: list[str] | None = None) -> int:
-    """Export and compare; return 0, or 2 after one sentence on what is wrong."""
+@reports_errors("export")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Export and compare; return 0, or 2 for a user's mistake."""
     args = parse_arguments(argv)
     check_output_file(args.output)
-    on_cpu = _LAZY_ON_CPU if args.config_file.endswith(".py") else _ON_CPU
+    on_cpu = _LAZY_ON_CPU if args.config_file.endswith(".py") else _YAML_ON_CPU
     predictor = Predictor(args.config_file, args.weights, [*args.opts, *on_cpu])
     if not isinstance(predictor.model, FocalRetinaNet):
         kind = type(predictor.model).__name__
-        raise ValueError(f"{args.config_file} is of a {kind}; only a FocalRetinaNet is exported")
-    module = RawOutputs(predictor.model) if args.raw else Detections(predictor.model)
+        raise UserError(f"{args.config_file} is of a {kind}; only a FocalRetinaNet is exported")
+    module = (RawOutputs if args.raw else Detections)(predictor.model).eval()
     with torch.no_grad(), evaluation_mode(predictor.model):
-        EXPORTERS[args.format](module.eval(), args.output)
+        EXPORTERS[args.format](module, args.output)
         opset = f", opset {ONNX_OPSET}" if args.format == "onnx" else ""
         print(f"{args.output}: {args.format}{opset}; images -> {', '.join(module.output_names)}")
-        compare(module, load_exported(args.format, args.output), predictor, args.images)
+        compare(module, load_exported(args.format, args.output), examples(predictor, args.images))
     return 0
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = tool_parser("export", __doc__)
     add_detector_arguments(parser)
     parser.add_argument("--format", choices=EXPORTERS, default="onnx")
     parser.add_argument("--output", required=True, help="the file to write")
-    parser.add_argument("--raw", action="store_true", help="what the head says, without NMS")
+    parser.add_argument("--raw", action="store_true", help="the head's outputs, without NMS")
     parser.add_argument(
-        "--images", nargs="+", default=[], help="to compare on (noise of three sizes)"
+        "--images", nargs="+", default=[], help="pictures to compare on (noise of three sizes)"
     )
     return parser.parse_args(argv)
 
 
-def compare(module: RawOutputs, exported, predictor: Predictor, paths: Sequence[str]) -> None:
-    """Print the largest difference of each image, and of all."""
+def compare(
+    module: RawOutputs,
+    exported: Callable[[Tensor], tuple[Tensor, ...]],
+    batches: Iterator[tuple[str, Tensor]],
+) -> None:
+    """Print the largest difference on each named batch, and on all of them."""
     worst = 0.0
-    for name, images in inputs(predictor, paths):
+    for name, images in batches:
         expected, found = module(images), exported(images)
         difference = largest_difference(expected, found)
         counts = f"{len(expected[0])} and {len(found[0])} detections, "
@@ -78,17 +78,16 @@ def compare(module: RawOutputs, exported, predictor: Predictor, paths: Sequence[
     print(f"largest difference to PyTorch: {worst:.2g}")
 
 
-def inputs(predictor: Predictor, paths: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the named pictures as batches of one, padded, or else batches of noise."""
+def examples(predictor: Predictor, paths: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+    """Yield each picture as a padded batch of one; without pictures, batches of noise."""
     unit = size_divisibility(predictor.model)
     for path in paths:
         image = predictor.network_input(read_picture(path))["image"].float()
         height, width = image.shape[1:]
         yield path, F.pad(image, (0, -width % unit, 0, -height % unit))[None]
     generator = torch.Generator().manual_seed(0)
-    sizes = () if paths else ((1, 4, 6), (2, 5, 3), (3, 7, 8))
-    for count, *sides in sizes:
-        shape = (count, 3, *(unit * side for side in sides))
+    for count, height, width in () if paths else ((1, 4, 6), (2, 5, 3), (3, 7, 8)):
+        shape = count, 3, unit * height, unit * width
         yield "noise", torch.rand(shape, generator=generator) * 255
 
 

@@ -3,14 +3,59 @@
 from bad_input.running import Case
 
 TINY = "--config-file {jobs}/tiny.yaml"
-MODEL = f"{TINY} --weights {{jobs}}/trained/model_final.pth"
-QUICK = "--output {here}/out"
 TRAINED = "{jobs}/trained/model_final.pth"
+MODEL = f"{TINY} --weights {TRAINED}"
+QUICK = "--output {here}/out"
+FEW = "--train-images 1 --val-images 1"
 CONVERT = TRAINED + " {here}/a.pth"
 BACK = CONVERT + " --to torchvision"
-NOWHERE = ("/dev/full", "/proc/nowhere", "{jobs}/tiny.yaml", "/dev/full/x")
 
-# Tool, arguments separated by blanks, what the sentence names.
+# Tool, other arguments, option, values that it refuses; the sentence names the option.
+OPTIONS = (
+    ("train_net", TINY, "--num-gpus", "many 0 -1 1.5 1000000"),
+    ("train_net", TINY, "--num-machines", "0 -2"),
+    ("train_net", TINY, "--machine-rank", "1 -1"),
+    ("train_net", f"{TINY} --num-machines 2", "--dist-url", "auto"),
+    ("train_net", f"{TINY} --num-gpus 2", "--dist-url", "nonsense tcp://"),
+    ("predict", f"{MODEL} x.jpg", "--batch-size", "0 many"),
+    ("predict", f"{MODEL} x.mp4", "--max-frames", "0 -1 x"),
+    ("predict", f"{MODEL} x.jpg", "--draw-thresh", "nan 2 -1 x"),
+    ("predict", MODEL, "--webcam", "x -1"),
+    ("export", f"{MODEL} --output {{here}}/m.onnx", "--format", "nonesuch"),
+    ("convert_checkpoint", "a.pth b.pth", "--from", "nonesuch"),
+    ("convert_checkpoint", "a.pth b.pth", "--to", "nonesuch"),
+    ("convert_checkpoint", "a.pth b.pth", "--norm-eps", "x -1 nan"),
+    ("demo", QUICK, "--train-images", "0 -3 x"),
+    ("demo", QUICK, "--val-images", "0 1.5"),
+    ("benchmark", "", "--only", "nonesuch"),
+    ("benchmark", "", "--rounds", "0 x -3"),
+    ("benchmark", "", "--height", "0 -5"),
+    ("benchmark", "", "--width", "1.5 1000000000"),
+    ("benchmark", "", "--device", "tpu"),
+    ("paper_tables", f"run 1a {QUICK}", "--seeds", "0 x"),
+    ("paper_tables", f"run 1a {QUICK}", "--num-gpus", "0 -2"),
+    ("plot_analysis", QUICK, "--foreground", "0 x"),
+    ("plot_analysis", QUICK, "--background", "-1"),
+    ("plot_analysis", QUICK, "--max-images", "0 -4"),
+)
+# Tool, arguments before an option that the tool does not know.
+UNKNOWN_OPTION = (
+    *(("train_net", ""), ("train_net", TINY), ("predict", f"{MODEL} x.jpg"), ("demo", "")),
+    *(("export", f"{MODEL} --output {{here}}/m.onnx"), ("convert_checkpoint", "a.pth b.pth")),
+    *(("benchmark", ""), ("paper_tables", "report"), ("plot_analysis", "")),
+)
+# Tool, arguments with X for an output that cannot be written; the sentence names it.
+OUTPUTS = (
+    ("train_net", f"{TINY} OUTPUT_DIR X"),
+    ("predict", f"{MODEL} --output X {{jobs}}/a.jpg"),
+    ("convert_checkpoint", f"{TRAINED} X/a.pth"),
+    ("demo", f"--output X {FEW}"),
+    ("benchmark", "--quick --only labelling --output X"),
+    ("paper_tables", "run 1b-gamma-2 --preset mini --output X"),
+    ("plot_analysis", "--output X"),
+)
+FOLDERS = ("/dev/full", "/proc/nowhere", "{jobs}/tiny.yaml", "/dev/full/x")
+# Tool, arguments, what the sentence names.
 LINES = (
     ("train_net", "", "--config-file"),
     ("train_net", "--config-file", "--config-file"),
@@ -20,8 +65,6 @@ LINES = (
     ("train_net", "--config-file /dev/null", "/dev/null"),
     ("train_net", "--config-file /dev/zero", "/dev/zero"),
     ("train_net", "--config-file /proc/self/mem", "/proc/self/mem"),
-    ("train_net", "--nonesuch", "--nonesuch"),
-    ("train_net", f"{TINY} --nonesuch", "--nonesuch"),
     ("train_net", f"{TINY} --nonesuch 3", "--nonesuch"),
     ("train_net", f"{TINY} SOLVER.MAX_ITER 1 --eval-only", "--eval-only"),
     ("train_net", f"{TINY} SOLVER.MAX_ITER", "SOLVER.MAX_ITER"),
@@ -39,42 +82,12 @@ LINES = (
     ("train_net", f"{TINY} SOLVER.MAX_ITER {'-' * 100_000}1", "SOLVER.MAX_ITER"),
     ("train_net", f"{TINY} SOLVER.MAX_ITER {'9' * 5000}", "SOLVER.MAX_ITER"),
     ("train_net", f"{TINY} SOLVER.MAX_ITER __import__('os')", "SOLVER.MAX_ITER"),
-    ("train_net", f"{TINY} --num-gpus many", "--num-gpus"),
-    ("train_net", f"{TINY} --num-gpus 0", "--num-gpus"),
-    ("train_net", f"{TINY} --num-gpus -1", "--num-gpus"),
-    ("train_net", f"{TINY} --num-gpus 1.5", "--num-gpus"),
-    ("train_net", f"{TINY} --num-gpus 1000000", "--num-gpus"),
     ("train_net", f"{TINY} --num-gpus", "--num-gpus"),
-    ("train_net", f"{TINY} --num-machines 0", "--num-machines"),
-    ("train_net", f"{TINY} --num-machines -2", "--num-machines"),
-    ("train_net", f"{TINY} --machine-rank 1", "--machine-rank"),
-    ("train_net", f"{TINY} --machine-rank -1", "--machine-rank"),
-    ("train_net", f"{TINY} --num-machines 2 --dist-url auto", "--dist-url"),
-    ("train_net", f"{TINY} --num-gpus 2 --dist-url nonsense", "--dist-url"),
-    ("train_net", f"{TINY} --num-gpus 2 --dist-url tcp://", "--dist-url"),
     ("train_net", f"{TINY} --eval-only DATASETS.TEST ()", "DATASETS.TEST"),
     ("train_net", "--config-file {jobs}/tiny.py train.max_iter 3", "train.max_iter"),
-    *(("train_net", f"{TINY} OUTPUT_DIR {x}", x) for x in NOWHERE),
     ("predict", "", "--config-file"),
     ("predict", TINY, "nothing to predict on"),
     ("predict", f"{TINY} {{jobs}}/none.jpg", "{jobs}"),
-    ("predict", f"{MODEL} {QUICK} {{jobs}}/none.jpg", "none.jpg"),
-    ("predict", f"{MODEL} {QUICK} nonesuch/*.jpg", "nonesuch/*.jpg"),
-    ("predict", f"{MODEL} {QUICK} {{jobs}}/trained", "{jobs}/trained"),
-    ("predict", f"{MODEL} {QUICK} {{jobs}}/tiny.yaml", "tiny.yaml"),
-    ("predict", f"{MODEL} --batch-size 0 x.jpg", "--batch-size"),
-    ("predict", f"{MODEL} --batch-size many x.jpg", "--batch-size"),
-    ("predict", f"{MODEL} --max-frames 0 x.mp4", "--max-frames"),
-    ("predict", f"{MODEL} --max-frames -1 x.mp4", "--max-frames"),
-    ("predict", f"{MODEL} --max-frames x x.mp4", "--max-frames"),
-    ("predict", f"{MODEL} --draw-thresh nan x.jpg", "--draw-thresh"),
-    ("predict", f"{MODEL} --draw-thresh 2 x.jpg", "--draw-thresh"),
-    ("predict", f"{MODEL} --draw-thresh -1 x.jpg", "--draw-thresh"),
-    ("predict", f"{MODEL} --draw-thresh x x.jpg", "--draw-thresh"),
-    ("predict", f"{MODEL} --webcam x", "--webcam"),
-    ("predict", f"{MODEL} --webcam -1", "--webcam"),
-    ("predict", f"{MODEL} {QUICK} --webcam 99", "99"),
-    ("predict", f"{MODEL} --nonesuch x.jpg", "--nonesuch"),
     ("predict", f"{MODEL} {QUICK} x.jpg --opts MODEL.DEVICE", "MODEL.DEVICE"),
     ("predict", f"{MODEL} {QUICK} x.jpg --opts NUM_CLASSES 3", "NUM_CLASSES"),
     ("predict", f"{MODEL} {QUICK} x.jpg --opts", "--opts"),
@@ -82,11 +95,8 @@ LINES = (
     ("predict", "--config-file none.yaml x.jpg", "none.yaml"),
     ("predict", f"{TINY} --weights none.pth {{jobs}}/a.jpg", "none.pth"),
     ("predict", f"{TINY} {{jobs}}/a.jpg", "MODEL.WEIGHTS"),
-    *(("predict", f"{MODEL} --output {x} {{jobs}}/a.jpg", x) for x in NOWHERE),
     ("export", "", "--config-file"),
     ("export", TINY, "--output"),
-    ("export", f"{MODEL} --output {{here}}/m.onnx --format nonesuch", "--format"),
-    ("export", f"{MODEL} --output {{here}}/m.onnx --nonesuch", "--nonesuch"),
     ("export", f"{TINY} --output {{here}}/m.onnx", "MODEL.WEIGHTS"),
     ("export", f"{TINY} --weights none.pth --output {{here}}/m.onnx", "none.pth"),
     ("export", f"{MODEL} --output {{here}}/m.pt --images none.jpg", "none.jpg"),
@@ -100,77 +110,57 @@ LINES = (
     ("convert_checkpoint", "none.pth", "target"),
     ("convert_checkpoint", "none.pth {here}/a.pth", "none.pth"),
     ("convert_checkpoint", "{jobs} {here}/a.pth", "{jobs}"),
-    ("convert_checkpoint", "{jobs}/trained/model_final.pth {here}/a.onnx", "a.onnx"),
-    ("convert_checkpoint", "a.pth b.pth --from nonesuch", "--from"),
-    ("convert_checkpoint", "a.pth b.pth --to nonesuch", "--to"),
-    ("convert_checkpoint", "a.pth b.pth --nonesuch", "--nonesuch"),
-    ("convert_checkpoint", "a.pth b.pth --norm-eps x", "--norm-eps"),
-    ("convert_checkpoint", "a.pth b.pth --norm-eps -1", "--norm-eps"),
-    ("convert_checkpoint", "a.pth b.pth --norm-eps nan", "--norm-eps"),
-    ("convert_checkpoint", f"{CONVERT} --from resnet", "model_final"),
-    ("convert_checkpoint", f"{CONVERT} --from mmdetection", "model_final"),
-    ("convert_checkpoint", f"{CONVERT} --from torchvision", "model_final"),
-    ("convert_checkpoint", f"{CONVERT} --from detectron1", "model_final"),
+    ("convert_checkpoint", f"{TRAINED} {{here}}/a.onnx", "a.onnx"),
+    *(
+        ("convert_checkpoint", f"{CONVERT} --from {source}", "model_final")
+        for source in ("resnet", "mmdetection", "torchvision", "detectron1")
+    ),
     ("convert_checkpoint", BACK, "model_final.yaml"),
-    ("convert_checkpoint", f"{BACK} --config-file {{jobs}}/tiny.yaml", "MODEL.RESNETS.DEPTH"),
+    ("convert_checkpoint", f"{BACK} {TINY}", "MODEL.RESNETS.DEPTH"),
     ("convert_checkpoint", f"{BACK} --config-file none.yaml", "none.yaml"),
-    *(("convert_checkpoint", f"{{jobs}}/trained/model_final.pth {x}/a.pth", x) for x in NOWHERE),
-    ("demo", "--nonesuch", "--nonesuch"),
-    ("demo", f"{QUICK} --train-images 0", "--train-images"),
-    ("demo", f"{QUICK} --train-images -3", "--train-images"),
-    ("demo", f"{QUICK} --train-images x", "--train-images"),
-    ("demo", f"{QUICK} --val-images 0", "--val-images"),
-    ("demo", f"{QUICK} --val-images 1.5", "--val-images"),
-    ("demo", f"{QUICK} --train-images 1 --val-images 1 SOLVER.MAX_ITER", "SOLVER.MAX_ITER"),
-    ("demo", f"{QUICK} --train-images 1 --val-images 1 SOLVER.MAX_ITR 3", "SOLVER.MAX_ITR"),
-    ("demo", f"{QUICK} --train-images 1 --val-images 1 SOLVER.MAX_ITER 0", "SOLVER.MAX_ITER"),
-    ("demo", f"{QUICK} --train-images 1 --val-images 1 DATASETS.TEST ()", "DATASETS.TEST"),
-    ("demo", f"{QUICK} --train-images 1 --val-images 1 --config-file none.yaml", "none.yaml"),
-    *(("demo", f"--output {x} --train-images 1 --val-images 1", x) for x in NOWHERE),
-    ("benchmark", "--nonesuch", "--nonesuch"),
-    ("benchmark", "--only nonesuch", "--only"),
+    ("demo", f"{QUICK} {FEW} SOLVER.MAX_ITER", "SOLVER.MAX_ITER"),
+    ("demo", f"{QUICK} {FEW} SOLVER.MAX_ITR 3", "SOLVER.MAX_ITR"),
+    ("demo", f"{QUICK} {FEW} SOLVER.MAX_ITER 0", "SOLVER.MAX_ITER"),
+    ("demo", f"{QUICK} {FEW} DATASETS.TEST ()", "DATASETS.TEST"),
+    ("demo", f"{QUICK} {FEW} --config-file none.yaml", "none.yaml"),
     ("benchmark", "--only", "--only"),
-    ("benchmark", "--rounds 0", "--rounds"),
-    ("benchmark", "--rounds x", "--rounds"),
-    ("benchmark", "--rounds -3", "--rounds"),
-    ("benchmark", "--height 0", "--height"),
-    ("benchmark", "--height -5", "--height"),
-    ("benchmark", "--width 1.5", "--width"),
-    ("benchmark", "--width 1000000000", "--width"),
-    ("benchmark", "--device tpu", "--device"),
-    *(("benchmark", f"--quick --only labelling --output {x}", x) for x in NOWHERE),
     ("paper_tables", "", "list"),
     ("paper_tables", "nonesuch", "nonesuch"),
     ("paper_tables", "run", "TABLE"),
     ("paper_tables", f"run 9z {QUICK}", "'9z'"),
-    ("paper_tables", f"run 1a {QUICK} --seeds 0", "--seeds"),
-    ("paper_tables", f"run 1a {QUICK} --seeds x", "--seeds"),
-    ("paper_tables", f"run 1a {QUICK} --num-gpus 0", "--num-gpus"),
-    ("paper_tables", f"run 1a {QUICK} --num-gpus -2", "--num-gpus"),
     ("paper_tables", f"run 1a {QUICK} --preset none.yaml", "none.yaml"),
     ("paper_tables", f"run 1a {QUICK} --preset {{jobs}}/tiny.py", "tiny.py"),
     ("paper_tables", f"run 1a {QUICK} --preset {{jobs}}", "{jobs}"),
     ("paper_tables", "report --output {here}/none", "{here}/none"),
-    ("paper_tables", "report --nonesuch", "--nonesuch"),
-    *(("paper_tables", f"run 1b-gamma-2 --preset mini --output {x}", x) for x in NOWHERE),
-    ("plot_analysis", "--nonesuch", "--nonesuch"),
-    ("plot_analysis", f"{QUICK} --foreground 0", "--foreground"),
-    ("plot_analysis", f"{QUICK} --foreground x", "--foreground"),
-    ("plot_analysis", f"{QUICK} --background -1", "--background"),
-    ("plot_analysis", f"{QUICK} --max-images 0", "--max-images"),
-    ("plot_analysis", f"{QUICK} --max-images -4", "--max-images"),
     ("plot_analysis", f"{QUICK} --config-file none.yaml", "none.yaml"),
     ("plot_analysis", f"{QUICK} {TINY}", "MODEL.WEIGHTS"),
     ("plot_analysis", f"{QUICK} {TINY} MODEL.WEIGHTS none.pth", "none.pth"),
     ("plot_analysis", f"{QUICK} {TINY} MODEL.WEIGHTS", "MODEL.WEIGHTS"),
     ("plot_analysis", f"{QUICK} {TINY} MODEL.WEIGHTS x MODEL.META_ARCHITECTURE RetinaNet", "4"),
-    *(("plot_analysis", f"--output {x}", x) for x in NOWHERE),
 )  # fmt: skip
+# What predict says of a file that it cannot read, before it goes on: status 1.
+UNREADABLE = (
+    ("{jobs}/none.jpg", "none.jpg"),
+    ("nonesuch/*.jpg", "nonesuch/*.jpg"),
+    ("{jobs}/trained", "{jobs}/trained"),
+    ("{jobs}/tiny.yaml", "tiny.yaml"),
+    ("--webcam 99", "99"),
+)
 
 
 def cases() -> list[Case]:
-    found = []
-    for number, (tool, line, culprit) in enumerate(LINES):
-        shown = line.replace("{", "").replace("}", "")[:70]
-        found.append(Case(f"line-{number}-{tool} {shown}", tool, tuple(line.split()), culprit))
-    return found
+    lines = [
+        *LINES,
+        *((t, f"{line} {name} {x}", name) for t, line, name, bad in OPTIONS for x in bad.split()),
+        *((tool, f"{line} --nonesuch", "--nonesuch") for tool, line in UNKNOWN_OPTION),
+        *((tool, line.replace("X", x), x) for tool, line in OUTPUTS for x in FOLDERS),
+    ]
+    return [
+        *(_case(*line) for line in lines),
+        *(_case("predict", f"{MODEL} {QUICK} {x}", name, status=1) for x, name in UNREADABLE),
+    ]
+
+
+def _case(tool: str, line: str, culprit: str, **options) -> Case:
+    shown = line.replace("{", "").replace("}", "")[-70:]
+    return Case(f"line-{tool} {shown}", tool, tuple(line.split()), culprit, **options)

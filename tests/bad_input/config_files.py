@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import yaml
-from bad_input.running import Case
+from bad_input.running import BASE, Case, training
 
-CONTRADICTIONS = Path(__file__).with_name("contradictions.yaml")
-HERE = ("--config-file", "{here}/a.yaml")
-BASE = "_BASE_: {jobs}/tiny.yaml\nOUTPUT_DIR: {here}/out\n"
+CONTRADICTIONS = yaml.safe_load(Path(__file__).with_name("contradictions.yaml").read_text())
 
 
 def laughs(twice: str) -> str:
@@ -90,8 +88,6 @@ BROKEN = (
     ("unhashable", "SOLVER: {MAX_ITER: '{[]: 1}'}\n", "a.yaml"),
 )  # fmt: skip
 
-# Name, what a.yaml adds to the tiny job, what the sentence names.
-
 # Odd, but fine: name, content of a.yaml.
 FINE = (
     ("bom", "\ufeff" + BASE),
@@ -104,16 +100,22 @@ FINE = (
 )
 
 
+# Name, files, what the sentence names.
+OF_A_BASE = (
+    ("cycle", {"a.yaml": "_BASE_: sub/b.yaml\n", "sub/b.yaml": "_BASE_: ../a.yaml\n"}, "b.yaml"),
+    ("misspelt", {"a.yaml": "_BASE_: b.yaml\n", "b.yaml": "SOLVER: {MAX_ITR: 1}\n"}, "MAX_ITR"),
+    ("broken", {"a.yaml": "_BASE_: b.yaml\n", "b.yaml": "SOLVER: ["}, "b.yaml"),
+)
+
+
 def cases() -> list[Case]:
-    found = [Case(f"yaml-{n}", "train_net", HERE, c, {"a.yaml": t}) for n, t, c in BROKEN]
-    for name, (config, culprit) in yaml.safe_load(CONTRADICTIONS.read_text()).items():
-        text = BASE + yaml.safe_dump(config)
-        found.append(Case(f"contradiction-{name}", "train_net", HERE, culprit, {"a.yaml": text}))
-    found += [Case(f"fine-{n}", "train_net", HERE, None, {"a.yaml": t}) for n, t in FINE]
-    cycle = {"a.yaml": "_BASE_: sub/b.yaml\n", "sub/b.yaml": "_BASE_: ../a.yaml\n"}
-    found.append(Case("yaml-base-cycle", "train_net", HERE, "b.yaml", cycle))
-    below = {"a.yaml": "_BASE_: b.yaml\n", "b.yaml": "SOLVER: {MAX_ITR: 1}\n"}
-    found.append(Case("yaml-base-misspelt", "train_net", HERE, "MAX_ITR", below))
-    broken = {"a.yaml": "_BASE_: b.yaml\n", "b.yaml": "SOLVER: ["}
-    found.append(Case("yaml-base-broken", "train_net", HERE, "b.yaml", broken))
+    found = [_case(f"yaml-{name}", culprit, {"a.yaml": text}) for name, text, culprit in BROKEN]
+    found += [_case(f"fine-{name}", None, {"a.yaml": text}) for name, text in FINE]
+    found += [_case(f"yaml-base-{name}", culprit, files) for name, files, culprit in OF_A_BASE]
+    for name, (config, culprit) in CONTRADICTIONS.items():
+        found.append(training(f"contradiction-{name}", culprit, yaml.safe_dump(config)))
     return found
+
+
+def _case(name: str, culprit: str | None, files: dict) -> Case:
+    return Case(name, "train_net", ("--config-file", "{here}/a.yaml"), culprit, files)

@@ -1,10 +1,9 @@
 """COCO jsons with every field broken in turn, and VOC annotations."""
 
 import json
-from dataclasses import replace
 
 from bad_input.images import PNG, SIDE
-from bad_input.running import Case
+from bad_input.running import Case, job_on
 
 MISSING = object()
 VALUES = {
@@ -86,7 +85,7 @@ FILES = {
     "entries-text": json.dumps({"images": ["a"], "annotations": ["a"], "categories": ["a"]}),
     "entries-lists": json.dumps({"images": [[]], "annotations": [[]], "categories": [[]]}),
 }
-# What training does not need, or can take.
+# Fields that training does not need, and values that it can take.
 MAY_WORK = {
     *("annotations-id", "annotations-iscrowd", "annotations-area"),
     *(f"images-id-{value}" for value in ("number", "negative", "huge", "true")),
@@ -98,16 +97,9 @@ MAY_WORK = {
 
 
 def json_case(name: str, text: str | bytes) -> Case:
-    entries = "[['one', '{here}/one.json', '{here}/images']]"
-    arguments = (
-        *("--config-file", "{jobs}/tiny.yaml", "OUTPUT_DIR", "{here}/out"),
-        *("DATASETS.REGISTER", entries, "DATASETS.TRAIN", "('one',)", "DATASETS.TEST", "('one',)"),
-        *("SOLVER.IMS_PER_BATCH", "1", "SOLVER.MAX_ITER", "1"),
-    )
+    arguments = job_on("'{here}/one.json', '{here}/images'", test=True)
     files = {"one.json": text, "images/a.png": PNG, "images/b.png": PNG}
-    part, _, value = name.rpartition("-")
-    # Fields that training does not need, and values that it can take.
-    may_work = part in MAY_WORK or name in MAY_WORK
+    may_work = name in MAY_WORK or name.rpartition("-")[0] in MAY_WORK
     culprit = "one.json|a.png|dataset one"
     return Case(f"json-{name}", "train_net", arguments, culprit, files, may_work)
 
@@ -119,7 +111,6 @@ VOC = {
     "empty": "",
     "text": "hello",
     "unfinished": XML[:60],
-    "no-object": XML.replace("object>", "thing>"),
     "no-name": XML.replace("name>", "title>"),
     "no-box": XML.replace("bndbox>", "box>"),
     "no-xmin": XML.replace("xmin>", "x>"),
@@ -138,27 +129,21 @@ VOC = {
 }  # fmt: skip
 
 
-def voc_case(name: str, text: str | bytes) -> Case:
-    arguments = (
-        *("--config-file", "{jobs}/tiny.yaml", "OUTPUT_DIR", "{here}/out"),
-        *("DATASETS.REGISTER", "[['voc', 'voc', '{here}/voc', 'all']]"),
-        *("DATASETS.TRAIN", "('voc',)", "DATASETS.TEST", "()", "SOLVER.MAX_ITER", "1"),
-    )
+def voc_case(name: str, text: str | bytes, culprit: str = "a.xml", without: str = "") -> Case:
     files = {
         "voc/Annotations/a.xml": text,
         "voc/ImageSets/Main/all.txt": "a\n",
         "voc/JPEGImages/a.png": PNG,
     }
-    culprit = "Annotations" if name == "no-object" else "a.xml"
-    return Case(f"voc-{name}", "train_net", arguments, culprit, files)
+    files.pop(without, None)
+    return Case(f"voc-{name}", "train_net", job_on("'voc', '{here}/voc', 'all'"), culprit, files)
 
 
 def cases() -> list[Case]:
-    found = [json_case(name, text) for name, text in (broken_fields() | FILES).items()]
-    found += [voc_case(name, text) for name, text in VOC.items()]
-    missing = voc_case("missing-picture", XML)
-    del missing.files["voc/JPEGImages/a.png"]
-    found.append(replace(missing, culprit="JPEGImages/a"))
-    split = voc_case("missing-split", XML)
-    del split.files["voc/ImageSets/Main/all.txt"]
-    return [*found, replace(split, culprit="all.txt")]
+    return [
+        *(json_case(name, text) for name, text in (broken_fields() | FILES).items()),
+        *(voc_case(name, text) for name, text in VOC.items()),
+        voc_case("no-object", XML.replace("object>", "thing>"), "Annotations"),
+        voc_case("missing-picture", XML, "JPEGImages/a", without="voc/JPEGImages/a.png"),
+        voc_case("missing-split", XML, "all.txt", without="voc/ImageSets/Main/all.txt"),
+    ]

@@ -4,7 +4,7 @@ import io
 import json
 
 import numpy as np
-from bad_input.running import Case
+from bad_input.running import Case, job_on
 from PIL import Image
 
 SIDE = 64
@@ -16,7 +16,6 @@ def encoded(mode: str, form: str, side: int = SIDE, **options) -> bytes:
     made = {
         "I;16": lambda: Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257),
         "F": lambda: Image.fromarray(pixels[:, :, 0].astype(np.float32)),
-        "I": lambda: Image.fromarray(pixels[:, :, 0].astype(np.int32)),
         "P": lambda: Image.fromarray(pixels[:, :, :3]).convert("P", palette=Image.Palette.ADAPTIVE),
         "RGBA": lambda: Image.fromarray(pixels, "RGBA"),
     }
@@ -64,13 +63,12 @@ FINE = {
     "grey-alpha.png": encoded("LA", "PNG"),
     "palette.png": encoded("P", "PNG"),
     "palette.gif": encoded("P", "GIF"),
-    "16-bit.png": encoded("I;16", "PNG"),
     "rotated.jpg": rotated(),
     "progressive.jpg": encoded("RGB", "JPEG", progressive=True),
     "one-pixel.png": encoded("RGB", "PNG", 1),
 }
-# Fine to predict on, where they are scaled; Detectron2's training would clip them.
-DEEP = ("16-bit.png",)
+# Fine to predict on, where its values are scaled; Detectron2's training would clip them.
+SCALED = {"16-bit.png": encoded("I;16", "PNG")}
 
 
 def dataset(name: str) -> str:
@@ -86,41 +84,30 @@ def dataset(name: str) -> str:
     return json.dumps(content)
 
 
-def training(name: str, content: object, culprit: str | None, *, evaluate: bool) -> Case:
+def training(name: str, content: object, culprit: str | None, *, evaluate: bool = False) -> Case:
     """Train, or evaluate, on the one image."""
-    entries = "[['one', '{here}/one.json', '{here}/images']]"
-    datasets = ("('one',)", "()") if not evaluate else ("()", "('one',)")
-    arguments = (
-        *("--config-file", "{jobs}/tiny.yaml", *(["--eval-only"] if evaluate else [])),
-        *("OUTPUT_DIR", "{here}/out", "DATASETS.REGISTER", entries),
-        *("DATASETS.TRAIN", datasets[0], "DATASETS.TEST", datasets[1]),
-        *("SOLVER.IMS_PER_BATCH", "1", "SOLVER.MAX_ITER", "1"),
-    )
-    kind = "evaluate" if evaluate else "train"
+    arguments = job_on("'{here}/one.json', '{here}/images'", train=not evaluate, test=evaluate)
     files = {"one.json": dataset(name), f"images/{name}": content}
+    kind = "evaluate" if evaluate else "train"
     return Case(f"image-{kind}-{name}", "train_net", arguments, culprit, files)
 
 
 def prediction(name: str, content: object, culprit: str | None) -> Case:
-    weights = ("--weights", "{jobs}/trained/model_final.pth")
-    arguments = ("--config-file", "{jobs}/tiny.yaml", *weights, "--output", "{here}/out")
+    """Predict on the one image, which the status 1 says cannot be read."""
+    weights = ("--weights", "{jobs}/trained/model_final.pth", "--output", "{here}/out")
+    arguments = ("--config-file", "{jobs}/tiny.yaml", *weights, "{here}/images/" + name)
     files = {f"images/{name}": content}
-    arguments = (*arguments, "{here}/images/" + name)
-    return Case(f"image-predict-{name}", "predict", arguments, culprit, files)
+    return Case(f"image-predict-{name}", "predict", arguments, culprit, files, status=1)
 
 
 def cases() -> list[Case]:
-    found = []
-    for name, content in (DAMAGED | OF_ANOTHER_SIZE).items():
-        found += [training(name, content, name, evaluate=e) for e in (False, True)]
-    for name, content in FINE.items():
-        culprit = name if name in DEEP else None
+    every = DAMAGED | OF_ANOTHER_SIZE | SCALED | FINE
+    found = [prediction(name, x, name if name in DAMAGED else None) for name, x in every.items()]
+    for name, content in every.items():
+        culprit = None if name in FINE else name
         found += [training(name, content, culprit, evaluate=e) for e in (False, True)]
-    found += [prediction(name, content, name) for name, content in DAMAGED.items()]
-    found += [prediction(name, content, None) for name, content in (OF_ANOTHER_SIZE | FINE).items()]
-    floats = encoded("F", "TIFF")
-    found += [prediction("float.tiff", floats, "float.tiff")]
-    found += [training("float.tiff", floats, "float.tiff", evaluate=False)]
-    missing = training("gone.jpg", JPG, "gone.jpg", evaluate=False)
+    for make in (training, prediction):
+        found.append(make("float.tiff", encoded("F", "TIFF"), "float.tiff"))
+    missing = training("gone.jpg", JPG, "gone.jpg")
     del missing.files["images/gone.jpg"]
     return [*found, missing]

@@ -65,7 +65,7 @@ def test_a_random_file_is_a_config_or_ends_in_a_sentence_that_names_it(tmp_path_
         file.write(content if isinstance(content, bytes) else content.encode())
     try:
         load_yaml(path)
-    except ValueError as error:
+    except UserError as error:
         assert path in str(error)
 
 
@@ -81,5 +81,5 @@ def test_damaged_weights_are_read_or_named(tmp_path_factory, place, replacement,
         file.write(content[:place] + replacement + content[place + len(replacement) + 1 :])
     try:
         assert isinstance(read_checkpoint(path), dict)
-    except ValueError as error:
+    except UserError as error:
         assert path in str(error)

@@ -30,9 +30,9 @@ def prepare(jobs: Path) -> None:
     )
 
 
-def saved(content: object) -> bytes:
+def saved(content: object, *, legacy: bool = False) -> bytes:
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(content, buffer, _use_new_zipfile_serialization=not legacy)
     return buffer.getvalue()
 
 
@@ -41,12 +41,6 @@ def archive(**files: bytes) -> bytes:
     with zipfile.ZipFile(buffer, "w") as zipped:
         for name, content in files.items():
             zipped.writestr(name, content)
-    return buffer.getvalue()
-
-
-def legacy(content: object) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer, _use_new_zipfile_serialization=False)
     return buffer.getvalue()
 
 
@@ -73,7 +67,7 @@ FILES = {
     "zip-empty.pth": archive(),
     "zip-no-tensors.pth": archive(**{"archive/data.pkl": b"", "archive/version": b"3\n"}),
     "zip-bad-pickle.pth": archive(**{"archive/data.pkl": b"\x80\x02a", "archive/version": b"3"}),
-    "legacy-half.pth": legacy(SOME)[:-50],
+    "legacy-half.pth": saved(SOME, legacy=True)[:-50],
     "number.pth": saved(3),
     "list.pth": saved([torch.zeros(1)]),
     "tensor.pth": saved(torch.zeros(3)),
@@ -94,7 +88,7 @@ FILES = {
     "torchvision.pth": saved(dict.fromkeys(["layer1.0.conv1.weight", "fc.bias"], torch.ones(1))),
     "module.pth": saved(torch.nn.Linear(1, 1)),
     "hostile.pth": saved({"model": Touch(str(RAN))}),
-    "hostile-legacy.pth": legacy({"model": Touch(str(RAN))}),
+    "hostile-legacy.pth": saved({"model": Touch(str(RAN))}, legacy=True),
     "hostile.pkl": pickle.dumps({"model": Touch(str(RAN))}),
     "system.pkl": f"cos\nsystem\n(S'touch {RAN}'\ntR.".encode(),
     "eval.pkl": b"c__builtin__\neval\n(S'1'\ntR.",
@@ -125,57 +119,44 @@ FILES = {
 }  # fmt: skip
 
 
+CONFIG = ("--config-file", "{jobs}/tiny.yaml")
+
+
 def cases() -> list[Case]:
     """Every file, given to training, evaluation, prediction and conversion in turn."""
-    config = ("--config-file", "{jobs}/tiny.yaml")
     found = []
     for number, (name, content) in enumerate(FILES.items()):
-        place, files = "{here}/" + name, {name: content}
-        key = ("OUTPUT_DIR", "{here}/out", "MODEL.WEIGHTS", place)
+        place = "{here}/" + name
         options = {
-            "train_net": (*config, *key),
-            "evaluate": (*config, "--eval-only", *key),
-            "predict": (*config, "--weights", place, "--output", "{here}/out", "{jobs}/a.jpg"),
+            "train_net": (*CONFIG, *_keys(place)),
+            "evaluate": (*CONFIG, "--eval-only", *_keys(place)),
+            "predict": (*CONFIG, "--weights", place, "--output", "{here}/out", "{jobs}/a.jpg"),
             "convert_checkpoint": (place, "{here}/converted.pth"),
         }
         # All for what may run code; else training and one more, for time.
         others = ("evaluate", "predict", "convert_checkpoint")
-        chosen = others if "hostile" in name else (others[number % 3],)
-        for kind in ("train_net", *chosen):
+        for kind in ("train_net", *(others if "hostile" in name else (others[number % 3],))):
             tool = "train_net" if kind == "evaluate" else kind
-            found.append(Case(f"weights-{kind}-{name}", tool, options[kind], name, files))
-    return [*found, *_of_the_tiny_model(config)]
+            found.append(Case(f"weights-{kind}-{name}", tool, options[kind], name, {name: content}))
+    return [*found, *_named_weights()]
 
 
-def _of_the_tiny_model(config: tuple[str, ...]) -> list[Case]:
-    """Weights that fit, and the same for another model than they are of."""
-    weights = ("OUTPUT_DIR", "{here}/out", "MODEL.WEIGHTS", "{jobs}/trained/model_final.pth")
-    wider = ("MODEL.FPN.OUT_CHANNELS", "32")
+def _keys(weights: str) -> tuple[str, ...]:
+    return ("OUTPUT_DIR", "{here}/out", "MODEL.WEIGHTS", weights)
+
+
+def _named_weights() -> list[Case]:
+    """The tiny model's weights, which fit, or fit less in a wider model; and bad names."""
+    fit, wider = "{jobs}/trained/model_final.pth", ("MODEL.FPN.OUT_CHANNELS", "32")
+    of_another = "model_final.pth cannot be loaded: it is of another model"
     return [
-        Case("weights-fit", "train_net", (*config, "--eval-only", *weights), None),
-        Case("weights-train-wider", "train_net", (*config, *weights, *wider), None),
-        Case(
-            "weights-evaluate-wider",
-            "train_net",
-            (*config, "--eval-only", *weights, *wider),
-            "model_final.pth cannot be loaded: it is of another model",
-        ),
-        Case(
-            "weights-missing",
-            "train_net",
-            (*config, "MODEL.WEIGHTS", "{here}/none.pth", "OUTPUT_DIR", "{here}/out"),
-            "none.pth",
-        ),
-        Case(
-            "weights-url",
-            "train_net",
-            (*config, "MODEL.WEIGHTS", "nonesuch://a.pth", "OUTPUT_DIR", "{here}/out"),
-            "nonesuch://a.pth",
-        ),
-        Case(
-            "weights-device",
-            "train_net",
-            (*config, "MODEL.WEIGHTS", "/dev/zero", "OUTPUT_DIR", "{here}/out"),
-            "/dev/zero",
-        ),
+        Case(f"weights-{name}", "train_net", (*CONFIG, *arguments), culprit)
+        for name, arguments, culprit in (
+            ("fit", ("--eval-only", *_keys(fit)), None),
+            ("train-wider", (*_keys(fit), *wider), None),
+            ("evaluate-wider", ("--eval-only", *_keys(fit), *wider), of_another),
+            ("missing", _keys("{here}/none.pth"), "none.pth"),
+            ("url", _keys("nonesuch://a.pth"), "nonesuch://a.pth"),
+            ("device", _keys("/dev/zero"), "/dev/zero"),
+        )
     ]

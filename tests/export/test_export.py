@@ -1,14 +1,16 @@
 """Exported files say what FocalRetinaNet says, at any size and batch."""
 
+import sys
 import warnings
 
 import pytest
 import torch
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, Instances
 from helpers.batches import GN_R18, detectron2_retinanet_config
-from helpers.tiny_jobs import catalogs_restored, write_jobs, write_random_weights
+from helpers.tiny_jobs import write_jobs, write_random_weights
 
+from focal_retina.errors import UserError
 from focal_retina.export.comparison import largest_difference
 from focal_retina.export.formats import EXPORTERS, load_exported
 from focal_retina.export.modules import Detections, RawOutputs
@@ -53,19 +55,14 @@ def models_detections(model, images):
     """Return the model's own detections in the form of ``Detections``."""
     instances = [x["instances"] for x in model([{"image": image} for image in images])]
     image_idxs = torch.repeat_interleave(torch.tensor([len(x) for x in instances]))
-    columns = (
-        [x.pred_boxes.tensor for x in instances],
-        [x.scores for x in instances],
-        [x.pred_classes for x in instances],
-    )
-    return *(torch.cat(x) for x in columns), image_idxs
+    found = Instances.cat([Instances((0, 0), **x.get_fields()) for x in instances])
+    return found.pred_boxes.tensor, found.scores, found.pred_classes, image_idxs
 
 
 def export(module, kind, path):
     """Write a file of the kind; return the function that it holds."""
-    if kind == "onnx":
-        pytest.importorskip("onnx", reason="focal_retina[export] is not installed")
-        pytest.importorskip("onnxruntime", reason="focal_retina[export] is not installed")
+    for package in ("onnx", "onnxruntime") if kind == "onnx" else ():
+        pytest.importorskip(package, reason="focal_retina[export] is not installed")
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracers warn of Detectron2's checks of shapes
         EXPORTERS[kind](module.eval(), path)
@@ -158,11 +155,6 @@ def test_anchors_are_the_generator_s_to_the_bit(overrides):
     assert torch.equal(anchors, Boxes.cat(expected).tensor)
 
 
-def test_a_torch_export_file_has_pytorch_s_ending(tmp_path):
-    with pytest.raises(ValueError, match="must end in .pt2; .*model.onnx does not"):
-        EXPORTERS["torch_export"](Detections(confident_model()), tmp_path / "model.onnx")
-
-
 def test_the_largest_difference_is_that_of_boxes_scores_or_a_missing_detection():
     boxes = torch.tensor([[0.0, 0, 10, 10], [5, 5, 20, 20]])
     scores, classes, image_idxs = torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), torch.zeros(2)
@@ -176,22 +168,35 @@ def test_the_largest_difference_is_that_of_boxes_scores_or_a_missing_detection()
     assert largest_difference(empty, empty) == 0
 
 
-def test_onnx_without_its_packages_names_the_extra(monkeypatch, tmp_path):
-    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(ImportError, match=r"focal_retina\[export\]"):
-        EXPORTERS["onnx"](Detections(confident_model()), tmp_path / "model.onnx")
+@pytest.mark.parametrize(
+    ("kind", "missing", "sentence"),
+    [
+        ("torch_export", None, "must end in .pt2; .*model.onnx does not"),
+        ("onnx", "onnx", r"focal_retina\[export\]"),
+    ],
+)
+def test_what_cannot_be_exported_is_explained(kind, missing, sentence, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UserError, match=sentence):
+        EXPORTERS[kind](Detections(confident_model()), tmp_path / "model.onnx")
 
 
-def test_the_tool_ends_with_the_largest_difference(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("flags", "outputs"),
+    [([], "boxes, scores, classes, image_idxs"), (["--raw"], "logits, deltas, anchors")],
+)
+def test_the_tool_writes_the_file_and_ends_with_the_largest_difference(
+    flags, outputs, tmp_path, capsys
+):
     job = write_jobs(tmp_path)
     write_random_weights(job / "tiny.yaml")
-    picture = next((job).rglob("*.png"), None) or next(job.rglob("*.jpg"))
-    command = ["--config-file", job / "tiny.yaml", "--weights", job / "weights.pth"]
-    command += ["--format", "torchscript", "--output", job / "model.ts", "--images", picture]
-    with catalogs_restored(), warnings.catch_warnings():
+    command = ["--config-file", job / "tiny.yaml", "--weights", job / "weights.pth", *flags]
+    command += ["--format", "torchscript", "--output", job / "model.ts"]
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert main([str(x) for x in command]) == 0
-    assert torch.jit.load(str(job / "model.ts"))
-    last = capsys.readouterr().out.splitlines()[-1]
+        assert main([str(x) for x in [*command, "--images", next(job.rglob("*.png"))]]) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.endswith(f"images -> {outputs}")
+    assert len(torch.jit.load(str(job / "model.ts"))(noise(1, 64, 64))) == len(outputs.split())
     assert last.startswith("largest difference to PyTorch: ")
     assert float(last.split()[-1]) < 1e-2

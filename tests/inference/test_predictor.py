@@ -1,5 +1,7 @@
 """Predictor: the evaluation's detections, from pictures of every kind."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -8,19 +10,14 @@ from detectron2.data import build_detection_test_loader
 from helpers.tiny_jobs import catalogs_restored, write_jobs, write_random_weights
 from PIL import Image
 
+from focal_retina.errors import ImageError
 from focal_retina.evaluation.mode import evaluation_mode
 from focal_retina.inference.predictor import Predictor, read_picture
 
 # What each kind of config calls the numbers, and how the evaluation loads its images.
-OPTS = {
-    "tiny.yaml": [
-        "MODEL.RETINANET.SCORE_THRESH_TEST",
-        "0.009",
-        "TEST.DETECTIONS_PER_IMAGE",
-        "5",
-    ],
-    "tiny.py": ["model.postprocessor.score_thresh=0.0", "model.postprocessor.max_detections=5"],
-}
+YAML_OPTS = "MODEL.RETINANET.SCORE_THRESH_TEST 0.009 TEST.DETECTIONS_PER_IMAGE 5"
+LAZY_OPTS = "model.postprocessor.score_thresh=0.0 model.postprocessor.max_detections=5"
+OPTS = {"tiny.yaml": YAML_OPTS.split(), "tiny.py": LAZY_OPTS.split()}
 LOADERS = {
     "tiny.yaml": lambda cfg: build_detection_test_loader(cfg, "tiny_val"),
     "tiny.py": lambda cfg: instantiate(cfg.dataloader.test),
@@ -84,37 +81,37 @@ def test_no_weights_is_an_error_that_names_the_key(tmp_path, name, key):
         Predictor(str(write_jobs(tmp_path) / name))
 
 
-def test_a_picture_is_turned_as_exif_says(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn clockwise
-    Image.fromarray(gradient()).save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(read_picture(tmp_path / "turned.png"), np.rot90(gradient(), -1))
+EXIF = Image.Exif()
+EXIF[0x0112] = 6  # turn clockwise
+GREY = gradient(channels=1)[:, :, 0]
+RGB_OF_GREY = np.stack([GREY] * 3, axis=2)
 
 
-def test_grey_and_transparent_pictures_become_rgb(tmp_path):
-    grey, rgba = gradient(channels=1)[:, :, 0], gradient(channels=4)
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    Image.fromarray(rgba).save(tmp_path / "rgba.png")
-    assert np.array_equal(read_picture(tmp_path / "grey.png"), np.stack([grey] * 3, axis=2))
-    assert np.array_equal(read_picture(tmp_path / "rgba.png"), rgba[:, :, :3])
+@pytest.mark.parametrize(
+    ("pixels", "options", "expected"),
+    [
+        (gradient(), {"exif": EXIF}, np.rot90(gradient(), -1)),
+        (GREY, {}, RGB_OF_GREY),
+        (GREY.astype(np.uint16) * 257, {}, RGB_OF_GREY),
+        (gradient(channels=4), {}, gradient(channels=4)[:, :, :3]),
+    ],
+    ids=["turned", "grey", "16-bit grey", "transparent"],
+)
+def test_pictures_become_upright_rgb_of_8_bits(tmp_path, pixels, options, expected):
+    Image.fromarray(pixels).save(tmp_path / "a.png", **options)
+    assert np.array_equal(read_picture(tmp_path / "a.png"), expected)
 
 
-def test_a_picture_of_16_bits_is_scaled_to_8(tmp_path):
-    grey = gradient(channels=1)[:, :, 0]
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "grey16.png")
-    assert np.array_equal(read_picture(tmp_path / "grey16.png")[:, :, 0], grey)
+def cut_jpeg():
+    buffer = io.BytesIO()
+    Image.fromarray(gradient(400, 400)).save(buffer, "JPEG")
+    return buffer.getvalue()[: buffer.tell() // 2]
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"])
+@pytest.mark.parametrize(
+    "content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n broken", cut_jpeg()], ids=range(4)
+)
 def test_a_broken_picture_is_named(tmp_path, content):
     (tmp_path / "broken.png").write_bytes(content)
-    with pytest.raises(ValueError, match="broken.png cannot be read"):
+    with pytest.raises(ImageError, match="broken.png cannot be read"):
         read_picture(tmp_path / "broken.png")
-
-
-def test_a_truncated_picture_is_named(tmp_path):
-    Image.fromarray(gradient(400, 400)).save(tmp_path / "cut.jpg")
-    content = (tmp_path / "cut.jpg").read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match="cut.jpg cannot be read"):
-        read_picture(tmp_path / "cut.jpg")

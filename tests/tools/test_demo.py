@@ -5,9 +5,12 @@ import subprocess
 import sys
 
 import cv2
+import numpy as np
 import pytest
+from detectron2.structures import Boxes, Instances
+from PIL import Image
 
-from focal_retina.tools.demo import main
+from focal_retina.tools import demo
 
 ITERATIONS = 3
 
@@ -32,10 +35,10 @@ def test_the_pictures_are_written(finished):
     assert grid.std() > 10 and curve.std() > 10
 
 
-def test_the_table_and_one_summarising_line_are_printed(finished):
+def test_coco_s_results_and_one_summarising_line_are_printed(finished):
     process, _ = finished
     lines = process.stdout.splitlines()
-    assert any(all(name in line for name in ("AP50", "AP75", "APs")) for line in lines)
+    assert {"AP", "AP50", "AP75", "APs", "APm", "APl"} <= {x.split()[0] for x in lines}
     assert lines[-1].startswith("box AP ")
     assert "AP50" in lines[-1] and lines[-1].endswith("seconds")
 
@@ -63,22 +66,41 @@ def test_the_dataset_is_kept_for_the_next_run(finished):
     ]
 
 
+def test_detections_are_drawn_from_a_score_of_one_half_on(tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "black.png")
+    boxes = Boxes([[4.0, 20, 20, 40], [40.0, 20, 60, 40]])
+
+    class Detector:
+        class_names = ["cat"]
+
+        def __call__(self, files):
+            classes = np.zeros(2, int)
+            scores = np.array([0.51, 0.49])
+            instances = Instances((48, 64), pred_boxes=boxes, pred_classes=classes, scores=scores)
+            return [instances for _ in files]
+
+    (picture,) = demo.draw_pictures(Detector(), [str(tmp_path / "black.png")])
+    middle = picture.shape[1] // 2
+    assert picture[:, :middle].any() and not picture[:, middle:].any()
+
+
 @pytest.mark.parametrize(
     "arguments, named",
     [
         (["SOLVER.MAX_ITERS", "3"], "SOLVER.MAX_ITERS"),
         (["--config-file", "missing.yaml"], "missing.yaml"),
         (["--output", "/proc/demo"], "/proc/demo"),
+        (["DATASETS.TEST", "()"], "one dataset in DATASETS.TEST"),
     ],
 )
 def test_a_mistake_ends_in_one_sentence_that_names_it(tmp_path, capsys, arguments, named):
-    assert main(["--output", str(tmp_path), "--train-images", "2", *arguments]) == 2
-    message = capsys.readouterr().err.strip()
-    assert named in message
-    assert len(message.splitlines()) == 1
+    few = ["--train-images", "2", "--val-images", "2"]
+    assert demo.main(["--output", str(tmp_path), *few, *arguments]) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert sentence.startswith("demo: error: ") and named in sentence
 
 
 def test_a_number_of_images_out_of_range_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
-        main(["--output", str(tmp_path), "--val-images", "0"])
+        demo.main(["--output", str(tmp_path), "--val-images", "0"])
     assert "--val-images: '0'" in capsys.readouterr().err
