@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from focal_retina.checkpoint.conversion.renaming import NORM_EPS, Conversion
+from focal_retina.checkpoint.conversion.weights import NORM_EPS, Conversion
 from focal_retina.checkpoint.conversion.sources import SOURCES, convert
 from focal_retina.checkpoint.conversion.to_torchvision import to_torchvision
 from focal_retina.checkpoint.reading import read_checkpoint
