@@ -1,10 +1,14 @@
 """The private names that we lean on still mean what they meant."""
 
+from itertools import islice
+
 import numpy as np
+import pytest
 import torch
+from detectron2.data.samplers import RandomSubsetTrainingSampler, TrainingSampler
 from torch import nn
 
-from focal_retina.detectron2_internals import OpenCheckpointer
+from focal_retina.detectron2_internals import OpenCheckpointer, sampler_state, set_sampler_state
 
 
 class Recording(OpenCheckpointer):
@@ -38,3 +42,13 @@ def test_arrays_become_tensors_in_place():
     weights = {"a": np.ones(2, np.float32)}
     OpenCheckpointer(nn.Linear(1, 1)).arrays_to_tensors(weights)
     assert torch.equal(weights["a"], torch.ones(2))
+
+
+@pytest.mark.parametrize("kind", [TrainingSampler, RandomSubsetTrainingSampler])
+def test_a_sampler_with_the_state_of_another_gives_its_indices(kind):
+    arguments = (9,) if kind is TrainingSampler else (9, 0.5)
+    one, other = kind(*arguments), kind(*arguments)
+    one._rank, one._world_size = 1, 2  # of another process
+    set_sampler_state(other, sampler_state(one))
+    assert (other._rank, other._world_size) == (0, 1)
+    assert list(islice(one, 9)) == list(islice(other, 1, 18, 2))

@@ -69,7 +69,7 @@ def prepare(args: Namespace) -> Callable[[], object]:
     _complete(cfg, args.eval_only)
     default_setup(cfg, args)
     if not args.eval_only:
-        check_training_data(_training_data(cfg), args)
+        check_training_data(_training_data(cfg), args.config_file, args.opts)
     model = build_part(cfg, "model").to(cfg.train.device)
     logger.info(f"Model:\n{model}")
     if "preprocessor" in cfg.model:

@@ -55,7 +55,7 @@ def prepare(args: Namespace) -> Callable[[], object]:
     pixels = PixelFormat(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.INPUT.FORMAT)
     log_advice(weights_pixel_advice(cfg.MODEL.WEIGHTS, pixels))
     if not args.eval_only:
-        check_training_data(_training_data(cfg), args)
+        check_training_data(_training_data(cfg), args.config_file, args.opts)
     return _evaluation(cfg, args.resume) if args.eval_only else _training(cfg, args.resume)
 
 

@@ -5,7 +5,7 @@ import re
 from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from focal_retina.data.images import NamingMapper
+from focal_retina.data.mapper import NamingMapper
 
 # The wording of Python and of Detectron2's ``instantiate``.
 _MISTAKEN_CALL = re.compile(

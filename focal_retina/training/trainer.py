@@ -17,9 +17,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
-from focal_retina.data.images import NamingMapper
 from focal_retina.data.loader import build_train_loader
-from focal_retina.data.mapper import build_mapper
+from focal_retina.data.mapper import NamingMapper, build_mapper
 from focal_retina.data.register import class_names
 from focal_retina.errors import EndableTrainer
 from focal_retina.evaluation.evaluators import build_evaluator, evaluation_mode
