@@ -15,6 +15,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, EventWriter, JSONWriter, TensorboardXWriter
 from fvcore.common.registry import Registry
 from torch import Tensor, nn
+from torch.utils.data import Sampler
 
 from focal_retina.errors import UserError
 
@@ -192,3 +193,20 @@ class OpenTensorboardXWriter(TensorboardXWriter):
     def hide_from(self, iteration: int) -> None:
         """Let TensorBoard hide older events of this iteration and later ones."""
         self._writer_args["purge_step"] = iteration
+
+
+def sampler_state(sampler: Sampler) -> dict[str, bool | int | float | Tensor]:
+    """Return what the order of a sampler's indices depends on, but for the rank of its process.
+
+    Detectron2's samplers keep their seeds in attributes alone.
+    """
+    return {
+        name: value
+        for name, value in vars(sampler).items()
+        if name not in ("_rank", "_world_size") and isinstance(value, bool | int | float | Tensor)
+    }
+
+
+def set_sampler_state(sampler: Sampler, state: dict) -> None:
+    """Give a sampler the order of the one whose :func:`sampler_state` this is."""
+    vars(sampler).update(state)

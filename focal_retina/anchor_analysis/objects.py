@@ -11,6 +11,8 @@ from detectron2.data.datasets import load_coco_json
 from detectron2.structures import BoxMode
 from torch import Tensor
 
+from focal_retina.data.coco import is_coco_json
+
 
 @dataclass(frozen=True)
 class Objects:
@@ -81,8 +83,7 @@ def load_objects(dataset_names: Sequence[str], resize: T.Augmentation) -> Object
 def _records(name: str) -> list[dict]:
     """Return a data set in Detectron2's format, with the ids of COCO's annotations."""
     metadata = MetadataCatalog.get(name)
-    # The loader that ``register_coco_instances`` registers leaves the ids out.
-    if DatasetCatalog[name].__module__ == "detectron2.data.datasets.coco":
+    if is_coco_json(name):  # whose loader leaves the ids out
         return load_coco_json(metadata.json_file, metadata.image_root, name, ["id"])
     return DatasetCatalog.get(name)
 

@@ -1,1 +1,1 @@
-"""Weights of other projects -> ours, and back; a table of names for each source."""
+"""Checkpoints: written whole, read without running code, and converted from other projects."""

@@ -1,28 +1,19 @@
-"""Files that are either the old one or the whole new one, whenever the process or machine dies."""
+"""Write files that are whole, whenever the process or the machine dies."""
 
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from detectron2.utils.file_io import PathManager
-
 _UNFINISHED = ".unfinished"
 
 
 def write_atomically(path: str, content: bytes | memoryview) -> None:
-    """Write a file: under another name, then, when it is on the disk, rename it.
-
-    A path of another file system that Detectron2's ``PathManager`` knows (``s3://...``) is written
-    in its way.
+    """Write another file first, and rename it when it is on the disk.
 
     Raises:
-        OSError: it cannot be written; what was there before still is.
+        OSError: the file cannot be written; what was there before still is.
     """
-    if "://" in path:
-        with PathManager.open(path, "wb") as file:
-            file.write(content)
-        return
     unfinished = path + _UNFINISHED
     try:
         with open(unfinished, "wb") as file:
@@ -38,12 +29,12 @@ def write_atomically(path: str, content: bytes | memoryview) -> None:
 
 
 def unfinished_files(folder: str) -> Iterator[Path]:
-    """Yield what killed processes left of :func:`write_atomically` in a folder."""
+    """Yield the files that killed processes left of :func:`write_atomically` in a folder."""
     return Path(folder).glob("*" + _UNFINISHED)
 
 
 def _sync_folder(folder: str) -> None:
-    """Bring a renaming to the disk."""
+    """Wait until the new name is on the disk, too."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Detectron2's checkpointer, which reads safely, writes whole files and knows class names."""
+"""Detectron2's checkpointer, made safe against crashes, untrusted files and wrong classes."""
 
 import io
 import os
@@ -6,32 +6,34 @@ import re
 from collections.abc import Sequence
 
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils import comm
 from torch import nn
 
 from focal_retina.checkpoint.atomic import write_atomically
 from focal_retina.checkpoint.classes import fit_class_logits
-from focal_retina.checkpoint.conversion.sources import recognise, weights_of
+from focal_retina.checkpoint.conversion.sources import recognise
 from focal_retina.checkpoint.rank_states import apply_differences, gather_differences
-from focal_retina.checkpoint.reading import damage, read_checkpoint
+from focal_retina.checkpoint.reading import damage, read_checkpoint, weights_of
+from focal_retina.detectron2_internals import OpenCheckpointer
+from focal_retina.errors import UserError
 
 
-class FocalCheckpointer(DetectionCheckpointer):
-    """Load and save as ``DetectionCheckpointer`` does, and besides
+class FocalCheckpointer(OpenCheckpointer):
+    """A ``DetectionCheckpointer`` with these additions.
 
-    - write files that are whole whenever the process dies, and find a whole one to resume from,
-    - keep what each process of a run has of its own,
-    - refuse files that hold more than arrays and plain containers,
-    - refuse weights of other projects, with the command that converts them,
-    - keep the names of the classes with the weights, and load a checkpoint of other classes: those
-      of the same name keep their logits, the others start anew, and the log says so.
+    - Its files are whole, whenever the process dies. If the last one is damaged all the same, a
+      run resumes from the newest whole one.
+    - A checkpoint of a run has what each of its processes has of its own.
+    - A file that holds more than arrays and plain containers is refused.
+    - Weights of another project are refused; the error names the command that converts them.
+    - A checkpoint has the names of the classes. If the model has other classes, those of the same
+      name keep their logits and the others start anew; the log says so.
 
     Args:
         model, save_dir, checkpointables: see ``DetectionCheckpointer``.
         class_names: of the model, in the order of its logits; None where they are unknown.
-        complete: refuse weights that leave any of the model's at its random start, as those to
-            evaluate must not. Otherwise only those of which none fits.
+        complete: refuse weights that leave any weight of the model at its random start. Use it for
+            evaluation. Otherwise weights are refused only if none of them fits.
     """
 
     def __init__(
@@ -41,24 +43,24 @@ class FocalCheckpointer(DetectionCheckpointer):
         *,
         class_names: Sequence[str] | None = None,
         complete: bool = False,
-        **checkpointables,
+        **checkpointables: object,
     ):
         super().__init__(model, save_dir, **checkpointables)
         self.class_names = list(class_names) if class_names else None
-        self._resumes = False
         self.complete = complete
+        self._resumes = False
 
-    def save(self, name: str, **kwargs) -> None:
+    def save(self, name: str, **kwargs: object) -> None:
         """Write ``name.pth``, whole or not at all, and then ``last_checkpoint``.
 
-        The best model (``model_best.pth``) is not what a run resumes from.
+        A run does not resume from the best model, ``model_best.pth``.
 
         Raises:
             OSError: it cannot be written; what was there before still is.
         """
         self._write(name, self._content(**kwargs))
 
-    def save_run(self, name: str, **kwargs) -> None:
+    def save_run(self, name: str, **kwargs: object) -> None:
         """Save as ``save`` does, with what the other processes have of their own.
 
         All processes must call it; the main one writes.
@@ -68,7 +70,7 @@ class FocalCheckpointer(DetectionCheckpointer):
         content["world_size"] = comm.get_world_size()
         self._write(name, content)
 
-    def _content(self, **kwargs) -> dict:
+    def _content(self, **kwargs: object) -> dict:
         states = {key: part.state_dict() for key, part in self.checkpointables.items()}
         classes = {"class_names": self.class_names} if self.class_names else {}
         return {"model": self.model.state_dict(), **states, **kwargs, **classes}
@@ -93,12 +95,12 @@ class FocalCheckpointer(DetectionCheckpointer):
         return bool(self._resumable_files())
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
-        """Load the last checkpoint, or weights if there is none or if it is not asked for.
+        """Load the last checkpoint; load weights if there is none or ``resume`` is False.
 
-        In the place of a damaged checkpoint comes the newest whole one, with a warning.
+        If the last checkpoint is damaged, the newest whole one takes its place, with a warning.
 
         Raises:
-            ValueError: there are checkpoints to resume from, and none is whole.
+            UserError: there are checkpoints to resume from, and none is whole.
         """
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[])
@@ -106,20 +108,20 @@ class FocalCheckpointer(DetectionCheckpointer):
         choice = self._newest_whole_file() if comm.is_main_process() else None
         choice = comm.all_gather(choice)[0]
         if choice is None:
-            raise ValueError(
+            raise UserError(
                 f"no checkpoint in {self.save_dir} is whole (see the warnings): put a whole one "
                 "there, or start anew without --resume"
             )
         return self.load(choice)
 
     def _resumable_files(self) -> list[str]:
-        """The file that ``last_checkpoint`` names, then its siblings, the newest first."""
-        if not self.save_dir or not self.path_manager.isdir(self.save_dir):
+        """Return the file that ``last_checkpoint`` names, then its siblings, the newest first."""
+        if not self.save_dir or not os.path.isdir(self.save_dir):
             return []
         tagged = self.get_checkpoint_file()
         name = re.fullmatch(r"(.+)_(?:\d{7,}|final)\.pth", os.path.basename(tagged))
         sibling = re.compile(re.escape(name[1] if name else "model") + r"_(\d{7,}|final)\.pth")
-        names = filter(sibling.fullmatch, self.path_manager.ls(self.save_dir))
+        names = filter(sibling.fullmatch, os.listdir(self.save_dir))
         found = [os.path.join(self.save_dir, name) for name in names]
         found.sort(key=os.path.getmtime, reverse=True)
         return list(dict.fromkeys([*filter(None, [tagged]), *found]))
@@ -130,26 +132,27 @@ class FocalCheckpointer(DetectionCheckpointer):
             if reason is None:
                 return path
             self.logger.warning(f"Checkpoint {path} is damaged ({reason}): looking for another.")
+        return None
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
-        # Who loads the trainer's state goes on with the run; others want the weights of the file.
+        # Whoever loads the trainer's state resumes the run; the others want the file's weights.
         self._resumes = checkpointables is None and bool(self.checkpointables)
         return super().load(path, checkpointables)
 
-    def _load_file(self, filename: str) -> dict:
+    def load_file(self, filename: str) -> dict:
         content = read_checkpoint(filename)
         self._take_own_state(content)
         kind = recognise(weights_of(content))
         if kind not in (None, "detectron2"):
-            raise ValueError(
+            raise UserError(
                 f"{filename} has the weights of {kind}; convert them first: python -m "
                 f"focal_retina.tools.convert_checkpoint {filename} converted.pth"
             )
         if filename.endswith(".pyth"):
-            return super()._load_file(filename)
+            return super().load_file(filename)
         if not filename.endswith(".pkl"):
             content = content if "model" in content else {"model": content}
-            if self._parsed_url_during_load.query == "matching_heuristics=True":
+            if self.asks_for_matching():
                 content["matching_heuristics"] = True
             return content
         if "model" in content and "__author__" in content:
@@ -160,7 +163,7 @@ class FocalCheckpointer(DetectionCheckpointer):
         return {"model": blobs, "__author__": "Caffe2", "matching_heuristics": True}
 
     def _take_own_state(self, content: dict) -> None:
-        """Exchange what the main process saved by what this one had."""
+        """Replace the main process's state in a checkpoint by that of this process."""
         differences = content.pop("ranks", {})
         now = comm.get_world_size()
         then = content.pop("world_size", now)
@@ -172,38 +175,33 @@ class FocalCheckpointer(DetectionCheckpointer):
                 "the statistics and running means of the first."
             )
 
-    def _load_model(self, checkpoint: dict):
-        self._convert_ndarray_to_tensor(checkpoint["model"])
+    def load_model(self, checkpoint: dict) -> object:
+        weights = checkpoint["model"]
+        self.arrays_to_tensors(weights)
         num_classes = getattr(self.model, "num_classes", None)
-        found = checkpoint.get("class_names")
         if num_classes is not None:
-            report = fit_class_logits(
-                checkpoint["model"],
-                self.model.state_dict(),
-                num_classes,
-                found,
-                self.class_names,
-            )
+            fresh, found = self.model.state_dict(), checkpoint.get("class_names")
+            report = fit_class_logits(weights, fresh, num_classes, found, self.class_names)
             if report:
                 self.logger.warning(report)
-        incompatible = super()._load_model(checkpoint)
-        # A running mean of the training, which other projects lack; it starts anew.
-        for name in [n for n in incompatible.missing_keys if n.startswith("loss.normalizer.")]:
-            incompatible.missing_keys.remove(name)
-        self._check_fit(incompatible)
+        incompatible = super().load_model(checkpoint)
+        # Weights of other projects lack this running mean of the training, and it starts anew.
+        missing = incompatible.missing_keys
+        missing[:] = [name for name in missing if not name.startswith("loss.normalizer.")]
+        shapes = {name: shapes for name, *shapes in incompatible.incorrect_shapes}
+        self._check_fit(missing, shapes)
         return incompatible
 
-    def _check_fit(self, incompatible) -> None:
-        """Raise a ValueError where too few of the weights have a place in the model."""
+    def _check_fit(self, missing: list[str], shapes: dict[str, list]) -> None:
+        """Raise a UserError where too few of the weights have a place in the model."""
         names = [name for name, _ in self.model.named_parameters()]
-        shapes = {name: shapes for name, *shapes in incompatible.incorrect_shapes}
-        missing = [n for n in names if n in shapes or n in incompatible.missing_keys]
-        if not missing or not (self.complete or len(missing) == len(names)):
+        unfit = [name for name in names if name in shapes or name in missing]
+        if not unfit or not (self.complete or len(unfit) == len(names)):
             return
         reason = "is missing"
-        if missing[0] in shapes:
-            reason = "is {} there and {} in the model".format(*shapes[missing[0]])
-        raise ValueError(
-            f"it is of another model: {len(missing)} of {len(names)} weights do not fit, such as "
-            f"{missing[0]}, which {reason}"
+        if unfit[0] in shapes:
+            reason = "is {} there and {} in the model".format(*shapes[unfit[0]])
+        raise UserError(
+            f"it is of another model: {len(unfit)} of {len(names)} weights do not fit, such as "
+            f"{unfit[0]}, which {reason}"
         )

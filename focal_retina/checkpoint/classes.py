@@ -1,10 +1,10 @@
-"""Class logits for other classes than a checkpoint was trained on."""
+"""Fit the class logits of a checkpoint to a model of other classes."""
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from focal_retina.checkpoint.conversion.renaming import CLASS_LOGITS, HEAD_OUTPUTS
+from focal_retina.checkpoint.conversion.weights import CLASS_LOGITS, HEAD_OUTPUTS
 
 
 def fit_class_logits(
@@ -16,8 +16,8 @@ def fit_class_logits(
 ) -> str | None:
     """Replace the class logits by those for the model's classes, where they differ, in place.
 
-    Classes of the same name keep their logits; the others have those of the model as it was built,
-    that is random weights and the bias of the prior.
+    Classes of the same name keep their logits. The others get those of the model as it was built:
+    random weights and the bias of the prior.
 
     Args:
         weights: the checkpoint's.
@@ -27,32 +27,28 @@ def fit_class_logits(
             None where they are unknown.
 
     Returns:
-        what was done, in one sentence; None where nothing was to do.
+        What was done, in one sentence; None where nothing was to do.
     """
     if not _comparable(weights, fresh):
         return None
+    found, wanted = list(found or ()), list(wanted or ())
     anchors = len(fresh[CLASS_LOGITS[1]]) // num_classes
     num_found = len(weights[CLASS_LOGITS[1]]) // anchors
-    are_named = bool(found and wanted) and (len(found), len(wanted)) == (num_found, num_classes)
-    if num_found == num_classes and (not are_named or list(found) == list(wanted)):
+    are_named = (len(found), len(wanted)) == (num_found, num_classes)
+    if num_found == num_classes and (not are_named or found == wanted):
         return None
     shared = [name for name in wanted if name in found] if are_named else []
-    rows = {
-        name: weights[name].view(anchors, num_found, *weights[name].shape[1:])
-        for name in CLASS_LOGITS
-    }
     for name in CLASS_LOGITS:
-        fitted = (
-            fresh[name].detach().cpu().clone().view(anchors, num_classes, *rows[name].shape[2:])
-        )
+        rows = weights[name].unflatten(0, (anchors, num_found))
+        fitted = fresh[name].detach().cpu().clone().unflatten(0, (anchors, num_classes))
         for class_name in shared:
-            fitted[:, wanted.index(class_name)] = rows[name][:, found.index(class_name)]
+            fitted[:, wanted.index(class_name)] = rows[:, found.index(class_name)]
         weights[name] = fitted.flatten(0, 1)
     return _report(num_found, num_classes, shared, are_named)
 
 
 def _comparable(weights: dict[str, Tensor], fresh: dict[str, Tensor]) -> bool:
-    """Whether both have a RetinaNet's head of the same anchors and channels."""
+    """Return whether both have a RetinaNet's head of the same anchors and channels."""
     return all(
         name in weights
         and name in fresh

@@ -1,4 +1,4 @@
-"""What the processes of a run do not have in common: batch norm's statistics, running means."""
+"""State that differs between the processes of a run: statistics of batch norm, running means."""
 
 import hashlib
 from collections.abc import Iterator
@@ -6,14 +6,17 @@ from collections.abc import Iterator
 import torch
 from detectron2.utils import comm
 
-# Keys from the top of a checkpoint to a value that is no dict.
+# Nested keys of a value that is no dict.
 Path = tuple[str | int, ...]
 
 
 def gather_differences(state: dict) -> dict[int, list[tuple[Path, object]]]:
-    """Return, in the main process, where the state of each other process differs from the main one.
+    """Return, in the main process, how the state of each other process differs from its own.
 
-    All processes must call it. Processes without differences are left out.
+    All processes must call it.
+
+    Returns:
+        rank -> (path, value) of each difference; a process without any is left out.
 
     Args:
         state: nested dicts of tensors and plain data.
@@ -52,4 +55,4 @@ def _digest(leaf: object) -> tuple:
     if not isinstance(leaf, torch.Tensor):
         return (repr(leaf),)
     numbers = leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return leaf.dtype, leaf.shape, hashlib.sha256(numbers).digest()
+    return leaf.dtype, leaf.shape, hashlib.sha256(numbers.data).digest()

@@ -1,4 +1,4 @@
-"""Reading weights from files of anybody's: arrays and plain containers, never code."""
+"""Read checkpoints from untrusted files without running code."""
 
 import json
 import os
@@ -13,46 +13,58 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from focal_retina.errors import UserError
+
 # Where projects keep the weights inside a checkpoint.
-WEIGHTS_KEYS = ("model", "state_dict", "blobs", "model_state_dict")
+_WEIGHTS_KEYS = ("model", "state_dict", "blobs", "model_state_dict")
 
 
 def read_checkpoint(path: str) -> dict:
     """Return the content of a ``.pkl``, a ``.safetensors`` or any other file, by ``torch.save``.
 
     Raises:
-        ValueError: the file wants something other than arrays and plain containers, which is
-            named and not run; or it is none of the three.
+        UserError: the file asks for something other than arrays and plain containers, which the
+            error names and nothing runs; or it is none of the three kinds.
         OSError: there is no such file.
     """
     readers = {"pkl": _read_pickle, "safetensors": _read_safetensors}
     try:
         content = readers.get(path.rpartition(".")[2], _read_torch)(path)
-    except pickle.UnpicklingError as error:
-        # The wording of torch.load.
-        if wanted := re.search(r"GLOBAL (\S+)", str(error)):
-            raise ValueError(
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file may raise any
+        # As torch.load and ArrayUnpickler word it.
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        if wanted and isinstance(error, pickle.UnpicklingError):
+            raise UserError(
                 f"{path} is refused: it tried to use {wanted[1]}, and a checkpoint may hold arrays "
                 "and plain containers only"
             ) from error
-        raise ValueError(f"{path} is not a checkpoint: {_first_line(error)}") from error
-    except OSError:
-        raise
-    except Exception as error:  # a damaged pickle may raise any
-        raise ValueError(f"{path} is not a checkpoint: {_first_line(error)}") from error
+        # Without the advice of torch.load to let the file run its code.
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path} is not a checkpoint: {reason}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
-    inner = [content[key] for key in WEIGHTS_KEYS if key in content] or [content]
-    weights = next((x for x in inner if isinstance(x, dict)), None)
+        raise UserError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
+    weights = _weights(content)
     if weights is None or not all(isinstance(name, str) for name in weights):
-        raise ValueError(f"{path} is not a checkpoint: it holds no weights by name")
+        raise UserError(f"{path} is not a checkpoint: it holds no weights by name")
     return content
 
 
-def damage(path: str) -> str | None:
-    """Return what is wrong with a file of ``torch.save``, by its checksums; None if it is whole.
+def weights_of(checkpoint: dict) -> dict:
+    """Return the weights by name, without the prefix of data-parallel training."""
+    return {name.removeprefix("module."): x for name, x in (_weights(checkpoint) or {}).items()}
 
-    ``torch.load`` does not look at them.
+
+def _weights(checkpoint: dict) -> dict | None:
+    inner = [checkpoint[key] for key in _WEIGHTS_KEYS if key in checkpoint] or [checkpoint]
+    return next((x for x in inner if isinstance(x, dict)), None)
+
+
+def damage(path: str) -> str | None:
+    """Return what is wrong with a file of ``torch.save``; None if it is whole.
+
+    It looks at the checksums, which ``torch.load`` does not.
     """
     if not os.path.isfile(path):
         return "there is no such file"
@@ -62,10 +74,11 @@ def damage(path: str) -> str | None:
         torch.load(path, map_location="cpu", weights_only=True)
     except (EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         return str(error) or type(error).__name__
+    return None
 
 
 def _is_zip(path: str) -> bool:
-    """Whether it begins as one, though its end may be missing."""
+    """Return whether a file begins as a zip file; its end may be missing."""
     with open(path, "rb") as file:
         return file.read(4) == b"PK\x03\x04"
 
@@ -84,11 +97,6 @@ def _zip_damage(path: str) -> str | None:
     return f"the checksum of its part {part} does not fit" if part else None
 
 
-def _first_line(error: Exception) -> str:
-    """Return what happened without the advice of ``torch.load``, to let the file run its code."""
-    return str(error).partition("\n")[0] or type(error).__name__
-
-
 def _read_torch(path: str) -> object:
     if _is_zip(path) and (reason := _zip_damage(path)):
         raise ValueError(reason)
@@ -102,7 +110,7 @@ def _read_pickle(path: str) -> object:
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """Stand in for ``codecs.encode``, which pickles of bytes call, without its other codecs."""
+    """Do what pickles of bytes want of ``codecs.encode``, and nothing else of it."""
     return text.encode("latin1")
 
 
@@ -126,7 +134,7 @@ class ArrayUnpickler(pickle.Unpickler):
         "numpy._core.multiarray.scalar": _SCALAR,
     }
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> object:
         if f"{module}.{name}" not in self.ALLOWED:
             raise pickle.UnpicklingError(f"GLOBAL {module}.{name} is not allowed")
         return self.ALLOWED[f"{module}.{name}"]
@@ -142,7 +150,7 @@ _SAFETENSORS_DTYPES = {
 
 
 def _read_safetensors(path: str) -> dict:
-    """Read timm's format: the length of a json header, the header, the numbers."""
+    """Read timm's format: the length of a json header, the header, and the numbers."""
     content = Path(path).read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
     header, numbers = json.loads(content[8:start]), bytearray(content[start:])

@@ -1,4 +1,4 @@
-"""Python's collector of garbage, where data is millions of objects."""
+"""Python's garbage collector, and data of millions of objects."""
 
 import gc
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def paused_gc() -> Iterator[None]:
-    """Spare the collector the search for cycles among millions of objects that have none."""
+    """Pause the garbage collector while millions of objects are made that have no cycles."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

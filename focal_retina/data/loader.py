@@ -1,7 +1,7 @@
-"""Training batches as a function of a seed and a position, so that a run can go on anywhere.
+"""Training batches that depend on a seed and a position alone, so that a run can resume anywhere.
 
-Detectron2's loader gives a process of W workers another stream for each W, and has no way to start
-at its k-th batch. This one takes the same arguments, samplers and mappers.
+With Detectron2's loader, the batches depend on the number of workers, and it cannot start at its
+k-th batch. This loader takes the same arguments, samplers and mappers.
 """
 
 import inspect
@@ -20,6 +20,7 @@ from detectron2.utils.serialize import PicklableWrapper
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from focal_retina.data.seeding import SeededImages
+from focal_retina.detectron2_internals import sampler_state, set_sampler_state
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +37,15 @@ def build_train_loader(
     collate_fn: Callable | None = None,
     **options,
 ):
-    """Return the training batches of this process; takes a config, too.
+    """Return the training batches of this process, from arguments or from a config.
 
-    The arguments are those of Detectron2's ``build_detection_train_loader``, and without workers
-    the images come in the same order. Augmentation draws other random numbers.
+    The arguments are those of Detectron2's ``build_detection_train_loader``. The images come in the
+    order that they have there without workers. Augmentation draws other random numbers.
 
     Returns:
-        A :class:`TrainLoader`; Detectron2's own, with a warning that it cannot resume exactly, for
-        an ``IterableDataset``, and for a dataset without sizes that shall be grouped by them.
+        A :class:`TrainLoader`. For an ``IterableDataset``, and for a dataset to be grouped by sizes
+        that it does not state, it is Detectron2's own loader; a warning says that it cannot resume
+        exactly.
     """
     arguments = {"sampler": sampler, "total_batch_size": total_batch_size, **options}
     arguments |= {"num_workers": num_workers, "collate_fn": collate_fn}
@@ -61,10 +63,15 @@ def build_train_loader(
 
 
 def exact_loader_config(node):
-    """Return the node of a LazyConfig with our loader in the place of Detectron2's, if it is that.
+    """Let the node of a LazyConfig build our loader if it would build Detectron2's.
+
+    The arguments stay as they are, and so does a node that builds any other loader.
 
     Args:
-        node: ``dataloader.train``. Changed in place.
+        node: ``dataloader.train``; its ``_target_`` is changed in place.
+
+    Returns:
+        The node.
     """
     target = node.get("_target_")
     target = locate(target) if isinstance(target, str) else target
@@ -80,13 +87,13 @@ def _has_size(record: dict) -> bool:
 class TrainLoader:
     """An endless iterable of batches, each a list of ``batch_size`` mapped images.
 
-    It iterates from where it stands: after ``load_state_dict`` from there, and a second iterator
-    goes on where the first one stopped. The number of workers changes nothing.
+    It iterates from its position, which ``load_state_dict`` sets. A second iterator goes on where
+    the first one stopped. The number of workers changes nothing.
 
     Args:
         dataset: a list of dataset dicts, or a map-style dataset.
-        mapper: what Detectron2 calls a mapper. Where it returns None, another random image takes
-            the place. In each image's turn it finds the random generators seeded.
+        mapper: as in Detectron2. If it returns None, another random image takes the place. The
+            random generators are seeded before each call.
         is_wide: (len(dataset),), bool; images of one batch have the same value. None: no grouping.
         sampler: of dataset indices; None for a ``TrainingSampler``.
         total_batch_size: images of all processes together.
@@ -107,7 +114,7 @@ class TrainLoader:
         seed: int | None = None,
         **options,
     ):
-        # Now, in Python's words, rather than when the first batch is asked for.
+        # As Python words it, and before the first batch is asked for.
         for name in options.keys() - inspect.signature(DataLoader).parameters.keys():
             raise TypeError(f"build_train_loader() got an unexpected keyword argument {name!r}")
         self.dataset = (
@@ -129,7 +136,7 @@ class TrainLoader:
         loader = DataLoader(
             SeededImages(self.dataset, self.mapper, self.seed),
             batch_sampler=islice(self.batches(), self.position, None),
-            # Else the DataLoader draws a seed for its workers from the training's generator.
+            # Otherwise the DataLoader draws the seed of its workers from the training's generator.
             generator=torch.Generator(),
             **self.options,
         )
@@ -140,9 +147,9 @@ class TrainLoader:
     def batches(self) -> Iterator[list[tuple[int, int]]]:
         """Yield this process's batches from the first, as (place in the stream, dataset index).
 
-        The places are those in the stream of all processes together. As in Detectron2's
-        ``AspectRatioGroupedDataset``, a batch is complete when ``batch_size`` images of one group
-        have come.
+        The stream is that of all processes together. As in Detectron2's
+        ``AspectRatioGroupedDataset``, a batch is complete when it has ``batch_size`` images of one
+        group.
         """
         rank, step = comm.get_rank(), comm.get_world_size()
         groups = {True: [], False: []}
@@ -154,7 +161,7 @@ class TrainLoader:
                 group.clear()
 
     def state_dict(self) -> dict:
-        """Return the position, in batches of this process, and what the stream is made of."""
+        """Return the position, in batches of this process, and what the stream depends on."""
         return {
             "position": self.position,
             "seed": self.seed,
@@ -164,17 +171,11 @@ class TrainLoader:
                 "processes": comm.get_world_size(),
                 "grouped by aspect ratio": self.is_wide is not None,
             },
-            # The seeds of Detectron2's samplers are not arguments that we would know.
-            "sampler": {
-                name: value
-                for name, value in vars(self.sampler).items()
-                if name not in ("_rank", "_world_size")
-                and isinstance(value, bool | int | float | torch.Tensor)
-            },
+            "sampler": sampler_state(self.sampler),
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Go to where another loader stood; warn where the data or the batches are others."""
+        """Go to the position of another loader; warn if its data or its batches are different."""
         now = self.state_dict()
         if state["data"] != now["data"]:
             logger.warning(
@@ -183,7 +184,7 @@ class TrainLoader:
             )
             return
         self.seed = state["seed"]
-        vars(self.sampler).update(state["sampler"])
+        set_sampler_state(self.sampler, state["sampler"])
         self.position = state["position"]
         if state["batches"] != now["batches"]:
             then = state["batches"]["images of a process"] * state["batches"]["processes"]

@@ -1,4 +1,4 @@
-"""Random numbers as a function of where they are drawn, not of what was drawn before."""
+"""Random numbers that depend on where they are drawn, not on what was drawn before."""
 
 import logging
 import random
@@ -16,11 +16,11 @@ def seed_all(*entropy: int) -> int:
     """Seed the generators of Python, of NumPy and of PyTorch on the CPU.
 
     Args:
-        entropy: integers >= 0, such as the run's seed and an iteration. Every change of one of
-            them gives other random numbers.
+        entropy: integers >= 0, such as the run's seed and an iteration. Other integers give other
+            random numbers.
 
     Returns:
-        The seed that PyTorch's generator got, for the generators of other devices.
+        The seed of PyTorch's generator, for the generators of other devices.
     """
     words = np.random.SeedSequence(entropy).generate_state(4)
     random.seed(words.tobytes())
@@ -32,7 +32,7 @@ def seed_all(*entropy: int) -> int:
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Restore afterwards the generators that :func:`seed_all` seeds."""
+    """Restore the generators that :func:`seed_all` seeds when the context ends."""
     python, numpy, pytorch = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield
@@ -46,9 +46,9 @@ class SeededImages(Dataset):
     """Mapped images by (place in the stream, dataset index), the same bits in every process.
 
     Args:
-        dataset: what the indices are of.
-        mapper: called with the generators seeded by ``seed`` and the place. Where it returns None,
-            another random image takes the place.
+        dataset: a sequence of dataset dicts.
+        mapper: is called when the generators have been seeded with ``seed`` and the place. If it
+            returns None, another random image takes the place.
     """
 
     def __init__(self, dataset, mapper: Callable, seed: int):

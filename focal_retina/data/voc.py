@@ -1,4 +1,4 @@
-"""Datasets in the layout of Pascal VOC, with whatever classes they have."""
+"""Datasets in the layout of Pascal VOC, of any classes."""
 
 import math
 from collections.abc import Sequence
@@ -7,39 +7,43 @@ from xml.etree import ElementTree
 
 from detectron2.structures import BoxMode
 
+from focal_retina.errors import UserError
+
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
 def voc_classes(folder: str) -> list[str]:
-    """Return the class names in all of ``<folder>/Annotations``, sorted: the same for every split.
+    """Return the sorted class names of all ``<folder>/Annotations``, the same for every split.
 
     Raises:
-        ValueError: there are none.
+        UserError: there are none.
     """
     names = {
         name for path in Path(folder, "Annotations").glob("*.xml") for name in _object_names(path)
     }
     if not names:
-        raise ValueError(f"no objects in the VOC annotations {folder}/Annotations/*.xml")
+        raise UserError(f"no objects in the VOC annotations {folder}/Annotations/*.xml")
     return sorted(names)
 
 
 def load_voc(folder: str, split: str, class_names: Sequence[str]) -> list[dict]:
     """Return the images of ``<folder>/ImageSets/Main/<split>.txt`` in Detectron2's format.
 
-    As in Detectron2, difficult objects count, and boxes lose 1 from xmin and ymin (VOC's pixels
-    start at 1). Unlike there, image ids are integers, images may be PNG.
+    As in Detectron2, difficult objects count, and 1 is subtracted from xmin and ymin (VOC's pixels
+    start at 1). Unlike there, image ids are integers, and images may be PNG.
 
     Args:
-        class_names: the category id is the position in this list.
+        class_names: a category id is a position in this list.
 
     Raises:
-        ValueError: a missing file, or an annotation without size, name or box.
+        UserError: a missing file, or an annotation without size, name or box.
     """
     listing = Path(folder, "ImageSets", "Main", f"{split}.txt")
-    if not listing.is_file():
-        raise ValueError(f"the VOC split {listing} does not exist")
-    stems = [line.split()[0] for line in listing.read_text().splitlines() if line.strip()]
+    try:
+        lines = listing.read_text(errors="replace").splitlines()
+    except OSError as error:
+        raise UserError(f"the VOC split {listing} cannot be read: {error.strerror}") from error
+    stems = [line.split()[0] for line in lines if line.strip()]
     return [_record(folder, stem, i, class_names) for i, stem in enumerate(stems)]
 
 
@@ -63,7 +67,7 @@ def _image_file(stem: Path) -> str:
     for suffix in _SUFFIXES:
         if Path(f"{stem}{suffix}").is_file():
             return f"{stem}{suffix}"
-    raise ValueError(f"the VOC image {stem} does not exist with any of {', '.join(_SUFFIXES)}")
+    raise UserError(f"the VOC image {stem} does not exist with any of {', '.join(_SUFFIXES)}")
 
 
 def _annotation(path: Path, thing: ElementTree.Element, class_names: Sequence[str]) -> dict:
@@ -79,20 +83,20 @@ def _parse(path: Path) -> ElementTree.Element:
     try:
         return ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError) as error:
-        raise ValueError(f"the VOC annotation {path} cannot be read: {error}") from error
+        raise UserError(f"the VOC annotation {path} cannot be read: {error}") from error
 
 
 def _text(path: Path, element: ElementTree.Element, tag: str) -> str:
     text = element.findtext(tag)
     if text is None or not text.strip():
-        raise ValueError(f"the VOC annotation {path} lacks <{tag}>")
+        raise UserError(f"the VOC annotation {path} lacks <{tag}>")
     return text
 
 
 def _pixels(path: Path, element: ElementTree.Element, tag: str) -> int:
     number = _number(path, element, tag)
     if not number.is_integer():
-        raise ValueError(f"the VOC annotation {path} has {number} in <{tag}>, not whole pixels")
+        raise UserError(f"the VOC annotation {path} has {number} in <{tag}>, not whole pixels")
     return int(number)
 
 
@@ -103,5 +107,5 @@ def _number(path: Path, element: ElementTree.Element, tag: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"the VOC annotation {path} has {text!r} in <{tag}>, which is no number")
+        raise UserError(f"the VOC annotation {path} has {text!r} in <{tag}>, which is no number")
     return number

@@ -16,8 +16,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 
-from focal_retina.data.images import NamingMapper
 from focal_retina.data.loader import exact_loader_config
+from focal_retina.data.mapper import NamingMapper
 from focal_retina.errors import UserError
 from focal_retina.modeling.backbones import PixelFormat
 from focal_retina.settings.foreign_errors import empty_data_errors

@@ -18,9 +18,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from focal_retina.data.images import NamingMapper
 from focal_retina.data.loader import build_train_loader
-from focal_retina.data.mapper import ResizeShortestEdge, build_mapper
+from focal_retina.data.mapper import NamingMapper, ResizeShortestEdge, build_mapper
 from focal_retina.errors import UserError
 from focal_retina.modeling.backbones import PixelFormat
 from focal_retina.settings.advice import ignored_keys_advice

@@ -4,10 +4,11 @@
     python -m focal_retina.tools.check_dataset --json train.json --images train \\
         --json val.json --images val --all findings.csv
 
-Each finding is an error, on which training or evaluation would stop or go wrong, or a warning, and
-says what they do about it. The exit status is 1 where there are errors, else 0; 2 for a mistake on
-the command line. Of each picture the header and the file's end are read, which finds missing, cut
-off and mismatched ones; with --decode all of it, as training does.
+A finding is an error, which stops training or evaluation or makes them wrong, or a warning. It says
+what they do about it. The exit status is 1 if there are errors and 0 otherwise; it is 2 after a
+mistake on the command line. Of each picture, the header and the end of the file are read: this
+finds pictures that are missing, cut off or of another size. With --decode, all of it is read, as in
+training.
 """
 
 import argparse
@@ -20,39 +21,42 @@ from typing import NamedTuple
 
 from focal_retina.data.checks.drops import count_drops
 from focal_retina.data.checks.entries import check_entries
-from focal_retina.data.checks.findings import Finding
 from focal_retina.data.checks.pictures import check_pictures, inspect_pictures
+from focal_retina.data.checks.problems import Finding
 from focal_retina.data.checks.reading import read_table
 from focal_retina.data.checks.registered import table_of_dataset
 from focal_retina.data.checks.report import check_ending, summary, write_all
 from focal_retina.data.checks.splits import check_bytes, check_splits
 from focal_retina.data.checks.table import Table
 from focal_retina.data.register import register_datasets
-from focal_retina.errors import reports_errors
+from focal_retina.errors import UserError, reports_errors
 from focal_retina.settings.load import load_settings
 from focal_retina.settings.machine import check_datasets
-from focal_retina.tools.command_line import tool_parser
+from focal_retina.tools.command_line import count, tool_parser
 
 
 class Task(NamedTuple):
     """What to check."""
 
     tables: dict[str, Table]
-    pairs: list[tuple[str, str]]  # of keys of the tables, to compare: training with test
+    pairs: list[tuple[str, str]]  # keys of tables to compare, training and test
     filter_empty: bool  # DATALOADER.FILTER_EMPTY_ANNOTATIONS
 
 
 @reports_errors("check_dataset")
 def main(argv: list[str] | None = None) -> int:
-    """Check; return 0, 1 where there are errors, 2 after one sentence on a wrong command line."""
+    """Check; return 0, 1 if the data has errors, or 2 after a sentence on the command line."""
     args = parse_arguments(argv)
     start = time.perf_counter()
     check_arguments(args)
     task = configured_task(args) if args.config_file else json_task(args)
     findings = check(task, args)
     if args.all:
-        write_all(args.all, findings)
-    errors = sum(finding.rule.is_error for finding in findings)
+        try:
+            write_all(args.all, findings)
+        except OSError as error:
+            raise UserError(f"--all {args.all} cannot be written: {error.strerror}") from error
+    errors = sum(finding.problem.is_error for finding in findings)
     seconds = time.perf_counter() - start
     print(f"{errors} kinds of errors, {len(findings) - errors} of warnings; {seconds:.1f} seconds")
     return 1 if errors else 0
@@ -66,8 +70,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", action="append", default=[], help="picture folder of each")
     parser.add_argument("--json-only", action="store_true", help="leave the picture files alone")
     parser.add_argument("--decode", action="store_true", help="read all of each picture")
-    parser.add_argument("--threads", type=int, default=8, help="that read pictures (8)")
-    parser.add_argument("--examples", type=int, default=3, help="shown of each finding (3)")
+    parser.add_argument("--threads", type=count(), default=8, help="that read pictures (8)")
+    parser.add_argument("--examples", type=count(0), default=3, help="shown of each finding (3)")
     parser.add_argument("--all", metavar="FILE", help="a .json or .csv for everything found")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
     parser.set_defaults(eval_only=True)  # of a LazyConfig the datasets are needed only
@@ -75,32 +79,30 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raise a ValueError now rather than when everything has been checked."""
-    if args.threads < 1:
-        raise ValueError(f"--threads is {args.threads}; it must be at least 1")
+    """Raise a UserError now, not after all has been checked."""
     if args.all:
         check_ending(args.all)
         if not Path(args.all).parent.is_dir():
-            raise ValueError(f"--all {args.all}: there is no folder {Path(args.all).parent}")
+            raise UserError(f"--all {args.all}: there is no folder {Path(args.all).parent}")
 
 
 def json_task(args: argparse.Namespace) -> Task:
-    """Return the tables of --json, each to be compared with each."""
+    """Return the tables of --json; each is compared with each."""
     if not args.json:
-        raise ValueError("name a --config-file, or the json files with --json")
+        raise UserError("name a --config-file, or the json files with --json")
     if args.opts:
-        raise ValueError(f"{args.opts[0]} is for a config, but there is no --config-file")
+        raise UserError(f"{args.opts[0]} is for a config, but there is no --config-file")
     if len(args.images) not in (0, len(args.json)):
-        raise ValueError("--images names a folder for each --json, or is left out")
+        raise UserError("--images names a folder for each --json, or is left out")
     folders = args.images or [None] * len(args.json)
     tables = {j: read_table(j, f) for j, f in zip(args.json, folders, strict=True)}
     return Task(tables, list(itertools.combinations(tables, 2)), True)
 
 
 def configured_task(args: argparse.Namespace) -> Task:
-    """Return the tables of a config's datasets, those for training to be compared with the rest."""
+    """Return the tables of a config's datasets; training sets are compared with test sets."""
     if args.json or args.images:
-        raise ValueError("--config-file names the datasets: leave out --json and --images")
+        raise UserError("--config-file names the datasets: leave out --json and --images")
     data = load_settings(args.config_file, args.opts, trust_config=args.trust_config, trains=False)
     names = dict.fromkeys([*data.train_datasets, *data.test_datasets])
     tables = {name: _table(name, data.register) for name in names}
@@ -110,7 +112,7 @@ def configured_task(args: argparse.Namespace) -> Task:
 
 
 def _table(name: str, entries: Sequence[Sequence[str]]) -> Table:
-    """Return the table of a dataset, of the json itself where it is declared in the config."""
+    """Return the table of a dataset; if the config declares a json, of that json."""
     for entry in entries:
         match entry:
             case [first, str(json_file), str(image_root)] if first == name:
@@ -120,12 +122,12 @@ def _table(name: str, entries: Sequence[Sequence[str]]) -> Table:
     check_datasets([name], "DATASETS.REGISTER")
     table = table_of_dataset(name)
     if table is None:
-        raise ValueError(f"dataset {name} is no list of records, which is all that can be checked")
+        raise UserError(f"dataset {name} is no list of records; only those can be checked")
     return table
 
 
 def check(task: Task, args: argparse.Namespace) -> list[Finding]:
-    """Check the tables and pairs of them, print what is found and return it."""
+    """Check the tables and the pairs of them; print the findings and return them."""
     pictures, findings = {}, []
     for name, table in task.tables.items():
         found = check_entries(table)

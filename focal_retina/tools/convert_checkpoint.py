@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 import yaml
 
-from focal_retina.checkpoint.conversion.renaming import NORM_EPS, Conversion
 from focal_retina.checkpoint.conversion.sources import SOURCES, convert
 from focal_retina.checkpoint.conversion.to_torchvision import to_torchvision
+from focal_retina.checkpoint.conversion.weights import NORM_EPS, Conversion
 from focal_retina.checkpoint.reading import read_checkpoint
 from focal_retina.errors import reports_errors
 from focal_retina.settings.flat_keys import nested_keys

@@ -1,42 +1,62 @@
 """Loading for training and evaluation: safe, with names of classes, from converted weights."""
 
-import os
 import pickle
+from contextlib import nullcontext
 
 import pytest
 import torch
 import yaml
-from helpers.foreign_models import randomise
+from helpers.foreign_models import Burglar, randomise, write
 from helpers.tiny_jobs import catalogs_restored, run_here, write_jobs
 from torch import nn
 from torchvision.models import detection, resnet18
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.errors import UserError
 from focal_retina.tools.convert_checkpoint import main
 
 
-class Burglar:
-    def __reduce__(self):
-        return os.system, ("true",)
-
-
-@pytest.mark.parametrize("suffix", ["pkl", "pth"])
-def test_weights_that_run_code_are_refused_by_train_net(suffix, tmp_path, capsys):
-    weights = tmp_path / f"model.{suffix}"
-    if suffix == "pkl":
-        weights.write_bytes(pickle.dumps({"model": Burglar()}))
-    else:
-        torch.save({"model": Burglar()}, weights)
-    job = write_jobs(tmp_path) / "tiny.yaml"
-    with catalogs_restored(), pytest.raises(SystemExit):
-        run_here("--config-file", job, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path / "out")
-    assert "it tried to use posix.system" in capsys.readouterr().err
+@pytest.mark.parametrize("suffix", ["pkl", "pth", "pyth"])
+def test_weights_that_run_code_are_refused(suffix, tmp_path):
+    weights = write({"model": Burglar(tmp_path / "witness")}, tmp_path / f"model.{suffix}")
+    with pytest.raises(UserError, match="it tried to use posix.system"):
+        FocalCheckpointer(nn.Linear(1, 1)).load(weights)
+    assert not (tmp_path / "witness").exists()
 
 
 def test_weights_of_another_project_are_refused_with_the_command_that_converts_them(tmp_path):
-    torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
-    with pytest.raises(ValueError, match="weights of resnet; .*convert_checkpoint .*resnet18.pth"):
-        FocalCheckpointer(nn.Linear(1, 1)).load(str(tmp_path / "resnet18.pth"))
+    weights = write(resnet18().state_dict(), tmp_path / "resnet18.pth")
+    with pytest.raises(UserError, match="weights of resnet; .*convert_checkpoint .*resnet18.pth"):
+        FocalCheckpointer(nn.Linear(1, 1)).load(weights)
+
+
+@pytest.mark.parametrize(
+    "content, complete, is_refused",
+    [
+        ({"weight": torch.ones(2, 1)}, False, False),
+        ({"weight": torch.ones(2, 1)}, True, True),
+        ({"weight": torch.ones(2, 1), "bias": torch.ones(2)}, True, False),
+        ({"weight": torch.ones(3, 1), "bias": torch.ones(2)}, True, True),
+        ({"other": torch.ones(2, 1)}, False, True),
+    ],
+)
+def test_weights_are_refused_if_none_fits_or_if_one_is_missing_that_all_are_needed(
+    content, complete, is_refused, tmp_path
+):
+    weights = write({"model": content}, tmp_path / "a.pth")
+    checkpointer = FocalCheckpointer(nn.Linear(1, 2), complete=complete)
+    expected = pytest.raises(UserError, match="of another model") if is_refused else nullcontext()
+    with expected:
+        checkpointer.load(weights)
+
+
+def test_the_missing_state_of_the_normaliser_is_not_reported_and_others_are(tmp_path, caplog):
+    normalizers = {name: nn.BatchNorm1d(1) for name in ("normalizer", "head_normalizer")}
+    model = nn.ModuleDict({"layer": nn.Linear(1, 1), "loss": nn.ModuleDict(normalizers)})
+    weights = {"layer.weight": torch.ones(1, 1), "layer.bias": torch.ones(1)}
+    FocalCheckpointer(model).load(write({"model": weights}, tmp_path / "a.pth"))
+    assert "loss.normalizer" not in caplog.text
+    assert "loss.head_normalizer" in caplog.text
 
 
 def test_detectrons_backbones_are_matched_by_name_as_detectron2_does(tmp_path):

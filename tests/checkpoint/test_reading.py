@@ -1,47 +1,29 @@
 """A checkpoint is read, and none of it is run."""
 
-import os
 import pickle
 
 import numpy as np
 import pytest
-import torch
+from helpers.foreign_models import Burglar, write
 
 from focal_retina.checkpoint.reading import read_checkpoint
+from focal_retina.errors import UserError
 from focal_retina.tools.convert_checkpoint import main
-
-
-class Burglar:
-    """What unpickling turns into a call of os.system."""
-
-    def __init__(self, witness):
-        self.command = f"touch {witness}"
-
-    def __reduce__(self):
-        return os.system, (self.command,)
-
-
-def write(content, path):
-    if path.suffix == ".pkl":
-        path.write_bytes(pickle.dumps(content))
-    else:
-        torch.save(content, path)
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".pth"])
 def test_a_file_that_runs_code_is_refused_by_the_name_of_what_it_tried(suffix, tmp_path):
     source, witness = tmp_path / f"model{suffix}", tmp_path / "witness"
-    write({"model": Burglar(witness)}, source)
-    with pytest.raises(ValueError, match=r"model\.\w+ is refused: it tried to use posix\.system"):
-        read_checkpoint(str(source))
+    with pytest.raises(UserError, match=r"model\.\w+ is refused: it tried to use posix\.system"):
+        read_checkpoint(write({"model": Burglar(witness)}, source))
     assert not witness.exists()
     pickle.loads(pickle.dumps(Burglar(witness)))
     assert witness.exists()  # it would have
 
 
 def test_the_command_refuses_it_in_one_sentence(tmp_path, capsys):
-    write({"blobs": Burglar(tmp_path / "witness")}, tmp_path / "model.pkl")
-    assert main([str(tmp_path / "model.pkl"), str(tmp_path / "target.pth")]) == 2
+    source = write({"blobs": Burglar(tmp_path / "witness")}, tmp_path / "model.pkl")
+    assert main([source, str(tmp_path / "target.pth")]) == 2
     assert "posix.system" in capsys.readouterr().err
     assert not (tmp_path / "witness").exists()
 
@@ -64,5 +46,5 @@ def test_arrays_and_plain_containers_of_a_pickle_are_read(protocol, tmp_path):
 def test_what_is_no_checkpoint_is_an_error_that_names_the_file(suffix, content, tmp_path):
     file = tmp_path / f"model.{suffix}"
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"model\.{suffix} is not a checkpoint"):
+    with pytest.raises(UserError, match=rf"model\.{suffix} is not a checkpoint"):
         read_checkpoint(str(file))

@@ -10,6 +10,7 @@ from torch import nn
 from focal_retina.checkpoint.atomic import unfinished_files, write_atomically
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.checkpoint.reading import damage
+from focal_retina.errors import UserError
 
 
 class Counter:
@@ -61,11 +62,7 @@ def empty(path):
     path.write_bytes(b"")
 
 
-def scribble(path):
-    path.write_bytes(b"not a checkpoint")
-
-
-DAMAGES = [flip_a_byte, cut, empty, scribble, os.remove]
+DAMAGES = [flip_a_byte, cut, empty, os.remove]
 
 
 def test_the_last_checkpoint_is_loaded(folder, caplog):
@@ -89,7 +86,7 @@ def test_several_damaged_ones_are_passed_over(folder):
 def test_if_none_is_whole_nothing_starts(folder):
     for path in folder.glob("*.pth"):
         cut(path)
-    with pytest.raises(ValueError, match="no checkpoint in .* is whole"):
+    with pytest.raises(UserError, match="no checkpoint in .* is whole"):
         resumed(folder)
 
 
@@ -120,7 +117,7 @@ def test_files_of_other_kinds_are_not_resumed_from(folder):
         cut(path)
     for name in ("model_final_ema", "nonfinite_iter_0000003", "model_best"):
         torch.save({"model": {}}, folder / f"{name}.pth")
-    with pytest.raises(ValueError, match="no checkpoint in .* is whole"):
+    with pytest.raises(UserError, match="no checkpoint in .* is whole"):
         resumed(folder)
 
 
@@ -149,7 +146,7 @@ def test_a_file_of_before_pytorch_1_6_is_whole_or_cut(tmp_path):
 
 def test_weights_with_a_flipped_byte_are_refused(folder):
     flip_a_byte(folder / "model_0000001.pth")
-    with pytest.raises(ValueError, match="model_0000001.pth is not a checkpoint: the checksum"):
+    with pytest.raises(UserError, match="model_0000001.pth is not a checkpoint: the checksum"):
         checkpointer(folder).load(str(folder / "model_0000001.pth"), checkpointables=[])
 
 

@@ -137,6 +137,14 @@ def test_another_batch_size_goes_on_after_as_many_images_with_a_warning(caplog):
     assert "images of a process 3" in caplog.text and "not exactly" in caplog.text
 
 
+def test_another_grouping_is_named_as_it_was_and_as_it_is(caplog):
+    stopped = loader(aspect_ratio_grouping=False)
+    loader().load_state_dict(stopped.state_dict())
+    was, now = caplog.text.split("; now ")
+    assert "grouped by aspect ratio False" in was
+    assert "grouped by aspect ratio True" in now
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         yield from RECORDS

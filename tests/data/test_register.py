@@ -7,15 +7,9 @@ import cv2
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from helpers.tiny_jobs import catalogs_restored
 
-from focal_retina.data.register import agree_on_classes, register_datasets
-
-
-@pytest.fixture(autouse=True)
-def forget_datasets():
-    with catalogs_restored():
-        yield
+from focal_retina.data.register import agree_on_classes, class_names, register_datasets
+from focal_retina.errors import UserError
 
 
 def write_coco(folder, classes, **changes):
@@ -50,13 +44,13 @@ def test_the_same_dataset_again_does_no_harm(tmp_path):
 
 def test_another_dataset_of_the_same_name_is_an_error(tmp_path):
     entries = [["mine", *write_coco(tmp_path / x, [(1, "cat")])] for x in "xy"]
-    with pytest.raises(ValueError, match="mine.*y/a.json.*already registered.*x/a.json"):
+    with pytest.raises(UserError, match="mine.*y/a.json.*already registered.*x/a.json"):
         register_datasets(entries)
 
 
 @pytest.mark.parametrize("entry", ["mine", ["mine"], ["mine", "a.json"], ["mine", 1, "images"]])
 def test_a_malformed_entry_is_shown_with_the_right_forms(entry):
-    with pytest.raises(ValueError, match=r"\[name, COCO json, image folder\].*mine"):
+    with pytest.raises(UserError, match=r"\[name, COCO json, image folder\].*mine"):
         register_datasets([entry])
 
 
@@ -76,7 +70,7 @@ def test_a_malformed_entry_is_shown_with_the_right_forms(entry):
 )
 def test_a_json_that_does_not_hold_together_is_an_error(tmp_path, changes, complaint):
     paths = write_coco(tmp_path, [(1, "cat")], **changes)
-    with pytest.raises(ValueError, match=f"dataset mine: .*{complaint}"):
+    with pytest.raises(UserError, match=f"dataset mine: .*{complaint}"):
         register_datasets([["mine", *paths]])
 
 
@@ -84,15 +78,15 @@ def test_a_json_that_does_not_hold_together_is_an_error(tmp_path, changes, compl
 def test_what_is_not_coco_json_is_an_error(tmp_path, text):
     json_file, image_root = write_coco(tmp_path, [(1, "cat")])
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(ValueError, match="dataset mine: .*a.json is not COCO json"):
+    with pytest.raises(UserError, match="dataset mine: .*a.json is not COCO json"):
         register_datasets([["mine", json_file, image_root]])
 
 
 def test_a_missing_json_and_a_wrong_image_folder_are_named(tmp_path):
     json_file, image_root = write_coco(tmp_path, [(1, "cat")])
-    with pytest.raises(ValueError, match="COCO json .*no.json does not exist"):
+    with pytest.raises(UserError, match="COCO json .*no.json does not exist"):
         register_datasets([["mine", str(tmp_path / "no.json"), image_root]])
-    with pytest.raises(ValueError, match="none/a.png, which .*a.json names, does not exist"):
+    with pytest.raises(UserError, match="none/a.png, which .*a.json names, does not exist"):
         register_datasets([["mine", json_file, str(tmp_path / "none")]])
 
 
@@ -114,18 +108,21 @@ def test_a_number_of_classes_that_agrees_stays_without_a_word(tmp_path, caplog):
 
 def test_a_contradiction_names_the_key_and_the_json(tmp_path):
     register_datasets([["mine", *write_coco(tmp_path, [(1, "cat"), (2, "dog")])]])
-    with pytest.raises(ValueError, match=r"NUM_CLASSES is 5, but mine .*a.json\) has 2 .*cat, dog"):
+    with pytest.raises(UserError, match=r"NUM_CLASSES is 5, but mine .*a.json\) has 2 .*cat, dog"):
         agree_on_classes("NUM_CLASSES", 5, ["mine"])
 
 
 def test_datasets_of_different_classes_are_both_named(tmp_path):
     register_datasets([["one", *write_coco(tmp_path / "x", [(1, "cat")])]])
     register_datasets([["two", *write_coco(tmp_path / "y", [(1, "dog")])]])
-    with pytest.raises(ValueError, match="one .*1 class .cat. and two .*1 class .dog."):
+    with pytest.raises(UserError, match="one .*1 class .cat. and two .*1 class .dog."):
         agree_on_classes("K", 80, ["one", "two"])
 
 
-def test_datasets_that_state_no_classes_leave_the_number_alone():
+def test_datasets_that_state_no_classes_leave_the_number_alone(tmp_path):
     MetadataCatalog.get("silent")
     assert agree_on_classes("K", 7, ["silent"]) == 7
     assert agree_on_classes("K", 7, []) == 7
+    register_datasets([["mine", *write_coco(tmp_path, [(1, "cat")])]])
+    assert class_names(["silent"]) is None
+    assert class_names(["silent", "mine"]) == ["cat"]

@@ -11,6 +11,7 @@ from torch import ones, tensor
 
 from focal_retina.data.register import register_datasets
 from focal_retina.data.voc import load_voc, voc_classes
+from focal_retina.errors import UserError
 
 OBJECT = """<object><name>{}</name><difficult>1</difficult><bndbox>
 <xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"""
@@ -75,16 +76,16 @@ def test_a_registered_folder_is_evaluated_with_the_metrics_of_coco(folder, tmp_p
 
 
 def test_missing_and_broken_files_are_named(folder):
-    with pytest.raises(ValueError, match="VOC split .*val.txt does not exist"):
+    with pytest.raises(UserError, match="VOC split .*val.txt cannot be read: No such file"):
         load_voc(str(folder), "val", ["cat", "dog"])
-    with pytest.raises(ValueError, match="no objects in .*Main/Annotations"):
+    with pytest.raises(UserError, match="no objects in .*Main/Annotations"):
         voc_classes(str(folder / "ImageSets/Main"))
     (folder / "JPEGImages/000003.jpg").unlink()
-    with pytest.raises(ValueError, match="VOC image .*000003 does not exist"):
+    with pytest.raises(UserError, match="VOC image .*000003 does not exist"):
         load_voc(str(folder), "test", ["cat", "dog"])
     (folder / "Annotations/000001.xml").write_text("<annotation><object/></annotation>")
-    with pytest.raises(ValueError, match="000001.xml lacks <name>"):
+    with pytest.raises(UserError, match="000001.xml lacks <name>"):
         voc_classes(str(folder))
     (folder / "Annotations/000001.xml").write_text("<annotation>")
-    with pytest.raises(ValueError, match="000001.xml cannot be read"):
+    with pytest.raises(UserError, match="000001.xml cannot be read"):
         voc_classes(str(folder))

@@ -1,6 +1,7 @@
-"""Models of other projects with mildly random weights, and images to compare them on."""
+"""Models of other projects with mildly random weights, images to compare them on, hostile files."""
 
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,36 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
             module.weight.data.uniform_(0.6, 1.0, generator=generator)
             module.bias.data.normal_(0, 0.1, generator=generator)
     return model.eval()
+
+
+class Burglar:
+    """What unpickling turns into a call of ``os.system``, which makes a file."""
+
+    def __init__(self, witness: Path):
+        self.command = f"touch {witness}"
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def write(content: dict, path: Path) -> str:
+    """Save a ``.pkl`` or a ``.pth``, and return its name."""
+    if path.suffix == ".pkl":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path)
+    return str(path)
+
+
+def by_anchor(levels: list[torch.Tensor]) -> torch.Tensor:
+    """Return a head's output, L x (N, 9*V, H, W), as (N, R, V)."""
+    flat = [x.unflatten(1, (9, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3) for x in levels]
+    return torch.cat(flat, dim=1)
+
+
+def by_size(x: torch.Tensor) -> torch.Tensor:
+    """Reorder (N, R, V) from (place, ratio, size) to our order (place, size, ratio)."""
+    return x.unflatten(1, (-1, 3, 3)).transpose(2, 3).flatten(1, 3)
 
 
 def synthetic_images() -> list[torch.Tensor]:

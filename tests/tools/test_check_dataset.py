@@ -91,8 +91,8 @@ def test_everything_goes_to_a_file(dataset, tmp_path, capsys):
         (["--config-file", "none.py"], "config file none.py does not exist"),
         (["--config-file", "{jobs}/tiny.yaml", "DATASETS.TEST", "('x',)"], "x is not registered"),
         (["--json", "none.json", "--all", "a.txt"], "must end in .json or .csv"),
-        (["--config-file", "{jobs}/tiny.yaml", "--threads", "0"], "--threads is 0"),
         (["--json", "{jobs}/tiny.yaml", "--all", "{jobs}/none/a.csv"], "there is no folder"),
+        (["--json", "{jobs}/tiny.yaml", "--all", "{jobs}/folder.csv"], "Is a directory"),
         (
             ["--config-file", "{jobs}/tiny.yaml", "DATASETS.REGISTER", "[['tiny_train', 'x']]"],
             "a dataset is declared as [name, COCO json, image folder]",
@@ -101,9 +101,17 @@ def test_everything_goes_to_a_file(dataset, tmp_path, capsys):
 )
 def test_a_mistake_on_the_command_line_gives_status_2(tmp_path, capsys, arguments, complaint):
     jobs = write_jobs(tmp_path)
+    (tmp_path / "folder.csv").mkdir()
     assert run(*(argument.format(jobs=jobs) for argument in arguments)) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("check_dataset: ") and complaint in line
+    assert line.startswith("check_dataset: error: ") and complaint in line
+
+
+@pytest.mark.parametrize("flag, value", [("--threads", "0"), ("--examples", "-1")])
+def test_numbers_have_their_limits(capsys, flag, value):
+    with pytest.raises(SystemExit):
+        run("--json", "a.json", flag, value)
+    assert f"argument {flag}: '{value}' is not a whole number" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("config", ["tiny.yaml", "tiny.py"])

@@ -1,20 +1,21 @@
-"""The config of a detector, as far as the shapes of its weights tell it."""
+"""Tell the config of a detector from the shapes of its weights."""
 
 import re
 
 from torch import Tensor
 
-from focal_retina.checkpoint.conversion.renaming import num_anchors, num_classes
+from focal_retina.checkpoint.conversion.weights import num_anchors, num_classes
+from focal_retina.errors import UserError
 
 # (blocks of each stage, convolutions of a block) -> depth.
-_DEPTHS = {
+_DEPTHS: dict[tuple[tuple[int, ...], int], int] = {
     ((2, 2, 2, 2), 2): 18,
     ((3, 4, 6, 3), 2): 34,
     ((3, 4, 6, 3), 3): 50,
     ((3, 4, 23, 3), 3): 101,
     ((3, 8, 36, 3), 3): 152,
 }
-# What all the sources have in common with the paper.
+# What all sources and the paper have in common.
 _SHARED = {
     "VERSION": 2,
     "MODEL.META_ARCHITECTURE": "FocalRetinaNet",
@@ -39,13 +40,13 @@ def config_of(weights: dict[str, Tensor]) -> dict[str, object]:
     """Return dotted keys and values; FPN's and the head's only where the weights have them.
 
     Raises:
-        ValueError: the backbone is not a ResNet-18, -34, -50, -101 or -152 or a ResNeXt.
+        UserError: the backbone is not a ResNet-18, -34, -50, -101 or -152 or a ResNeXt.
     """
     config = {**_SHARED, **_resnet(weights)}
     if "backbone.fpn_lateral3.weight" in weights:
         channels, res5_channels = weights["backbone.fpn_lateral5.weight"].shape[:2]
         p6_channels = weights["backbone.top_block.p6.weight"].shape[1]
-        # Where P5 has as many channels as C5, torchvision, too, takes P5.
+        # If P5 has as many channels as C5, torchvision takes P5, too.
         from_c5 = p6_channels == res5_channels != channels
         config["MODEL.FPN.OUT_CHANNELS"] = channels
         config["MODEL.FOCAL_RETINA.P6_FROM"] = "c5" if from_c5 else "p5"
@@ -61,11 +62,11 @@ def _resnet(weights: dict[str, Tensor]) -> dict[str, object]:
     )
     convs = len({m[1] for n in weights if (m := re.search(r"res2\.0\.conv(\d)\.weight", n))})
     if (blocks, convs) not in _DEPTHS:
-        raise ValueError(
+        raise UserError(
             f"the backbone has {blocks} blocks of {convs} convolutions; a ResNet-18, -34, -50, "
             "-101 or -152 or a ResNeXt of the same blocks can be converted"
         )
-    config = {
+    config: dict[str, object] = {
         "MODEL.RESNETS.DEPTH": _DEPTHS[blocks, convs],
         "MODEL.RESNETS.STEM_OUT_CHANNELS": len(weights["backbone.bottom_up.stem.conv1.weight"]),
         "MODEL.RESNETS.RES2_OUT_CHANNELS": len(
@@ -83,7 +84,7 @@ def _head(weights: dict[str, Tensor]) -> dict[str, object]:
     layers = [w for n, w in weights.items() if re.match(r"head\.cls_subnet\.\d+\.weight", n)]
     has_norm = any(w.dim() == 1 for w in layers)
     if num_anchors(weights) != 9:
-        raise ValueError(
+        raise UserError(
             f"the source has {num_anchors(weights)} anchors per location, not 3 sizes of 3 aspect "
             "ratios: write a config with its MODEL.ANCHOR_GENERATOR by hand"
         )

@@ -1,14 +1,14 @@
 """Detectron, the authors' code: ``.pkl`` files of Caffe2 blobs.
 
-Its head is shared over levels under the names of the finest one, ``fpn3``. Its anchors and its
-classes, without background, are in our order. Its batch norm is a scale ("_bn_s") and an offset.
+Its head is shared by all levels and named after the finest one, ``fpn3``. Its anchors and classes
+are in our order, without background. Its batch norm is a scale ("_bn_s") and an offset ("_bn_b").
 """
 
 import re
 
 import torch
 
-from focal_retina.checkpoint.conversion.renaming import NORM_EPS, Conversion, rename_all
+from focal_retina.checkpoint.conversion.weights import NORM_EPS, Conversion, rename_all
 
 _BOTTOM_UP = "backbone.bottom_up."
 NAMES = (
@@ -29,7 +29,7 @@ NAMES = (
     # A ReLU lies between two convolutions.
     *((rf"^retnet_(cls|bbox)_conv_n{i}_fpn3\.", rf"head.\1_subnet.{2 * i}.") for i in range(8)),
 )
-# conv1_b is 0; the rest is of ImageNet's classes and of the training.
+# conv1_b is 0; the rest belongs to ImageNet's classes and to the training.
 DROPPED = r"^(conv1_b|fc1000_[wb]|pred_[wb]|lr|weight_order)$|_momentum$"
 
 
@@ -45,14 +45,12 @@ def convert(weights: dict, checkpoint: dict) -> Conversion:
         norm, scale = name.removesuffix("weight"), converted[name]
         converted[norm + "running_mean"] = torch.zeros_like(scale)
         converted[norm + "running_var"] = torch.ones_like(scale) - NORM_EPS
-    is_resnext = converted[f"{_BOTTOM_UP}res2.0.conv2.weight"].shape[1] < len(
-        converted[f"{_BOTTOM_UP}res2.0.conv2.weight"]
-    )
+    channels, group_channels = converted[f"{_BOTTOM_UP}res2.0.conv2.weight"].shape[:2]
     config = {
         "INPUT.FORMAT": "BGR",
         "MODEL.PIXEL_MEAN": [102.9801, 115.9465, 122.7717],
         "MODEL.PIXEL_STD": [1.0, 1.0, 1.0],
-        "MODEL.RESNETS.STRIDE_IN_1X1": not is_resnext,
+        "MODEL.RESNETS.STRIDE_IN_1X1": group_channels == channels,  # no ResNeXt
         "MODEL.ANCHOR_GENERATOR.OFFSET": 0.5,
         "MODEL.FOCAL_RETINA.ROUND_ANCHORS": True,
         "MODEL.FOCAL_RETINA.CLIP_BEFORE_NMS": True,
@@ -64,7 +62,6 @@ def convert(weights: dict, checkpoint: dict) -> Conversion:
         "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": 0.11,
     }
     text = str(checkpoint.get("cfg", ""))
-    stated = re.search(r"STRIDE_1X1: (true|false)", text, re.IGNORECASE)
-    if stated:
+    if stated := re.search(r"STRIDE_1X1: (true|false)", text, re.IGNORECASE):
         config["MODEL.RESNETS.STRIDE_IN_1X1"] = stated[1].lower() == "true"
     return Conversion(converted, config, None, [])

@@ -1,8 +1,8 @@
 """Detectron2's RetinaNet, and FocalRetinaNet: the names are ours already."""
 
-from focal_retina.checkpoint.conversion.renaming import Conversion, rename_all
+from focal_retina.checkpoint.conversion.weights import Conversion, rename_all
 
-# Of older releases: buffers that a config decides.
+# Buffers of older releases, which a config decides, and of the training.
 DROPPED = r"^(anchor_generator|pixel_)|num_batches_tracked$|^loss_normalizer$|^loss\."
 
 
@@ -13,8 +13,8 @@ def recognise(names: set[str]) -> bool:
 def convert(weights: dict, checkpoint: dict) -> Conversion:
     """Return the weights as they are.
 
-    The config is that of Detectron2's ``Base-RetinaNet.yaml``; models with other settings have a
-    config of their own.
+    The config is that of Detectron2's ``Base-RetinaNet.yaml``. A model of other settings needs its
+    own config.
     """
     note = (
         "took Detectron2's usual settings: BGR pixels of standard deviation 1, strides in the 1x1 "

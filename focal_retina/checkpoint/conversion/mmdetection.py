@@ -1,36 +1,36 @@
 """mmdetection 2.x and 3.x: ``RetinaNet`` with a ResNet.
 
-Its anchors come in the order (ratio, size), its classes without background, and P7 comes from P6
-without a ReLU. What the weights do not tell is read from the text of the config that mmdetection
+Its anchors come in the order (ratio, size), its classes have no background, and there is no ReLU
+between P6 and P7. What the weights do not tell is read from the config's text, which mmdetection
 keeps in its checkpoints.
 """
 
 import ast
 import re
 
-from focal_retina.checkpoint.conversion.renaming import (
+from focal_retina.checkpoint.conversion.weights import (
     RGB,
     Conversion,
-    Table,
+    Renaming,
     add_missing_biases,
-    anchors_by_size,
     rename_all,
     resnet_names,
+    transpose_anchors,
 )
 
 DROPPED = r"num_batches_tracked$|^data_preprocessor\."
 
 
-def names(has_norm: bool) -> Table:
-    """Return the table; in a head with normalisation there are three layers a convolution."""
+def names(has_norm: bool) -> Renaming:
+    """Return the renaming. A head with normalisation has three layers per convolution."""
     step = 3 if has_norm else 2
     return (
         *resnet_names(r"backbone\."),
         *(
-            (rf"^neck\.lateral_convs\.{i}\.conv\.", f"backbone.fpn_lateral{i + 3}.")
+            (rf"^neck\.{theirs}_convs\.{i}\.conv\.", f"backbone.fpn_{ours}{i + 3}.")
+            for theirs, ours in (("lateral", "lateral"), ("fpn", "output"))
             for i in range(3)
         ),
-        *((rf"^neck\.fpn_convs\.{i}\.conv\.", f"backbone.fpn_output{i + 3}.") for i in range(3)),
         (r"^neck\.fpn_convs\.3\.conv\.", "backbone.top_block.p6."),
         (r"^neck\.fpn_convs\.4\.conv\.", "backbone.top_block.p7."),
         (r"^bbox_head\.retina_cls\.", "head.cls_score."),
@@ -39,7 +39,7 @@ def names(has_norm: bool) -> Table:
         (r"^bbox_head\.reg_convs\.", "head.bbox_subnet."),
         *((rf"subnet\.{i}\.conv\.", f"subnet.{step * i}:") for i in range(8)),
         *((rf"subnet\.{i}\.gn\.", f"subnet.{step * i + 1}:") for i in range(8)),
-        # The colon kept new numbers apart from old ones.
+        # The colon keeps new numbers from being renamed again.
         (":", "."),
     )
 
@@ -49,11 +49,11 @@ def recognise(names: set[str]) -> bool:
 
 
 def convert(weights: dict, checkpoint: dict) -> Conversion:
-    """Convert a RetinaNet whose settings are mmdetection's defaults or told by its ``meta``."""
+    """Convert a RetinaNet; settings that its ``meta`` does not tell are mmdetection's defaults."""
     has_norm = "bbox_head.cls_convs.0.gn.weight" in weights
     converted = rename_all(weights, names(has_norm), DROPPED)
     add_missing_biases(converted)
-    anchors_by_size(converted)
+    transpose_anchors(converted)
     meta = checkpoint.get("meta") or {}
     text = str(meta.get("cfg") or meta.get("config") or "")
     config = {
@@ -73,7 +73,7 @@ def _class_names(meta: dict) -> list[str] | None:
 
 
 def _stated(text: str) -> dict[str, object]:
-    """Return what the text of a config, Python or json, says of pixels, strides and levels."""
+    """Return the keys that the text of a config tells, which is Python or json."""
     config: dict[str, object] = {}
     for key, name in (("MODEL.PIXEL_MEAN", "mean"), ("MODEL.PIXEL_STD", "std")):
         if found := re.search(rf"\b{name}['\"]?\s*[=:]\s*(\[[^\]]*\])", text):

@@ -1,6 +1,6 @@
-"""ImageNet ResNets of torchvision and timm, which share their names, as a backbone."""
+"""ImageNet's ResNets of torchvision and timm, which use the same names, as a backbone."""
 
-from focal_retina.checkpoint.conversion.renaming import RGB, Conversion, rename_all, resnet_names
+from focal_retina.checkpoint.conversion.weights import RGB, Conversion, rename_all, resnet_names
 
 NAMES = resnet_names("")
 DROPPED = r"^fc\.|num_batches_tracked$"

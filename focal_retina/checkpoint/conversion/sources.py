@@ -1,4 +1,4 @@
-"""The sources: which one a file is from, and what it becomes."""
+"""Recognise the project that a checkpoint is from, and convert it."""
 
 from focal_retina.checkpoint.conversion import (
     detectron1,
@@ -8,10 +8,11 @@ from focal_retina.checkpoint.conversion import (
     torchvision,
 )
 from focal_retina.checkpoint.conversion.architecture import config_of
-from focal_retina.checkpoint.conversion.renaming import COCO_THINGS, NORM_EPS, Conversion
-from focal_retina.checkpoint.reading import WEIGHTS_KEYS
+from focal_retina.checkpoint.conversion.weights import COCO_THINGS, NORM_EPS, Conversion
+from focal_retina.checkpoint.reading import weights_of
+from focal_retina.errors import UserError
 
-# In this order: a detector's names may include those of its backbone.
+# In the order to try: a detector's names may include those of its backbone.
 SOURCES = {
     "detectron2": detectron2,
     "detectron1": detectron1,
@@ -21,15 +22,8 @@ SOURCES = {
 }
 
 
-def weights_of(checkpoint: dict) -> dict:
-    """Return the weights by name, without the prefix of data-parallel training."""
-    inner = [checkpoint[k] for k in WEIGHTS_KEYS if isinstance(checkpoint.get(k), dict)]
-    weights = inner[0] if inner else checkpoint
-    return {name.removeprefix("module."): value for name, value in weights.items()}
-
-
 def recognise(weights: dict) -> str | None:
-    """Return the name of the source that weights are from, None where it is none of ours."""
+    """Return the key of ``SOURCES`` that weights are from; None for other weights."""
     names = set(weights)
     return next((kind for kind, source in SOURCES.items() if source.recognise(names)), None)
 
@@ -43,12 +37,12 @@ def convert(checkpoint: dict, kind: str | None = None, norm_eps: float = NORM_EP
         norm_eps: see ``torchvision.convert``.
 
     Raises:
-        ValueError: the source is not recognised, or has what our detector lacks.
+        UserError: the source is not recognised, or has something that our detector lacks.
     """
     weights = weights_of(checkpoint)
     kind = kind or recognise(weights)
     if kind is None:
-        raise ValueError(
+        raise UserError(
             "the names of the weights are of no known source; say which one it is with --from "
             + ", ".join(SOURCES)
         )
@@ -57,7 +51,7 @@ def convert(checkpoint: dict, kind: str | None = None, norm_eps: float = NORM_EP
         weights, config, class_names, notes = SOURCES[kind].convert(weights, checkpoint, **options)
         config = config_of(weights) | config
     except KeyError as error:
-        raise ValueError(f"this is no {kind} checkpoint: it lacks {error}") from error
+        raise UserError(f"this is no {kind} checkpoint: it lacks {error}") from error
     if class_names is None and config.get("MODEL.RETINANET.NUM_CLASSES") == len(COCO_THINGS):
         class_names = list(COCO_THINGS.values())
         notes = [*notes, "took its 80 classes for those of COCO"]

@@ -1,21 +1,24 @@
-"""FocalRetinaNet -> torchvision's ``retinanet_resnet50_fpn`` or ``_v2``."""
+"""Convert ``FocalRetinaNet`` to torchvision's ``retinanet_resnet50_fpn`` or ``_v2``."""
+
+from functools import reduce
 
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 from torchvision.models import detection
 
-from focal_retina.checkpoint.conversion.renaming import (
+from focal_retina.checkpoint.conversion.torchvision import names
+from focal_retina.checkpoint.conversion.weights import (
     CLASS_LOGITS,
     COCO_THINGS,
-    anchors_by_size,
     num_anchors,
     num_classes,
     rename,
+    transpose_anchors,
 )
-from focal_retina.checkpoint.conversion.torchvision import names
+from focal_retina.errors import UserError
 
-# What torchvision's models have, so that a config must have it, too.
+# Settings of torchvision's models, which a config must have.
 REQUIRED = {
     "MODEL.RESNETS.DEPTH": 50,
     "MODEL.RESNETS.NUM_GROUPS": 1,
@@ -38,20 +41,20 @@ def to_torchvision(
     Args:
         weights: of a ``FocalRetinaNet``.
         cfg: its config.
-        class_names: those of COCO, or None for 80 classes, go where torchvision has them among 91.
+        class_names: in the order of the logits. COCO's 80 go to their places among torchvision's
+            91; so do 80 classes without names.
 
     Raises:
-        ValueError: the config has what torchvision's models cannot do.
+        UserError: the config has something that torchvision's models lack.
     """
     for key, required in REQUIRED.items():
-        value = _value(cfg, key)
-        if value != required:
-            raise ValueError(f"{key} is {value!r}, but torchvision's RetinaNet has {required!r}")
+        if (value := reduce(getattr, key.split("."), cfg)) != required:
+            raise UserError(f"{key} is {value!r}, but torchvision's RetinaNet has {required!r}")
     # v2 is the one with normalisation in the head, and P6 from C5.
     variant = {("p5", ""): "", ("c5", "GN"): "_v2"}
     parts = (cfg.MODEL.FOCAL_RETINA.P6_FROM, cfg.MODEL.RETINANET.NORM)
     if parts not in variant:
-        raise ValueError(
+        raise UserError(
             f"MODEL.FOCAL_RETINA.P6_FROM is {parts[0]!r} and MODEL.RETINANET.NORM {parts[1]!r}, "
             "but torchvision has a RetinaNet with 'p5' and '' and one with 'c5' and 'GN' only"
         )
@@ -66,14 +69,8 @@ def to_torchvision(
     return _renamed(weights, model.state_dict(), bool(variant[parts])), call
 
 
-def _value(cfg: CfgNode, key: str) -> object:
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
-
-
 def _pixels(cfg: CfgNode) -> str:
-    """Return the arguments of pixel statistics, in RGB and of pixels from 0 to 1."""
+    """Return the arguments of pixel statistics, RGB and of pixels from 0 to 1."""
     order = -1 if cfg.INPUT.FORMAT == "BGR" else 1
     mean, std = (
         [round(x / 255, 6) for x in v] for v in (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
@@ -93,7 +90,7 @@ def _with_meaning_of_torchvision(
         box_weights = torch.tensor(cfg.MODEL.RETINANET.BBOX_REG_WEIGHTS)
         box_weights = box_weights.repeat(num_anchors(weights))
         weights[name] /= box_weights.view(-1, *[1] * (weights[name].dim() - 1))
-    anchors_by_size(weights)
+    transpose_anchors(weights)
     for name in CLASS_LOGITS:
         by_class = weights[name].unflatten(0, (num_anchors(weights), -1))
         never = _NEVER if weights[name].dim() == 1 else 0.0
@@ -103,22 +100,22 @@ def _with_meaning_of_torchvision(
     return weights
 
 
-def _renamed(weights: dict[str, Tensor], template: dict[str, Tensor], has_norm: bool):
-    ours = {name: rename(name, names(has_norm)) for name in template}
-    converted = {}
+def _renamed(
+    weights: dict[str, Tensor], template: dict[str, Tensor], has_norm: bool
+) -> dict[str, Tensor]:
+    """Return the weights under the names of a template, all of which must be used."""
+    left, converted = dict(weights), {}
     for name, value in template.items():
         if name.endswith("num_batches_tracked"):
             converted[name] = torch.zeros((), dtype=torch.int64)
             continue
-        found = weights.get(ours[name])
+        found = left.pop(rename(name, names(has_norm)), None)
         if found is None or found.shape != value.shape:
-            raise ValueError(
-                f"torchvision's {name} {tuple(value.shape)} has no equal in the source"
-            )
+            raise UserError(f"torchvision's {name} {tuple(value.shape)} has no equal in the source")
         converted[name] = found.contiguous()
-    for name in weights.keys() - set(ours.values()):
-        if weights[name].any():
-            raise ValueError(
+    for name, value in left.items():
+        if value.any():
+            raise UserError(
                 f"torchvision's model has no place for {name}, which is not 0: its convolutions "
                 "before a normalisation have no bias"
             )

@@ -1,37 +1,34 @@
 """torchvision's ``retinanet_resnet50_fpn`` and ``_v2``.
 
-Its class 0 is background, which a sigmoid head never predicts; of the 91 classes of its COCO
-models 10 more are ids without a category. Its anchors come in the order (ratio, size).
+Its class 0 is background, which a sigmoid head never predicts. Its COCO models have 91 classes, of
+which 10 more are ids without a category. Its anchors come in the order (ratio, size).
 """
 
-from focal_retina.checkpoint.conversion.renaming import (
+from focal_retina.checkpoint.conversion.weights import (
     COCO_THINGS,
     NORM_EPS,
     RGB,
     Conversion,
-    Table,
+    Renaming,
     add_missing_biases,
-    anchors_by_size,
     num_classes,
     rename_all,
     resnet_names,
     select_classes,
+    transpose_anchors,
 )
 
 DROPPED = r"num_batches_tracked$"
 
 
-def names(has_norm: bool) -> Table:
-    """Return the table; in a head with normalisation (v2) there are three layers a convolution."""
+def names(has_norm: bool) -> Renaming:
+    """Return the renaming. A head with normalisation (v2) has three layers per convolution."""
     step = 3 if has_norm else 2
     return (
         *resnet_names(r"backbone\.body\."),
         *(
-            (rf"^backbone\.fpn\.inner_blocks\.{i}\.(?:0\.)?", f"backbone.fpn_lateral{i + 3}.")
-            for i in range(3)
-        ),
-        *(
-            (rf"^backbone\.fpn\.layer_blocks\.{i}\.(?:0\.)?", f"backbone.fpn_output{i + 3}.")
+            (rf"^backbone\.fpn\.{theirs}_blocks\.{i}\.(?:0\.)?", f"backbone.fpn_{ours}{i + 3}.")
+            for theirs, ours in (("inner", "lateral"), ("layer", "output"))
             for i in range(3)
         ),
         (r"^backbone\.fpn\.extra_blocks\.", "backbone.top_block."),
@@ -41,7 +38,7 @@ def names(has_norm: bool) -> Table:
         (r"^head\.regression_head\.conv\.", "head.bbox_subnet.conv."),
         *((rf"subnet\.conv\.{i}\.0\.", f"subnet.{step * i}.") for i in range(8)),
         *((rf"subnet\.conv\.{i}\.1\.", f"subnet.{step * i + 1}.") for i in range(8)),
-        # Files of before torchvision 0.13, COCO_V1 among them, count the ReLUs as we do.
+        # Files older than torchvision 0.13, such as COCO_V1, count the ReLUs as we do.
         (r"subnet\.conv\.(\d)\.(weight|bias)$", r"subnet.\1.\2"),
     )
 
@@ -60,7 +57,7 @@ def convert(weights: dict, checkpoint: dict, norm_eps: float = NORM_EPS) -> Conv
     has_norm = "head.classification_head.conv.0.1.weight" in weights
     converted = rename_all(weights, names(has_norm), DROPPED)
     add_missing_biases(converted)
-    anchors_by_size(converted)
+    transpose_anchors(converted)
     for name in [n for n in converted if n.endswith("running_var")]:
         converted[name] += norm_eps - NORM_EPS
     class_names = None

@@ -1,15 +1,17 @@
-"""What training will not use of a dataset, counted."""
+"""Count what training will not use of a dataset."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from focal_retina.data.checks.boxes import EMPTY, sides_inside
+from focal_retina.data.checks.entries import EMPTY, sides_inside
 from focal_retina.data.checks.table import Table
+
+_FILTER = "DATALOADER.FILTER_EMPTY_ANNOTATIONS"
 
 
 class Drops(NamedTuple):
-    """Numbers of annotations by the first reason to drop them, and of images."""
+    """Numbers of annotations, by the first reason to drop them, and of images."""
 
     annotations: int
     image_unknown: int
@@ -17,7 +19,7 @@ class Drops(NamedTuple):
     crowd: int
     empty: int  # after clipping at the image
     images: int
-    images_empty: int  # that the filter of images without objects takes away
+    images_empty: int  # that the filter of images without objects drops
 
     def __str__(self) -> str:
         reasons = {
@@ -32,8 +34,7 @@ class Drops(NamedTuple):
         text += f" (not {unused})" if unused else ""
         text += f" and {self.images - self.images_empty:,} of {self.images:,} images"
         if self.images_empty:
-            why = "as DATALOADER.FILTER_EMPTY_ANNOTATIONS says"
-            text += f" (not {self.images_empty:,} without objects, {why})"
+            text += f" (not {self.images_empty:,} without objects, as {_FILTER} says)"
         return text
 
 
@@ -41,7 +42,7 @@ def count_drops(table: Table, filter_empty: bool) -> Drops:
     """Count what Detectron2's loader, filter and mapper drop, before random crops.
 
     Args:
-        filter_empty: DATALOADER.FILTER_EMPTY_ANNOTATIONS.
+        filter_empty: ``DATALOADER.FILTER_EMPTY_ANNOTATIONS``.
     """
     annotations = table.annotations
     left = np.ones(len(annotations.ids), dtype=bool)

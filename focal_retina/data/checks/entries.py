@@ -1,44 +1,47 @@
-"""Checks of what a json says, without its pictures."""
+"""Checks of the entries of a json, without its pictures."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from focal_retina.data.checks import findings as rules
-from focal_retina.data.checks.boxes import check_boxes
-from focal_retina.data.checks.findings import Finding, Place, Rule
+from focal_retina.data.checks import problems
+from focal_retina.data.checks.problems import Finding, Place, Problem, findings
 from focal_retina.data.checks.table import Table, repeats
 
-Found = Iterator[tuple[Rule, list[Place]]]
+# Longest side of an empty box, pixels, as in Detectron2's ``filter_empty_instances``.
+EMPTY = 1e-5
+# Pixels that a box of a good dataset may reach over the border, by rounding.
+_TOLERANCE = 1.0
+
+Found = Iterator[tuple[Problem, list[Place]]]
 
 
 def check_entries(table: Table) -> list[Finding]:
     """Return what is wrong with a table's entries, errors first."""
-    found = [(rules.MALFORMED, table.malformed)]
-    for check in (_repeated_values, _ids, _references, check_boxes, _unused):
+    found = [(problems.MALFORMED, table.malformed)]
+    for check in (_repeated_values, _ids, _references, _boxes, _unused):
         found += check(table)
-    kept = [Finding(rule, table.source, places) for rule, places in found if places]
-    return sorted(kept, key=lambda finding: not finding.rule.is_error)
+    return findings(table.source, found)
 
 
 def _repeated_values(table: Table) -> Found:
     images, categories, annotations = table.images, table.categories, table.annotations
-    # The exception that Detectron2's loader makes, for COCO 2014's minival.
+    # Detectron2's loader makes this exception for COCO 2014's minival.
     annotation_ids = [] if "minival" in table.source else annotations.ids
-    for rule, place, key, values in (
-        (rules.IMAGE_ID_REPEATED, table.image_place, "id", images.ids),
-        (rules.FILE_NAME_REPEATED, table.image_place, "file_name", images.file_names),
-        (rules.CATEGORY_ID_REPEATED, table.category_place, "id", categories.ids),
-        (rules.CATEGORY_NAME_REPEATED, table.category_place, "name", categories.names),
-        (rules.ANNOTATION_ID_REPEATED, table.annotation_place, "id", annotation_ids),
+    for problem, place, key, values in (
+        (problems.IMAGE_ID_REPEATED, table.image_place, "id", images.ids),
+        (problems.FILE_NAME_REPEATED, table.image_place, "file_name", images.file_names),
+        (problems.CATEGORY_ID_REPEATED, table.category_place, "id", categories.ids),
+        (problems.CATEGORY_NAME_REPEATED, table.category_place, "name", categories.names),
+        (problems.ANNOTATION_ID_REPEATED, table.annotation_place, "id", annotation_ids),
     ):
         repeated = repeats(None if value == "" else value for value in values)
-        yield rule, [place(i, key, values[i], f"as {place(j, key).path}") for i, j in repeated]
+        yield problem, [place(i, key, values[i], f"as {place(j, key).path}") for i, j in repeated]
 
 
 def _ids(table: Table) -> Found:
     places = []
-    number = (int, float, type(None))
+    number = (int, float, type(None))  # None: malformed, which is another problem
     for place, key, ids, allowed in (
         (table.image_place, "id", table.images.ids, number),
         (table.category_place, "id", table.categories.ids, number),
@@ -46,24 +49,75 @@ def _ids(table: Table) -> Found:
         (table.annotation_place, "image_id", table.annotations.image_ids, number),
     ):
         places += [place(i, key, x) for i, x in enumerate(ids) if type(x) not in allowed]
-    yield rules.ID_NOT_INTEGER, places
-    ids = enumerate(table.annotations.ids)
-    below = [i for i, x in ids if type(x) is int and x < 1]
-    yield (
-        rules.ANNOTATION_ID_BELOW_1,
-        [table.annotation_place(i, "id", table.annotations.ids[i]) for i in below],
-    )
+    yield problems.ID_NOT_INTEGER, places
+    below = np.array([type(x) is int and x < 1 for x in table.annotations.ids], dtype=bool)
+    places = table.annotation_places(below, "id", table.annotations.ids)
+    yield problems.ANNOTATION_ID_BELOW_1, places
 
 
 def _references(table: Table) -> Found:
     found, places = table.annotations, table.annotation_places
     unknown = (found.category_idxs < 0) & (found.image_idxs >= 0)
-    yield rules.CATEGORY_UNKNOWN, places(unknown, "category_id", found.category_ids)
-    yield rules.IMAGE_UNKNOWN, places(found.image_idxs < 0, "image_id", found.image_ids)
-    yield rules.CROWD, places(found.is_crowd, "iscrowd")
-    yield rules.POLYGON_INVALID, places(found.lacks_polygons, "segmentation")
+    yield problems.CATEGORY_UNKNOWN, places(unknown, "category_id", found.category_ids)
+    yield problems.IMAGE_UNKNOWN, places(found.image_idxs < 0, "image_id", found.image_ids)
+    yield problems.CROWD, places(found.is_crowd, "iscrowd")
+    yield problems.POLYGON_INVALID, places(found.lacks_polygons, "segmentation")
     missing = places(found.lacks_area, "area") + places(found.lacks_crowd_flag, "iscrowd")
-    yield rules.EVALUATION_KEY_MISSING, missing
+    yield problems.EVALUATION_KEY_MISSING, missing
+
+
+def _boxes(table: Table) -> Found:
+    """Yield the places of wrong boxes; of the problems of its form, a box has at most one."""
+    boxes = table.annotations.boxes
+    start, end = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    finite = np.isfinite(boxes).all(axis=1)
+    negative = finite & (boxes[:, 2:] < 0).any(axis=1)
+    empty = finite & ~negative & (boxes[:, 2:] <= EMPTY).any(axis=1)
+    usable = finite & ~negative & ~empty
+    outside = usable & (sides_inside(table) <= EMPTY).any(axis=1)
+    across = ((start < -_TOLERANCE) | (end > _image_sizes(table) + _TOLERANCE)).any(axis=1)
+    for problem, mask in (
+        (problems.BOX_NOT_FINITE, ~finite),
+        (problems.BOX_NEGATIVE, negative),
+        (problems.BOX_EMPTY, empty),
+        (problems.BOX_OUTSIDE, outside),
+        (problems.BOX_ACROSS_BORDER, usable & ~outside & across),
+    ):
+        found = np.flatnonzero(mask).tolist()
+        yield problem, [table.annotation_place(i, "bbox", boxes[i].tolist()) for i in found]
+    yield problems.ANNOTATION_REPEATED, _repeated_boxes(table)
+
+
+def sides_inside(table: Table) -> np.ndarray:
+    """Return width and height of what training uses of each box, (A, 2), float32, pixels.
+
+    Detectron2's mapper orders the corners of a box of negative size, cuts boxes at the border of
+    their image, and rounds to float32. A box with NaN has NaN.
+    """
+    boxes, sizes = table.annotations.boxes, _image_sizes(table)
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
+        start, end = np.clip(np.sort(corners, axis=0), 0, sizes).astype(np.float32)
+        return end - start
+
+
+def _image_sizes(table: Table) -> np.ndarray:
+    """Return width and height of each annotation's image, (A, 2); infinite if unknown."""
+    rows = table.annotations.image_idxs
+    sizes = np.full((len(rows), 2), np.inf)
+    sizes[rows >= 0] = table.images.sizes[rows[rows >= 0]]
+    return np.where(np.isnan(sizes), np.inf, sizes)
+
+
+def _repeated_boxes(table: Table) -> list[Place]:
+    """Return the places of boxes that an earlier annotation of the same image and class has."""
+    annotations, place = table.annotations, table.annotation_place
+    columns = annotations.image_idxs, annotations.category_idxs, *annotations.boxes.T
+    keys = zip(*(column.tolist() for column in columns), strict=True)
+    return [
+        place(i, "bbox", annotations.boxes[i].tolist(), f"as {place(j, 'bbox').path}")
+        for i, j in repeats(key if key[0] >= 0 else None for key in keys)
+    ]
 
 
 def _unused(table: Table) -> Found:
@@ -71,9 +125,7 @@ def _unused(table: Table) -> Found:
     used = ~annotations.is_crowd & (annotations.image_idxs >= 0)
     names = table.categories.names
     images = np.setdiff1d(np.arange(len(table.images.ids)), annotations.image_idxs[used])
-    yield rules.IMAGE_EMPTY, [table.image_place(i, "id") for i in images.tolist()]
+    yield problems.IMAGE_EMPTY, [table.image_place(i, "id") for i in images.tolist()]
     classes = np.setdiff1d(np.arange(len(names)), annotations.category_idxs[used])
-    yield (
-        rules.CATEGORY_UNUSED,
-        [table.category_place(i, "name", names[i]) for i in classes.tolist()],
-    )
+    places = [table.category_place(i, "name", names[i]) for i in classes.tolist()]
+    yield problems.CATEGORY_UNUSED, places

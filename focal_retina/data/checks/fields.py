@@ -1,16 +1,16 @@
-"""The form of COCO json, entry by entry: which keys with which values."""
+"""The form of COCO json: which keys an entry has, with which values."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from focal_retina.data.checks.findings import Place
+from focal_retina.data.checks.problems import Place
 
 _NUMBERS = {int, float}  # not bool, which json keeps apart
 
 
 class Names(NamedTuple):
-    """How a report names the entry of a number."""
+    """Functions from the number of an entry to its name in a report."""
 
     images: Callable[[int], str] = "images[{}]".format
     categories: Callable[[int], str] = "categories[{}]".format
@@ -29,7 +29,7 @@ def is_id(value: object) -> bool:
 
 
 def is_box(value: object) -> bool:
-    """Whether it is four numbers, NaN and infinity among them."""
+    """Return whether a value is four numbers, which may be NaN or infinite."""
     if type(value) is not list or len(value) != 4 or not {*map(type, value)} <= _NUMBERS:
         return False
     try:
@@ -55,10 +55,6 @@ def _is_flag(value: object) -> bool:
     return type(value) in (int, float, bool) and value in (0, 1)
 
 
-def _is_not_ignored(value: object) -> bool:
-    return value == 0
-
-
 def _is_segmentation(value: object) -> bool:
     if type(value) is dict:
         return type(value.get("counts")) in (list, str) and type(value.get("size")) is list
@@ -79,7 +75,7 @@ _FIELDS = {
         Field("category_id", is_id, "expected the id of a category"),
         Field("bbox", is_box, "expected four numbers, x, y, width and height in pixels"),
         Field("iscrowd", _is_flag, "expected 0 or 1", 0),
-        Field("ignore", _is_not_ignored, "Detectron2 refuses annotations to be ignored", 0),
+        Field("ignore", lambda x: x == 0, "Detectron2 refuses annotations to be ignored", 0),
         Field("area", _is_number, "expected the area in pixels", 0),
         Field("segmentation", _is_segmentation, "expected polygons or a run-length code", None),
     ),
@@ -89,7 +85,7 @@ _FIELDS = {
 def malformed_entries(
     kind: str, entries: Sequence, names: Names, sizes_are_optional: bool = False
 ) -> Iterator[tuple[int, Place]]:
-    """Yield number and place of every value that is not of COCO's form.
+    """Yield the entry's number and the place of every value that is not of COCO's form.
 
     Args:
         kind: "images", "categories" or "annotations".

@@ -1,7 +1,7 @@
-"""Checks of the picture files: there, readable, of the size that the json says, 8-bit RGB."""
+"""Checks of the picture files: do they exist, can they be read, are size and mode right."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -11,8 +11,8 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 from tqdm import tqdm
 
-from focal_retina.data.checks import findings as rules
-from focal_retina.data.checks.findings import Finding, Place, Rule
+from focal_retina.data.checks import problems
+from focal_retina.data.checks.problems import Finding, Place, Problem, findings
 from focal_retina.data.checks.table import Table
 
 _EXIF_ORIENTATION = 274
@@ -22,9 +22,9 @@ _BATCH = 64  # pictures per task of the pool
 
 
 class Picture(NamedTuple):
-    """What a file says about its picture."""
+    """Facts about the picture of a file."""
 
-    problem: Rule | None = None  # why training cannot use it
+    problem: Problem | None = None  # why training cannot use it
     note: str = ""
     size: tuple[int, int] | None = None  # width and height, pixels, turned upright
     mode: str = ""  # Pillow's
@@ -33,10 +33,10 @@ class Picture(NamedTuple):
 
 
 def inspect_pictures(table: Table, decode: bool, num_threads: int) -> list[Picture]:
-    """Look at all pictures of a table, showing a progress bar.
+    """Read the facts of all pictures of a table, with a progress bar.
 
     Args:
-        decode: read all of each picture, as training does, rather than its header and end.
+        decode: read all of each picture, as training does; otherwise its header and its end.
     """
     names = table.images.file_names
     paths = [table.picture(i) if name else None for i, name in enumerate(names)]
@@ -53,18 +53,18 @@ def inspect_pictures(table: Table, decode: bool, num_threads: int) -> list[Pictu
 
 
 def inspect(path: str | None, decode: bool) -> Picture:
-    """Look at one picture; of None, a malformed file name, there is nothing to say."""
+    """Read the facts of one picture; there are none of None, a malformed file name."""
     if path is None:
         return Picture()
     if not PathManager.exists(path):
-        return Picture(rules.FILE_MISSING)
+        return Picture(problems.FILE_MISSING)
     try:
         picture, is_whole = _read_header(path)
         if decode or not is_whole:
             height, width = read_image(path, "RGB").shape[:2]
             picture = picture._replace(size=(width, height))
     except Exception as error:  # Pillow's parsers raise whatever a broken file makes them
-        return Picture(rules.FILE_UNREADABLE, f"{type(error).__name__}: {error}")
+        return Picture(problems.FILE_UNREADABLE, f"{type(error).__name__}: {error}")
     return picture
 
 
@@ -83,39 +83,37 @@ def _read_header(path: str) -> tuple[Picture, bool]:
 
 def _orientation(image: Image.Image) -> int:
     if image.format == "PNG" and "exif" not in image.info:
-        return 1  # rather than decode it to look for EXIF behind the pixels, where hardly any is
+        return 1  # hardly any PNG has EXIF after its pixels, and to look there means to decode it
     return image.getexif().get(_EXIF_ORIENTATION, 1)
 
 
 def check_pictures(table: Table, pictures: Sequence[Picture]) -> list[Finding]:
     """Return what is wrong with the pictures of a table, errors first."""
-    found: dict[Rule, list[Place]] = {}
+    found: dict[Problem, list[Place]] = {}
     for i, picture in enumerate(pictures):
-        for rule, note in _problems(picture, table.images.sizes[i]):
+        for problem, note in _problems(picture, table.images.sizes[i]):
             path = table.picture(i)
             place = Place(path, None, note, None, table.images.ids[i], path)
-            found.setdefault(rule, []).append(place)
-    kept = [Finding(rule, table.source, places) for rule, places in found.items()]
-    return sorted(kept, key=lambda finding: not finding.rule.is_error)
+            found.setdefault(problem, []).append(place)
+    return findings(table.source, found.items())
 
 
-def _problems(picture: Picture, stated: np.ndarray) -> list[tuple[Rule, str]]:
-    """Return the rules that a picture breaks, given width and height in the json."""
+def _problems(picture: Picture, stated: np.ndarray) -> Iterator[tuple[Problem, str]]:
+    """Yield the problems of a picture with notes, given width and height in the json."""
     if picture.problem is not None:
-        return [(picture.problem, picture.note)]
-    problems = []
+        yield picture.problem, picture.note
+        return
     if picture.size and not np.isnan(stated).any() and picture.size != tuple(stated):
         width, height = (int(side) for side in stated)
         note = f"{picture.size[0]}x{picture.size[1]}, the json says {width}x{height}"
         if picture.orientation in _TRANSPOSED:
             note += f", before EXIF's orientation {picture.orientation} turns it upright"
-        problems.append((rules.SIZE_DIFFERS, note))
+        yield problems.SIZE_DIFFERS, note
     elif picture.orientation in range(2, 9):
-        problems.append((rules.EXIF_ROTATED, f"orientation {picture.orientation}"))
+        yield problems.EXIF_ROTATED, f"orientation {picture.orientation}"
     if picture.mode in ("1", "L", "LA"):
-        problems.append((rules.GREY, f"mode {picture.mode}"))
+        yield problems.GREY, f"mode {picture.mode}"
     if picture.mode == "CMYK":
-        problems.append((rules.CMYK, ""))
+        yield problems.CMYK, ""
     if picture.mode.startswith(("I", "F")):
-        problems.append((rules.DEEP, f"mode {picture.mode}"))
-    return problems
+        yield problems.DEEP, f"mode {picture.mode}"

@@ -1,62 +1,50 @@
-"""Tables from COCO json."""
+"""Read COCO json into a table."""
 
 import json
-import os
-from collections.abc import Iterator
-from functools import lru_cache
+import math
+from collections.abc import Callable, Iterator
 
+import numpy as np
 from detectron2.utils.file_io import PathManager
 
-from focal_retina.data.checks.columns import table_of_sections
-from focal_retina.data.checks.fields import Names
-from focal_retina.data.checks.findings import Place
-from focal_retina.data.checks.table import Table
+from focal_retina.data.checks.fields import Names, is_id, malformed_entries
+from focal_retina.data.checks.problems import Place
+from focal_retina.data.checks.table import Annotations, Categories, Images, Table
 from focal_retina.data.garbage_collection import paused_gc
+from focal_retina.errors import UserError
 
 
 def read_table(json_file: str, image_root: str | None = None, source: str = "") -> Table:
-    """Read COCO json; an unchanged file is read once, until :func:`forget_tables`.
-
-    Whatever it holds, it becomes a table: what is not COCO's form is in ``malformed``.
+    """Return the table of a file; what is not COCO's form is in ``malformed``.
 
     Raises:
-        ValueError: there is no such file.
+        UserError: there is no such file, or it cannot be opened.
     """
     if not PathManager.isfile(json_file):
-        raise ValueError(f"the COCO json {json_file} does not exist")
-    path = PathManager.get_local_path(json_file)
-    table = _read(path, os.stat(path).st_mtime_ns)
-    return table._replace(source=source or json_file, image_root=image_root)
-
-
-def forget_tables() -> None:
-    """Free the memory of what :func:`read_table` keeps."""
-    _read.cache_clear()
-
-
-@lru_cache
-def _read(path: str, modified: int) -> Table:
+        raise UserError(f"the COCO json {json_file} does not exist")
     with paused_gc():
         try:
-            with open(path, encoding="utf-8") as file:
-                content = json.load(file)
+            with open(PathManager.get_local_path(json_file), encoding="utf-8") as file:
+                table = table_of(json.load(file))
+        except OSError as error:
+            raise UserError(f"the COCO json {json_file} cannot be read: {error}") from error
         except (RecursionError, ValueError) as error:
-            return table_of({}, [Place("the file", None, str(error))])
-        return table_of(content)
+            table = table_of({}, [Place("the file", None, str(error))])
+    return table._replace(source=source or json_file, image_root=image_root)
 
 
 def table_of(content: object, malformed: list[Place] | None = None) -> Table:
     """Return the table of a json's content, without source and image folder.
 
     Args:
-        malformed: why there is no content, where that is so.
+        malformed: why there is no content, if there is none.
     """
-    places = list(malformed or _sections_missing(content))
+    places = list(malformed or _missing_sections(content))
     sections = {kind: [] if places else content.get(kind, []) for kind in Names._fields}
     return table_of_sections(sections, Names(), places)
 
 
-def _sections_missing(content: object) -> Iterator[Place]:
+def _missing_sections(content: object) -> Iterator[Place]:
     if type(content) is not dict:
         yield Place("the json", content, "expected an object with images, categories, annotations")
         return
@@ -65,3 +53,103 @@ def _sections_missing(content: object) -> Iterator[Place]:
         if type(found) is not list or (not found and kind != "annotations"):
             at_least = "" if kind == "annotations" else ", at least one"
             yield Place(kind, found, f"expected a list of {kind}{at_least}")
+
+
+def table_of_sections(
+    sections: dict[str, list],
+    names: Names,
+    malformed: list[Place],
+    sizes_are_optional: bool = False,
+) -> Table:
+    """Return a table without source and image folder.
+
+    Args:
+        sections: the lists "images", "categories" and "annotations" of COCO's json.
+        names: of their entries in a report.
+        malformed: places where the sections themselves are wrong.
+        sizes_are_optional: whether an image need not state its width and height.
+    """
+    bad: dict[str, set[int]] = {kind: set() for kind in sections}
+    places = list(malformed)
+    for kind, entries in sections.items():
+        for number, place in malformed_entries(kind, entries, names, sizes_are_optional):
+            bad[kind].add(number)
+            places.append(place)
+    rows = {kind: [x if type(x) is dict else {} for x in sections[kind]] for kind in sections}
+    for kind in ("images", "categories"):
+        places += _mixed_ids(rows[kind], getattr(names, kind))
+    sides = [[_number(x.get(key)) for key in ("width", "height")] for x in rows["images"]]
+    images = Images(
+        ids=_ids(rows["images"]),
+        file_names=_texts(rows["images"], "file_name"),
+        sizes=np.array(sides, dtype=np.float64).reshape(-1, 2),
+    )
+    categories = Categories(_ids(rows["categories"]), _texts(rows["categories"], "name"))
+    good = [(i, x) for i, x in enumerate(rows["annotations"]) if i not in bad["annotations"]]
+    annotations = _annotations(good, images, categories)
+    files = dict(zip(images.ids, images.file_names, strict=True))
+    places = [_with_file_name(place, files) for place in places]
+    return Table("", None, images, categories, annotations, places, names)
+
+
+def _with_file_name(place: Place, files: dict[object, str]) -> Place:
+    """Return an annotation's place with the file of its image, if it is known."""
+    if place.file_name is not None or not is_id(place.image_id):
+        return place
+    return place._replace(file_name=files.get(place.image_id))
+
+
+def _mixed_ids(entries: list, name: Callable[[int], str]) -> Iterator[Place]:
+    """Yield the ids that cannot be ordered with the first one; their order numbers the classes."""
+    ids = [(i, x) for i, x in enumerate(_ids(entries)) if x is not None]
+    for i, x in ids[1:]:
+        if (type(x) is str) != (type(ids[0][1]) is str):
+            note = "expected a number, or a string, as the first id is"
+            yield Place(f"{name(i)}.id", x, note, None, x, entries[i].get("file_name"))
+
+
+def _ids(entries: list[dict]) -> list:
+    return [entry["id"] if is_id(entry.get("id")) else None for entry in entries]
+
+
+def _texts(entries: list[dict], key: str) -> list[str]:
+    return [entry.get(key) if type(entry.get(key)) is str else "" for entry in entries]
+
+
+def _number(value: object) -> float:
+    return value if type(value) in (int, float) and abs(value) < 2**31 else math.nan
+
+
+def _annotations(
+    numbered: list[tuple[int, dict]], images: Images, categories: Categories
+) -> Annotations:
+    entries = [entry for _, entry in numbered]
+    image_ids = [entry["image_id"] for entry in entries]
+    category_ids = [entry["category_id"] for entry in entries]
+    boxes = [entry["bbox"] for entry in entries]
+    return Annotations(
+        numbers=np.array([number for number, _ in numbered], dtype=np.int64),
+        ids=[entry["id"] for entry in entries],
+        image_ids=image_ids,
+        category_ids=category_ids,
+        image_idxs=_positions(image_ids, images.ids),
+        category_idxs=_positions(category_ids, categories.ids),
+        boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        is_crowd=np.array([entry.get("iscrowd", 0) for entry in entries], dtype=bool),
+        lacks_crowd_flag=np.array(["iscrowd" not in entry for entry in entries], dtype=bool),
+        lacks_area=np.array(["area" not in entry for entry in entries], dtype=bool),
+        lacks_polygons=np.array([_lacks_polygons(entry) for entry in entries], dtype=bool),
+    )
+
+
+def _positions(ids: list, known: list) -> np.ndarray:
+    """Return the last position of each id among the known ones; -1 where it is unknown."""
+    position = {x: i for i, x in enumerate(known) if x is not None}
+    return np.array([position.get(x, -1) for x in ids], dtype=np.int64)
+
+
+def _lacks_polygons(entry: dict) -> bool:
+    polygons = entry.get("segmentation")
+    if type(polygons) is not list or not polygons:
+        return False
+    return not any(len(polygon) % 2 == 0 and len(polygon) >= 6 for polygon in polygons)

@@ -1,46 +1,106 @@
-"""Tables of registered datasets: from their COCO json, else from what their loader returns."""
+"""Tables of registered datasets: of their COCO json, or of what their loader returns."""
 
 import functools
+from collections.abc import Sequence
 
+import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
+from detectron2.structures import BoxMode
 
-from focal_retina.data.checks.reading import read_table
-from focal_retina.data.checks.records import table_of_records
+from focal_retina.data.checks.fields import Names, is_box
+from focal_retina.data.checks.reading import read_table, table_of_sections
 from focal_retina.data.checks.table import Table
+from focal_retina.data.coco import CocoLoader, is_coco_json
 
 
 def table_of_dataset(name: str) -> Table | None:
     """Return the table of a registered dataset.
 
-    None for one that its loader does not return as a list of records: Detectron2 takes datasets of
-    PyTorch, too, whose items may be anything.
+    Detectron2 also takes datasets of PyTorch, whose items may be anything. If the loader returns no
+    list of records, there is no table.
 
     Raises:
-        ValueError: its json does not exist.
+        UserError: its json does not exist.
     """
     metadata, loader = MetadataCatalog.get(name), DatasetCatalog[name]
-    if getattr(loader, "__module__", None) == register_coco_instances.__module__:
-        json_file = metadata.json_file
-        return read_table(json_file, metadata.image_root, f"{name} ({json_file})")
-    records = _load_once(name)
+    if is_coco_json(name):
+        is_ours = isinstance(loader, CocoLoader)
+        table = loader.take_table() if is_ours else read_table(metadata.json_file)
+        source = f"{name} ({metadata.json_file})"
+        return table._replace(source=source, image_root=metadata.image_root)
+    records = _load_for_two(name)
     if not isinstance(records, list):
         return None
     return table_of_records(records, metadata.get("thing_classes"), name)
 
 
-def _load_once(name: str) -> object:
-    """Load a dataset, and let the next one who loads it have the result.
+def _load_for_two(name: str) -> object:
+    """Return what the loader of a dataset returns, and keep it for the next one who loads it.
 
-    A loader of the user's own may take minutes, which training should not wait for twice.
+    A user's own loader may take minutes, and training is to follow the check at once. Until then, a
+    function that hands over the result stands in Detectron2's catalog in the place of the loader.
     """
     loader = DatasetCatalog[name]
     records = loader()
 
     @functools.wraps(loader)
-    def hand_over():
+    def hand_over() -> object:
         DatasetCatalog[name] = loader
         return records
 
     DatasetCatalog[name] = hand_over
     return records
+
+
+def table_of_records(
+    records: Sequence[dict], class_names: Sequence[str] | None, source: str
+) -> Table:
+    """Return the table of what a dataset's loader returns.
+
+    Entries are called ``records[3].annotations[2]``. The ids of annotations count from 1, as
+    Detectron2 numbers them for evaluation.
+
+    Args:
+        class_names: None if the dataset states none; then any class is right.
+    """
+    numbered = [
+        (f"records[{i}].annotations[{j}]", i, annotation)
+        for i, record in enumerate(records)
+        for j, annotation in enumerate(record.get("annotations", []))
+    ]
+    annotations = [_as_coco(i + 1, *entry) for i, (_, *entry) in enumerate(numbered)]
+    if class_names is None:
+        used = {annotation["category_id"] for annotation in annotations}
+        class_names = {i: str(i) for i in sorted(x for x in used if type(x) is int)}
+    else:
+        class_names = dict(enumerate(class_names))
+    sections = {
+        "images": [{**record, "id": i} for i, record in enumerate(records)],
+        "categories": [{"id": i, "name": name} for i, name in class_names.items()],
+        "annotations": annotations,
+    }
+    paths = [path for path, _, _ in numbered]
+    names = Names("records[{}]".format, "thing_classes[{}]".format, paths.__getitem__)
+    table = table_of_sections(sections, names, [], sizes_are_optional=True)
+    return table._replace(source=source, image_root="")  # file names are paths
+
+
+def _as_coco(annotation_id: int, image_id: int, annotation: dict) -> dict:
+    """Return an annotation of a record as COCO's json has it."""
+    box = annotation.get("bbox", "missing")
+    box = box.tolist() if isinstance(box, np.ndarray) else box
+    box = list(box) if isinstance(box, tuple) else box
+    mode = annotation.get("bbox_mode", "missing")
+    if is_box(box) and mode == BoxMode.XYXY_ABS:
+        box = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+    elif mode != BoxMode.XYWH_ABS:
+        box = f"bbox {box} of bbox_mode {mode}"
+    category = annotation.get("category_id", "missing")
+    return {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": category.item() if isinstance(category, np.generic) else category,
+        "bbox": box,
+        "iscrowd": annotation.get("iscrowd", 0),
+        "area": 0,
+    }

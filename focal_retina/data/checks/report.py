@@ -1,33 +1,33 @@
-"""Findings as text, and as a JSON or CSV file."""
+"""Write findings as text, JSON or CSV."""
 
 import csv
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from focal_retina.data.checks.findings import Finding
+from focal_retina.data.checks.problems import Finding
+from focal_retina.errors import UserError
 
 _COLUMNS = "severity finding dataset path value note annotation_id image_id file_name".split()
 
 
 def summary(findings: Sequence[Finding], examples: int) -> str:
-    """Return findings as text, each with its count and its first places."""
+    """Return a text of findings, each with its count and its first places."""
     lines = [] if findings else ["  nothing is wrong"]
-    for rule, _, places in findings:
-        head = f"  {rule.severity:7} {len(places):7,}  {rule.name}: {rule.problem}"
-        lines += [head, *(f"{'':19}{line}" for line in (rule.consequence, *places[:examples]))]
+    for problem, _, places in findings:
+        head = f"  {problem.severity:7} {len(places):7,}  {problem.name}: {problem.description}"
+        lines += [head, *(f"{'':19}{line}" for line in (problem.consequence, *places[:examples]))]
     return "\n".join(lines)
 
 
 def check_ending(path: str) -> None:
-    """Raise a ValueError unless :func:`write_all` knows the kind of file."""
+    """Raise a UserError unless :func:`write_all` can write such a file."""
     if Path(path).suffix not in (".json", ".csv"):
-        raise ValueError(f"{path} must end in .json or .csv")
+        raise UserError(f"{path} must end in .json or .csv")
 
 
 def write_all(path: str, findings: Iterable[Finding]) -> None:
-    """Write every place of every finding to a .json, as a list of objects, or a .csv."""
-    check_ending(path)
+    """Write every place of every finding to a .csv, or to a .json as a list of objects."""
     rows = [_row(finding, *place) for finding in findings for place in finding.places]
     with open(path, "w", newline="") as file:
         if path.endswith(".json"):
@@ -41,6 +41,6 @@ def write_all(path: str, findings: Iterable[Finding]) -> None:
 def _row(finding: Finding, path: str, value: object, *others: object) -> dict:
     # As text: NaN and infinity are no JSON.
     shown = None if value is None else str(value)
-    rule = finding.rule
-    row = rule.severity, rule.name, finding.source, path, shown, *others
+    problem = finding.problem
+    row = problem.severity, problem.name, finding.source, path, shown, *others
     return dict(zip(_COLUMNS, row, strict=True))

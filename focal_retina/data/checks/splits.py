@@ -1,4 +1,4 @@
-"""Checks of two datasets against each other: the same pictures, the same classes."""
+"""Checks of two datasets against each other: no picture in both, the same classes."""
 
 import hashlib
 import os
@@ -7,23 +7,23 @@ from collections.abc import Sequence
 
 from detectron2.utils.file_io import PathManager
 
-from focal_retina.data.checks import findings as rules
-from focal_retina.data.checks.findings import Finding, Place
+from focal_retina.data.checks import problems
 from focal_retina.data.checks.pictures import Picture
+from focal_retina.data.checks.problems import Finding, Place, findings
 from focal_retina.data.checks.table import Table
 
 
 def check_splits(train: Table, test: Table) -> list[Finding]:
     """Compare what two tables say: their classes, and the files of their pictures."""
     leaks = [_leak(train, test, i, j) for i, j in _same_files(train, test)]
-    found = (rules.CLASSES_DIFFER, _class_difference(train, test)), (rules.SAME_FILE, leaks)
-    return [Finding(rule, test.source, places) for rule, places in found if places]
+    found = (problems.CLASSES_DIFFER, _class_difference(train, test)), (problems.SAME_FILE, leaks)
+    return findings(test.source, found)
 
 
 def check_bytes(
     train: Table, test: Table, train_pictures: Sequence[Picture], test_pictures: Sequence[Picture]
 ) -> list[Finding]:
-    """Look for pictures of the same bytes under different paths, reading those of equal size."""
+    """Find pictures of the same bytes under different paths; only those of equal size are read."""
     candidates = defaultdict(list)
     for i, picture in enumerate(train_pictures):
         if picture.num_bytes:
@@ -37,20 +37,20 @@ def check_bytes(
         if (i, j) not in known
         and _digest(train.picture(i), digests) == _digest(test.picture(j), digests)
     ]
-    return [Finding(rules.SAME_BYTES, test.source, places)] if places else []
+    return findings(test.source, [(problems.SAME_BYTES, places)])
 
 
 def _class_difference(train: Table, test: Table) -> list[Place]:
-    """Return where the classes differ first, if they do."""
-    ours, theirs = (_class_names(table) for table in (train, test))
-    for i, (one, other) in enumerate(zip(ours, theirs, strict=False)):
-        if one != other:
-            note = f"class {i} is {one!r} in {train.source}, {other!r} in {test.source}"
-            return [Place("categories", None, note)]
-    if len(ours) == len(theirs):
-        return []
-    note = f"{len(ours)} in {train.source}, {len(theirs)} in {test.source}"
-    return [Place("categories", None, note)]
+    """Return the first place where the classes differ, or nothing."""
+    ours, theirs = _class_names(train), _class_names(test)
+    notes = [
+        f"class {i} is {one!r} in {train.source}, {other!r} in {test.source}"
+        for i, (one, other) in enumerate(zip(ours, theirs, strict=False))
+        if one != other
+    ]
+    if len(ours) != len(theirs):
+        notes.append(f"{len(ours)} in {train.source}, {len(theirs)} in {test.source}")
+    return [Place("categories", None, note) for note in notes[:1]]
 
 
 def _class_names(table: Table) -> list[str]:
@@ -60,24 +60,17 @@ def _class_names(table: Table) -> list[str]:
 
 
 def _order_of_id(category: tuple[object, str]) -> tuple:
-    """Order malformed ids, numbers, strings: an error of their own where they are mixed."""
-    category_id, _ = category
-    return (
-        category_id is not None,
-        type(category_id) is str,
-        0 if category_id is None else category_id,
-    )
+    """Order malformed ids before numbers before strings; that they are mixed is another problem."""
+    x, _ = category
+    return x is not None, type(x) is str, 0 if x is None else x
 
 
 def _same_files(train: Table, test: Table) -> list[tuple[int, int]]:
     """Return the places of equal paths in both tables."""
     if train.image_root is None or test.image_root is None:
         return []
-    rows = {
-        os.path.abspath(train.picture(i)): i
-        for i, name in enumerate(train.images.file_names)
-        if name
-    }
+    named = [i for i, name in enumerate(train.images.file_names) if name]
+    rows = {os.path.abspath(train.picture(i)): i for i in named}
     paths = [os.path.abspath(test.picture(j)) for j in range(len(test.images.file_names))]
     return [(rows[path], j) for j, path in enumerate(paths) if path in rows]
 

@@ -1,4 +1,4 @@
-"""A dataset as columns, for checks of all its entries at once."""
+"""A dataset as columns, so that all its entries are checked at once."""
 
 import os
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from focal_retina.data.checks.fields import Names
-from focal_retina.data.checks.findings import Place
+from focal_retina.data.checks.problems import Place
 
 
 class Images(NamedTuple):
@@ -22,9 +22,9 @@ class Categories(NamedTuple):
 
 
 class Annotations(NamedTuple):
-    """The well-formed ones."""
+    """The well-formed annotations."""
 
-    numbers: np.ndarray  # (A,), int64: place among all in the file
+    numbers: np.ndarray  # (A,), int64: the entry's number in the file
     ids: list
     image_ids: list
     category_ids: list
@@ -74,7 +74,7 @@ class Table(NamedTuple):
 
 
 def repeats(keys: Iterable[Hashable]) -> Iterator[tuple[int, int]]:
-    """Yield the index of each key that came before, and of its first; None never repeats."""
+    """Yield the index of each repeated key and of its first occurrence; None does not count."""
     first: dict[Hashable, int] = {}
     for i, key in enumerate(keys):
         if key is not None and first.setdefault(key, i) != i:

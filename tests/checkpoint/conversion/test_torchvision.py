@@ -5,6 +5,8 @@ import torch
 from helpers.foreign_models import (
     IMAGES,
     SHORT_SIDE,
+    by_anchor,
+    by_size,
     converted,
     outputs,
     randomise,
@@ -13,9 +15,10 @@ from helpers.foreign_models import (
 from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 
-from focal_retina.checkpoint.conversion.renaming import COCO_THINGS
 from focal_retina.checkpoint.conversion.to_torchvision import to_torchvision
 from focal_retina.checkpoint.conversion.torchvision import convert
+from focal_retina.checkpoint.conversion.weights import COCO_THINGS
+from focal_retina.errors import UserError
 from focal_retina.modeling.anchors import TorchvisionAnchorGenerator
 from focal_retina.settings.yaml_config import load_yaml
 from focal_retina.tools.convert_checkpoint import main
@@ -42,23 +45,11 @@ def torchvision_model(builder, **kwargs):
     return model
 
 
-def by_anchor(levels, num_anchors=9):
-    """Return our head's output as torchvision's, (N, HWA, values), anchors in our order."""
-    flat = [x.unflatten(1, (num_anchors, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3) for x in levels]
-    return torch.cat(flat, dim=1)
-
-
-def anchors_by_size(x):
-    """Return torchvision's (N, HWA, values) with the anchors of each place in our order."""
-    by_ratio = x.unflatten(1, (-1, 3, 3))
-    return by_ratio.transpose(2, 3).flatten(1, 3)
-
-
 @torch.no_grad()
 def torchvision_outputs(model, images):
     batch, _ = model.transform([x / 255 for x in images])
     found = model.head(list(model.backbone(batch.tensors).values()))
-    return [anchors_by_size(found[k]) for k in ("cls_logits", "bbox_regression")]
+    return [by_size(found[k]) for k in ("cls_logits", "bbox_regression")]
 
 
 def assert_same_detections(first, second):
@@ -122,7 +113,7 @@ def test_anchors_are_torchvisions_where_strides_do_not_divide_the_image(size):
     )
     ours = TorchvisionAnchorGenerator(base_sizes=[[s * 4] for s in STRIDES], strides=STRIDES)
     ours = torch.cat([boxes.tensor for boxes in ours(features)])
-    assert torch.equal(ours, anchors_by_size(theirs[0][None])[0])
+    assert torch.equal(ours, by_size(theirs[0][None])[0])
 
 
 def test_back_in_torchvision_the_weights_give_the_same_detections(pair, capsys):
@@ -184,7 +175,7 @@ def test_a_trained_bias_before_a_normalisation_has_no_place_in_torchvision(pair)
     weights = torch.load(folder / "target.pth", weights_only=True)["model"]
     cfg = load_yaml(str(folder / "target.yaml"))
     weights["head.cls_subnet.9.bias"] = torch.ones(256)
-    with pytest.raises(ValueError, match="no place for head.cls_subnet.9.bias"):
+    with pytest.raises(UserError, match="no place for head.cls_subnet.9.bias"):
         to_torchvision(weights, cfg, None)
 
 

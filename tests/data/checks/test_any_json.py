@@ -68,7 +68,7 @@ def errors_in(json_file, folder):
     count_drops(table, True)
     findings = check_entries(table)
     findings += check_pictures(table, inspect_pictures(table, False, 1))
-    return [str(finding) for finding in findings if finding.rule.is_error]
+    return [str(finding) for finding in findings if finding.problem.is_error]
 
 
 @st.composite

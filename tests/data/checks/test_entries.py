@@ -44,7 +44,7 @@ def box(*values):
     return change("annotations", 3, bbox=list(values))
 
 
-# Rule; the change; what names the place: path, annotation id, file name.
+# Problem; the change; what names the place: path, annotation id, file name.
 CASES = [
     ("malformed", box(1, 2, 3), ("annotations[3].bbox", 13, "1.png")),
     ("malformed", box(1, 2, 3, "4"), ("annotations[3].bbox", 13, "1.png")),
@@ -123,16 +123,40 @@ CASES = [
 ]
 
 
+# Problem; the last value that is fine; the first that is wrong.
+LIMITS = [
+    ("malformed", change("images", 1, width=1), change("images", 1, width=0)),
+    ("malformed", change("images", 1, width=2**31 - 1), change("images", 1, width=2**31)),
+    ("malformed", change("annotations", 3, iscrowd=1), change("annotations", 3, iscrowd=2)),
+    ("annotation-id-below-1", change("annotations", 3, id=1), change("annotations", 3, id=0)),
+    ("box-empty", box(30, 20, 4, 1.1e-5), box(30, 20, 4, 1e-5)),
+    ("box-outside", box(WIDTH - 1, 20, 4, 5), box(WIDTH, 20, 4, 5)),
+    ("box-across-border", box(-1, 20, 9, 5), box(-1.1, 20, 9, 5)),
+    ("box-across-border", box(WIDTH - 3, 20, 4, 5), box(WIDTH - 3, 20, 4.1, 5)),
+    (
+        "polygon-invalid",
+        change("annotations", 3, segmentation=[[1, 2, 3, 4], [1, 2, 3, 4, 5, 6]]),
+        change("annotations", 3, segmentation=[[1, 2, 3, 4], [1, 2, 3, 4, 5]]),
+    ),
+]
+
+
 def found_in(content):
-    """Return the places of findings by the name of the rule."""
-    return {finding.rule.name: finding.places for finding in check_entries(table_of(content))}
+    """Return the places of findings by the name of the problem."""
+    return {finding.problem.name: finding.places for finding in check_entries(table_of(content))}
 
 
 def test_a_good_dataset_has_no_finding():
     assert found_in(coco_content()) == {}
 
 
-@pytest.mark.parametrize("rule, apply, expected", CASES)
-def test_a_mistake_is_found_where_it_is(rule, apply, expected):
-    (place,) = found_in(changed(apply))[rule]
+@pytest.mark.parametrize("problem, apply, expected", CASES)
+def test_a_mistake_is_found_where_it_is(problem, apply, expected):
+    (place,) = found_in(changed(apply))[problem]
     assert (place.path, place.annotation_id, place.file_name) == expected
+
+
+@pytest.mark.parametrize("problem, fine, wrong", LIMITS)
+def test_limits_hold_at_their_exact_value(problem, fine, wrong):
+    assert problem not in found_in(changed(fine))
+    assert problem in found_in(changed(wrong))

@@ -4,17 +4,9 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
-from helpers.tiny_jobs import catalogs_restored
 
 from focal_retina.data.checks.entries import check_entries
-from focal_retina.data.checks.records import table_of_records
-from focal_retina.data.checks.registered import table_of_dataset
-
-
-@pytest.fixture(autouse=True)
-def forget_datasets():
-    with catalogs_restored():
-        yield
+from focal_retina.data.checks.registered import table_of_dataset, table_of_records
 
 
 def record(**changes):
@@ -25,7 +17,7 @@ def record(**changes):
 
 def found(records, classes=("cat",)):
     findings = check_entries(table_of_records(records, classes, "mine"))
-    return {finding.rule.name: [place.path for place in finding.places] for finding in findings}
+    return {finding.problem.name: [place.path for place in finding.places] for finding in findings}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +61,8 @@ def test_a_loader_runs_once_for_the_check_and_training():
     calls = []
     DatasetCatalog.register("mine", lambda: calls.append(1) or [record()])
     MetadataCatalog.get("mine").thing_classes = ["cat"]
-    assert table_of_dataset("mine").source == "mine"
+    table = table_of_dataset("mine")
+    assert (table.source, table.categories.names) == ("mine", ["cat"])
     assert [len(DatasetCatalog.get("mine")) for _ in range(2)] == [1, 1]
     assert len(calls) == 2  # once for both the check and the first to load it, then as ever
 

@@ -10,20 +10,17 @@ import sys
 import pytest
 from detectron2.data import DatasetCatalog
 from helpers.small_datasets import coco_content, write_json, write_pictures
-from helpers.tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs
+from helpers.tiny_jobs import ROOT, run_here, write_jobs
 
+from focal_retina.data.checks import reading
+from focal_retina.data.checks.registered import table_of_dataset
 from focal_retina.data.checks.training_data import TrainingData, check_training_data
 from focal_retina.data.register import register_datasets
+from focal_retina.errors import SharedError
 from focal_retina.tools import check_dataset
 
-ARGS = ("a.yaml", ["SOLVER.STEPS", "(1, 2)"])
+ARGS = "a.yaml", ["SOLVER.STEPS", "(1, 2)"]
 COMMAND = "python -m focal_retina.tools.check_dataset --config-file a.yaml SOLVER.STEPS '(1, 2)'"
-
-
-@pytest.fixture(autouse=True)
-def forget_datasets():
-    with catalogs_restored():
-        yield
 
 
 @pytest.fixture
@@ -55,7 +52,7 @@ def test_a_good_dataset_takes_two_lines(check):
 
 def test_an_error_stops_with_the_place_and_the_command_that_lists_all(check, tmp_path):
     content = with_annotation(3, bbox=[float("nan"), 1, 2, 3])
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(SharedError) as raised:
         check(content)
     sentence = str(raised.value)
     assert f"train ({tmp_path}/train.json): annotations[3].bbox (annotation 13, image 1.png) is "
@@ -66,7 +63,7 @@ def test_an_error_stops_with_the_place_and_the_command_that_lists_all(check, tmp
 def test_an_error_in_the_test_set_stops_before_training_too(check, tmp_path):
     content = coco_content()
     content["images"][1]["id"] = 1
-    with pytest.raises(ValueError, match=r"val \(.*val.json\): images\[1\].id .image 1.png. is 1"):
+    with pytest.raises(SharedError, match=r"val \(.*val.json\): images\[1\].id .image 1.png. is 1"):
         check(coco_content(), content)
 
 
@@ -77,7 +74,7 @@ def test_what_only_evaluation_minds_does_not_stop_over_a_training_set(check):
     for annotation in content["annotations"]:
         annotation["image_id"] = str(annotation["image_id"])
     check(content)
-    with pytest.raises(ValueError, match="an id is no integer"):
+    with pytest.raises(SharedError, match="an id is no integer"):
         check(coco_content(), content)
 
 
@@ -121,6 +118,24 @@ def test_a_dataset_in_training_and_test_leaks(check, tmp_path, caplog):
     check_training_data(TrainingData([], ["train"], ["train"], True), *ARGS)
     assert f"train ({tmp_path}/train.json): {tmp_path}/train/0.png: " in caplog.text
     assert "(and 2 more): a picture of the training set is in the test set" in caplog.text
+
+
+def test_a_declared_json_is_read_once_for_registration_and_check(check, tmp_path, monkeypatch):
+    read = []
+    load = json.load
+    monkeypatch.setattr(reading.json, "load", lambda file: read.append(file.name) or load(file))
+    check(coco_content())
+    assert read == [f"{tmp_path}/train.json", f"{tmp_path}/val.json"]
+
+
+@pytest.mark.parametrize("use", [DatasetCatalog.get, table_of_dataset])
+def test_who_uses_a_dataset_first_frees_what_the_registration_has_read(use, tmp_path):
+    folder = write_pictures(tmp_path / "images")
+    json_file = write_json(tmp_path / "a.json", coco_content())
+    register_datasets([["mine", json_file, folder]])
+    use("mine")
+    write_json(json_file, with_annotation(3, iscrowd=1))
+    assert table_of_dataset("mine").annotations.is_crowd.sum() == 1
 
 
 @pytest.fixture

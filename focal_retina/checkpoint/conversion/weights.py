@@ -1,4 +1,4 @@
-"""What every source's conversion returns, and the steps that they share."""
+"""What a conversion returns, and the steps that conversions share: renaming and reordering."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,22 +8,24 @@ import torch
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from torch import Tensor
 
+from focal_retina.errors import UserError
+
 COCO_THINGS = {c["id"]: c["name"] for c in COCO_CATEGORIES if c["isthing"]}
-# Detectron2 and torchvision evaluate batch norm with it.
+# Epsilon of batch norm in Detectron2 and torchvision.
 NORM_EPS = 1e-5
 CLASS_LOGITS = ("head.cls_score.weight", "head.cls_score.bias")
 HEAD_OUTPUTS = (*CLASS_LOGITS, "head.bbox_pred.weight", "head.bbox_pred.bias")
-# A table of names: (pattern, replacement) of ``re.sub``, applied in their order.
-Table = Sequence[tuple[str, str]]
+# (pattern, replacement) of ``re.sub``, applied one after the other.
+Renaming = Sequence[tuple[str, str]]
 
 
 class Conversion(NamedTuple):
-    """Weights under the names of ``FocalRetinaNet``, and what the source means by them."""
+    """Weights under the names of ``FocalRetinaNet``, and the settings that go with them."""
 
     weights: dict[str, Tensor]
-    config: dict[str, object]  # dotted key -> value, where the source decides it
+    config: dict[str, object]  # dotted key -> value, as far as the source decides it
     class_names: list[str] | None  # in the order of the logits
-    notes: list[str]  # what was decided without being certain, one sentence each
+    notes: list[str]  # one sentence for each setting that was guessed
 
 
 RGB = {
@@ -35,42 +37,39 @@ RGB = {
 }
 
 
-def resnet_names(prefix: str) -> Table:
-    """Return the table for a ResNet named as torchvision, timm and mmdetection name theirs."""
+def resnet_names(prefix: str) -> Renaming:
+    """Return the renaming of a ResNet as torchvision, timm and mmdetection have it."""
     ours = "backbone.bottom_up."
     return (
         (rf"^{prefix}conv1\.", f"{ours}stem.conv1."),
         (rf"^{prefix}bn1\.", f"{ours}stem.conv1.norm."),
-        (rf"^{prefix}layer1\.", f"{ours}res2."),
-        (rf"^{prefix}layer2\.", f"{ours}res3."),
-        (rf"^{prefix}layer3\.", f"{ours}res4."),
-        (rf"^{prefix}layer4\.", f"{ours}res5."),
+        *((rf"^{prefix}layer{i}\.", f"{ours}res{i + 1}.") for i in range(1, 5)),
         (r"(res\d\.\d+\.)bn(\d)\.", r"\1conv\2.norm."),
         (r"(res\d\.\d+\.)downsample\.0\.", r"\1shortcut."),
         (r"(res\d\.\d+\.)downsample\.1\.", r"\1shortcut.norm."),
     )
 
 
-def rename(name: str, table: Table) -> str:
+def rename(name: str, renaming: Renaming) -> str:
     """Return our name for a source's."""
-    for pattern, replacement in table:
+    for pattern, replacement in renaming:
         name = re.sub(pattern, replacement, name)
     return name
 
 
-def rename_all(weights: dict, table: Table, dropped: str) -> dict[str, Tensor]:
-    """Rename all weights, as float32 tensors, but those whose names match ``dropped``.
+def rename_all(weights: dict, renaming: Renaming, dropped: str) -> dict[str, Tensor]:
+    """Return all weights, renamed and as float32 tensors, but for names that match ``dropped``.
 
     Raises:
-        ValueError: a weight that the table does not lead to a part of the detector.
+        UserError: a weight that is no part of the detector under its new name.
     """
     renamed = {}
     for name, value in weights.items():
         if re.search(dropped, name):
             continue
-        ours = rename(name, table)
+        ours = rename(name, renaming)
         if not re.match(_OURS, ours):
-            raise ValueError(f"the source has a weight {name}, which a ResNet RetinaNet lacks")
+            raise UserError(f"the source has a weight {name}, which a ResNet RetinaNet lacks")
         # A copy, since arrays of a pickle may be read-only.
         renamed[ours] = torch.as_tensor(value).to(torch.float32, copy=True)
     return renamed
@@ -84,8 +83,9 @@ _OURS = (
 
 
 def add_missing_biases(weights: dict[str, Tensor]) -> None:
-    """Give the head's convolutions before a normalisation, which other projects leave without, a
-    bias of 0, in place.
+    """Give the head's convolutions a bias of 0 where they have none, in place.
+
+    Other projects leave it out before a normalisation.
     """
     for name in [n for n in weights if re.match(r"head\..*\.weight", n)]:
         bias = name.replace(".weight", ".bias")
@@ -101,23 +101,21 @@ def num_classes(weights: dict[str, Tensor]) -> int:
     return len(weights["head.cls_score.bias"]) // num_anchors(weights)
 
 
-def anchors_by_size(weights: dict[str, Tensor], sizes: int = 3, ratios: int = 3) -> None:
-    """Reorder the anchors of logits and deltas from (ratio, size) to (size, ratio), in place.
+def transpose_anchors(weights: dict[str, Tensor]) -> None:
+    """Reorder the 3 x 3 anchors of logits and deltas, in place.
 
-    Called with ``sizes`` and ``ratios`` exchanged it undoes itself.
+    From (ratio, size) to (size, ratio), or the other way.
 
     Raises:
-        ValueError: the head does not have ``sizes * ratios`` anchors.
+        UserError: the head has another number of anchors.
     """
-    if num_anchors(weights) != sizes * ratios:
-        raise ValueError(
+    if num_anchors(weights) != 9:
+        raise UserError(
             f"the source has {num_anchors(weights)} anchors per location, whose order is unknown; "
-            f"only {sizes} sizes of {ratios} aspect ratios can be converted"
+            "only 3 sizes of 3 aspect ratios can be converted"
         )
     for name in HEAD_OUTPUTS:
-        rows = weights[name]
-        by_ratio = rows.view(ratios, sizes, -1, *rows.shape[1:])
-        weights[name] = by_ratio.transpose(0, 1).reshape(rows.shape)
+        weights[name] = weights[name].unflatten(0, (3, 3, -1)).transpose(0, 1).flatten(0, 2)
 
 
 def select_classes(weights: dict[str, Tensor], classes: Iterable[int]) -> None:
