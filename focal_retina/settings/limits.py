@@ -11,7 +11,7 @@ from focal_retina.modeling.classification import CLS_LOSSES
 from focal_retina.modeling.losses import BOX_REG_LOSSES
 from focal_retina.modeling.normalizer import NORMALIZERS
 from focal_retina.modeling.selection import SELECTIONS
-from focal_retina.ops.matching.match_anchors import LOW_QUALITY_MATCHES
+from focal_retina.ops.matching.rule import LOW_QUALITY_MATCHES
 from focal_retina.settings.rules import (
     ascending,
     each,
