@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from experiments.benchmark.measuring import Case, synchronize
-from focal_retina.ops import layout as reused_memory
+from focal_retina.ops import reused_memory
 
 _CLEAR_REFS = "/proc/self/clear_refs"
 # Parameters of mallopt(3).

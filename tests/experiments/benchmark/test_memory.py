@@ -5,7 +5,7 @@ import torch
 
 from experiments.benchmark.measuring import Case, Contestant
 from experiments.benchmark.memory import freed_memory_given_back, peak_memories, peak_memory
-from focal_retina.ops.layout import empty_like
+from focal_retina.ops.reused_memory import empty_like
 
 CPU = torch.device("cpu")
 needs_peak = pytest.mark.skipif(
