@@ -121,10 +121,7 @@ _TABLE = (
     (each(_SHARE), "MODEL.FOCAL_RETINA.CLASS_ALPHA"),
     (number(most=1), "MODEL.RETINANET.FOCAL_LOSS_ALPHA"),  # below 0: off
     (number(above=0, below=1), "MODEL.RETINANET.PRIOR_PROB model.head.prior_prob"),
-    (
-        number(above=0, most=1),
-        "MODEL.FOCAL_RETINA.HINGE_THRESHOLD model.loss.cls_loss.threshold",
-    ),
+    (number(above=0, most=1), "model.loss.cls_loss.threshold"),
     (
         number(0, below=1),
         """
@@ -216,9 +213,6 @@ _TABLE = (
     (one_of(*NORMALIZERS), "MODEL.FOCAL_RETINA.NORMALIZER model.loss.normalizer.kind"),
     (one_of(*CLS_LOSSES), "MODEL.FOCAL_RETINA.CLS_LOSS"),
     (one_of(*SELECTIONS), "MODEL.FOCAL_RETINA.EXAMPLE_SELECTION"),
-    (one_of("anchors", "boxes"), "MODEL.FOCAL_RETINA.OHEM_NMS_OVER"),
-    (one_of("image", "batch"), "MODEL.FOCAL_RETINA.OHEM_SCOPE"),
-    (one_of("examples", "foreground"), "MODEL.FOCAL_RETINA.OHEM_NORMALIZER"),
     (one_of("BGR", "RGB", "L", "YUV-BT.601"), "INPUT.FORMAT"),
     (one_of("polygon", "bitmask"), "INPUT.MASK_FORMAT"),
     (one_of("choice", "range"), "INPUT.MIN_SIZE_TRAIN_SAMPLING"),
