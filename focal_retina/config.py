@@ -1,8 +1,8 @@
 """The configuration keys that Detectron2 lacks.
 
 Detectron2's own keys (``MODEL.RETINANET.*``, ``MODEL.ANCHOR_GENERATOR.*``, ``MODEL.FPN.*``,
-``SOLVER.*``, ``INPUT.*``) are reused with their meaning. The defaults below reproduce Detectron2's
-RetinaNet; the base configs of the ``paper`` and ``detectron1`` profiles change them.
+``SOLVER.*``, ``INPUT.*``) keep their meaning. The defaults below are Detectron2's RetinaNet; the
+base configs of the ``paper`` and ``detectron1`` profiles change them.
 """
 
 from detectron2.config import CfgNode
@@ -27,9 +27,9 @@ def focal_retina_defaults() -> CfgNode:
     # before scaling, as the authors' code does.
     node.ROUND_ANCHORS = False
 
-    # Anchors made foreground because they are an object's best, below the foreground threshold:
-    # "none" (the paper does not mention any), "detectron1" (only anchors that are not background)
-    # or "detectron2" (at any IoU above 0).
+    # Anchors below the foreground threshold that are foreground because they are an object's best:
+    # "none" (the paper mentions none), "detectron1" (only anchors that are not background) or
+    # "detectron2" (at any IoU above 0).
     node.LOW_QUALITY_MATCHES = "detectron2"
 
     # Divisor of both losses: foreground anchors of each "image" (the paper), of the "gpu", of
@@ -45,30 +45,19 @@ def focal_retina_defaults() -> CfgNode:
     # "focal_star" (appendix A, the same gamma), "hinge" (on p_t), or "softmax_focal" (over the K
     # classes and background, of which the head then has a logit too; the authors' code).
     node.CLS_LOSS = "focal"
-    # alpha of each of the K classes, for imbalanced ones; empty: MODEL.RETINANET.FOCAL_LOSS_ALPHA.
-    # "focal_star" has no alpha.
+    # alpha of each of the K classes; empty for MODEL.RETINANET.FOCAL_LOSS_ALPHA. "focal_star" has
+    # no alpha.
     node.CLASS_ALPHA = []
     # "focal_star" only: shift; the paper's Table 3 has 1 (with gamma 2) and 0 (with gamma 4).
     node.FOCAL_STAR_BETA = 1.0
-    # "hinge" only: p_t from which the loss is 0; the paper gives none.
-    node.HINGE_THRESHOLD = 0.5
 
     # Anchors that the classification loss sees: "all" (the paper), "ohem" (those of highest loss
     # after NMS) or "ohem_1_3" (so that there are three background anchors to one foreground).
     node.EXAMPLE_SELECTION = "all"
     # Anchors kept per image, and IoU above which NMS drops the one of lower loss; the best of
-    # Table 1d.
+    # Table 1d. A LazyConfig can set more: see HardExampleSelection.
     node.OHEM_BATCH_SIZE = 128
     node.OHEM_NMS_THRESH = 0.5
-    # NMS between "anchors", as OHEM had it between proposals, or between decoded "boxes". Open in
-    # the paper.
-    node.OHEM_NMS_OVER = "anchors"
-    # Keep so many of each "image", whatever else is in the batch, or on average over the GPU's
-    # "batch". Open in the paper.
-    node.OHEM_SCOPE = "image"
-    # Divide the classification loss by the kept "examples", as a mini-batch's mean, or as
-    # NORMALIZER says, by "foreground". Open in the paper.
-    node.OHEM_NORMALIZER = "examples"
 
     # Score threshold at test on the coarsest level; None means MODEL.RETINANET.SCORE_THRESH_TEST.
     node.SCORE_THRESH_TEST_LAST_LEVEL = None
@@ -117,7 +106,7 @@ def focal_retina_defaults() -> CfgNode:
 def focal_retina_node(cfg: CfgNode) -> CfgNode:
     """Return ``cfg.MODEL.FOCAL_RETINA``, or its defaults where the config was made without it.
 
-    Thus a config and a script of Detectron2's own need no more than ``import focal_retina``.
+    So Detectron2's own configs and scripts need no more than ``import focal_retina``.
     """
     return cfg.MODEL.get("FOCAL_RETINA") or focal_retina_defaults()
 
@@ -141,27 +130,28 @@ def add_focal_retina_config(cfg: CfgNode) -> None:
     # Evaluate under autocast, in SOLVER.AMP.DTYPE; decoding and NMS stay in float32.
     cfg.TEST.AMP = CfgNode({"ENABLED": False})
 
-    # Keep so many of the periodic checkpoints (SOLVER.CHECKPOINT_PERIOD), the newest; None: all.
-    # The best and the final model are not counted. In a LazyConfig train.checkpointer.max_to_keep.
+    # Keep so many of the newest periodic checkpoints (SOLVER.CHECKPOINT_PERIOD); None: all. The
+    # best and the final model do not count. In a LazyConfig: train.checkpointer.max_to_keep.
     cfg.SOLVER.CHECKPOINT_MAX_TO_KEEP = None
 
-    # Pieces of a process's batch that go through the model one after the other, for less memory:
-    # one step of the optimizer, with the gradient of all of SOLVER.IMS_PER_BATCH, so that learning
-    # rate and schedule stay. Batch norm sees a piece at a time. The losses of other
-    # meta-architectures than FocalRetinaNet are the mean over the pieces, by images.
+    # Micro-batches of a process's batch that go through the model one after the other, for less
+    # memory. They make one step of the optimizer, with the gradient of all of SOLVER.IMS_PER_BATCH,
+    # so learning rate and schedule stay. Batch norm sees one micro-batch at a time. Other
+    # meta-architectures than FocalRetinaNet have the mean of the losses of all images.
     cfg.SOLVER.ACCUMULATION_STEPS = 1
-    # Exponential moving average of the weights, updated each iteration by this factor, for
-    # instance 0.999: evaluated in their place, and model_final_ema.pth. None for no average.
+    # Decay, for instance 0.999, of an exponential moving average of the weights that each iteration
+    # updates. It is evaluated in the place of the weights, and saved as model_final_ema.pth. None:
+    # no average.
     cfg.SOLVER.EMA_DECAY = None
 
     # With each evaluation the losses on DATASETS.TEST, unaugmented: val_loss_cls and so on.
     cfg.TEST.VAL_LOSS = False
     cfg.TEST.BEST = CfgNode()
-    # Keep the evaluated weights of the best evaluation as model_best.pth, by this metric's name in
+    # Save the weights of the best evaluation as model_best.pth. The name of the metric is that in
     # metrics.json: "bbox/AP", "val_total_loss", ... None: do not.
     cfg.TEST.BEST.METRIC = None
-    # Better is "max", or "min".
+    # Whether the best is the "max" or the "min".
     cfg.TEST.BEST.MODE = "max"
-    # End the run after so many evaluations (TEST.EVAL_PERIOD) in a row without a better metric.
+    # End the run after so many evaluations (TEST.EVAL_PERIOD) in a row without a better metric;
     # None: never.
     cfg.TEST.BEST.PATIENCE = None

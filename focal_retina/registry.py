@@ -5,6 +5,8 @@ from typing import TypeVar
 
 from fvcore.common.registry import Registry
 
+from focal_retina.detectron2_internals import registered_objects
+
 T = TypeVar("T")
 
 
@@ -16,9 +18,10 @@ def register(registry: Registry) -> Callable[[T], T]:
     """
 
     def decorate(obj: T) -> T:
-        earlier = registry._obj_map.get(obj.__name__)
+        registered = registered_objects(registry)
+        earlier = registered.get(obj.__name__)
         if earlier is not None and earlier.__module__ == obj.__module__:
-            del registry._obj_map[obj.__name__]
+            del registered[obj.__name__]
         registry.register(obj)
         return obj
 

@@ -10,7 +10,7 @@ import torch
 
 from experiments.benchmark.case import Case
 from experiments.machine import synchronize
-from focal_retina.ops import layout as reused_memory
+from focal_retina.ops import reused_memory
 
 _CLEAR_REFS = "/proc/self/clear_refs"
 # Parameters of mallopt(3).

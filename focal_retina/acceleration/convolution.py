@@ -1,6 +1,8 @@
 """Which convolutions go by Winograd's algorithm."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,53 +17,64 @@ from focal_retina.acceleration.winograd import (
     weight_gradient,
 )
 
-# Where the algorithm is faster: with fewer channels the transformations of tiles take too long,
-# with fewer tiles that of the kernel, which all levels of a head share.
+# Where the algorithm is faster: with fewer channels the transformation of the tiles takes too long,
+# with fewer tiles that of the kernel. All levels of a head share a kernel.
 _MIN_CHANNELS = 128
 _MIN_TILES, _MIN_TILES_OF_KNOWN_KERNEL = 64, 32
 
 
 def fast_convolutions() -> AbstractContextManager:
-    """Return the context in which a model runs forward.
+    """Return the context in which Winograd's algorithm computes convolutions where it is faster.
 
-    Convolutions of 3x3 pixels, stride 1 and padding 1 between 128 or more channels go by Winograd's
-    algorithm where that is faster: over large feature maps, channels_last, float32, on a CPU. It
-    rounds more coarsely, to some 1e-5 of the largest output instead of 2e-6, and gradients alike.
-    Not for a model that is traced or exported.
+    These are convolutions of 3x3 pixels, stride 1 and padding 1 between 128 or more channels, over
+    large feature maps, channels_last, float32, on a CPU. Their outputs and gradients are rounded to
+    some 1e-5 of the largest value, those of direct convolutions to 2e-6. One context is for one
+    forward pass: weights must not change inside it. Not for a model that is traced or exported.
     """
     return _WinogradConvolutions()
 
 
 class _WinogradConvolutions(TorchFunctionMode):
-    """For one forward pass, as it takes weights to stay what they are."""
+    """A mode that intercepts ``torch.conv2d``, which all modules call."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self._forward, self._backward = _Memory(turned=False), _Memory(turned=True)
+        self._forward, self._backward = _KernelCache(rotated=False), _KernelCache(rotated=True)
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if func is torch.conv2d:
             return self._conv2d(*args, **kwargs)
         return func(*args, **kwargs)
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: Any) -> None:
         super().__exit__(*exception)
-        self._forward.forget()
+        self._forward.clear()
 
-    def _conv2d(self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    def _conv2d(
+        self,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Tensor:
         settings = (stride, padding, dilation)
         is_plain = all(x in (1, (1, 1), [1, 1]) for x in settings) and groups == 1
-        if is_plain and _is_suitable(input, weight) and self._pays(input, weight):
+        if is_plain and _is_supported(input, weight) and self._is_faster(input, weight):
             return WinogradConvolution.apply(input, weight, bias, self._forward, self._backward)
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
-    def _pays(self, x: Tensor, weight: Tensor) -> bool:
-        known = self._forward.is_of(weight)
-        return count_tiles(x) >= (_MIN_TILES_OF_KNOWN_KERNEL if known else _MIN_TILES)
+    def _is_faster(self, x: Tensor, weight: Tensor) -> bool:
+        is_known = self._forward.holds(weight)
+        return count_tiles(x) >= (_MIN_TILES_OF_KNOWN_KERNEL if is_known else _MIN_TILES)
 
 
-def _is_suitable(x: Tensor, weight: Tensor) -> bool:
+def _is_supported(x: Tensor, weight: Tensor) -> bool:
     return (
         weight.shape[1:] == (x.shape[1], 3, 3)
         and min(weight.shape[:2]) >= _MIN_CHANNELS
@@ -72,52 +85,65 @@ def _is_suitable(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-class _Memory:
-    """Room to work, and the kernel that was transformed last, since levels share it."""
+class _KernelCache:
+    """The kernel that was transformed last, which levels share, and memory for the algorithm.
 
-    def __init__(self, turned: bool):
-        self.turned = turned
-        self.forget()
+    Args:
+        rotated: kernels are rotated by 180 degrees, as backward needs them.
+    """
 
-    def forget(self) -> None:
-        self._weight = self._kernel = None
+    def __init__(self, rotated: bool):
+        self.rotated = rotated
+        self.clear()
+
+    def clear(self) -> None:
+        self._weight: Tensor | None = None
+        self._kernel: Tensor | None = None
         self.workspace = Workspace()
 
-    def is_of(self, weight: Tensor) -> bool:
-        last = self._weight  # being kept, its memory is no other's
+    def holds(self, weight: Tensor) -> bool:
+        # The cache keeps its weight alive, so no other weight can have the same address.
         return (
-            last is not None
-            and last.data_ptr() == weight.data_ptr()
-            and last.stride() == weight.stride()
+            self._weight is not None
+            and self._weight.data_ptr() == weight.data_ptr()
+            and self._weight.stride() == weight.stride()
         )
 
     def kernel(self, weight: Tensor) -> Tensor:
         """Return the transformed kernel (36, K, C)."""
-        if not self.is_of(weight):
+        if self._kernel is None or not self.holds(weight):
             self._weight = weight
-            self._kernel = transform_kernel(weight, self.turned, self.workspace)
+            self._kernel = transform_kernel(weight, self.workspace, rotated=self.rotated)
         return self._kernel
 
 
 class WinogradConvolution(torch.autograd.Function):
-    """From input, weight and bias to the output; with what forward and backward each remember."""
+    """From input, weight and bias to output, with a cache for forward and one for backward."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, in_forward, in_backward):
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        in_forward: _KernelCache,
+        in_backward: _KernelCache,
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.memory = in_backward
+        ctx.cache = in_backward
         kernel = in_forward.kernel(weight).transpose(1, 2)
         return convolve(x, kernel, bias, in_forward.workspace)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        memory, grads = ctx.memory, [None] * 5
-        if ctx.needs_input_grad[0]:
-            grads[0] = convolve(grad, memory.kernel(weight), None, memory.workspace)
-        if ctx.needs_input_grad[1]:
-            grads[1] = weight_gradient(x, grad, memory.workspace)
-        if ctx.needs_input_grad[2]:
-            grads[2] = grad.sum((0, 2, 3))
-        return tuple(grads)
+        cache, workspace = ctx.cache, ctx.cache.workspace
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        return (
+            convolve(grad, cache.kernel(weight), None, workspace) if needs_x else None,
+            weight_gradient(x, grad, workspace) if needs_weight else None,
+            grad.sum((0, 2, 3)) if needs_bias else None,
+            None,
+            None,
+        )

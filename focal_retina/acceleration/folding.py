@@ -18,8 +18,8 @@ def folded_batch_norm(model: nn.Module) -> Iterator[nn.Module]:
     """Evaluate a model with its batch normalisations folded into their convolutions.
 
     Covers Detectron2's ``Conv2d`` with a ``norm`` of fixed statistics: ``FrozenBatchNorm2d``, or
-    ``BatchNorm2d`` in eval mode. Outputs differ by rounding only. On leaving, the model is what it
-    was, to the bit. Not for training: gradients would be those of the folded weights.
+    ``BatchNorm2d`` in eval mode. Outputs differ by rounding only. On leaving, the model is to the
+    bit what it was. Not for training: gradients would be those of the folded weights.
 
     Args:
         model: in eval mode.
@@ -29,7 +29,7 @@ def folded_batch_norm(model: nn.Module) -> Iterator[nn.Module]:
     """
     if model.training:
         raise ValueError("batch norm is folded for evaluation only; call model.eval() first")
-    convs = [m for m in model.modules() if _has_fixed_norm(m)]
+    convs = [m for m in model.modules() if isinstance(m, Conv2d) and _is_batch_norm(m.norm)]
     kept = [(conv, conv.weight, conv.bias, conv.norm) for conv in convs]
     try:
         for conv in convs:
@@ -40,13 +40,12 @@ def folded_batch_norm(model: nn.Module) -> Iterator[nn.Module]:
             conv.weight, conv.bias, conv.norm = weight, bias, norm
 
 
-def _has_fixed_norm(module: nn.Module) -> bool:
-    norm = getattr(module, "norm", None)
-    return isinstance(module, nn.Conv2d) and isinstance(norm, FrozenBatchNorm2d | nn.BatchNorm2d)
+def _is_batch_norm(norm: nn.Module | None) -> bool:
+    return isinstance(norm, FrozenBatchNorm2d | nn.BatchNorm2d)
 
 
 @torch.no_grad()
-def _fold(conv: nn.Conv2d) -> None:
+def _fold(conv: Conv2d) -> None:
     norm = conv.norm
     layout = memory_format(conv.weight)
     weight, bias = fuse_conv_bn_weights(
@@ -64,12 +63,12 @@ def _fold(conv: nn.Conv2d) -> None:
 
 @contextlib.contextmanager
 def folded_in_each_forward(model: nn.Module) -> Iterator[nn.Module]:
-    """Run a model forward with ``FrozenBatchNorm2d`` folded anew in each convolution.
+    """Run a model forward with each ``FrozenBatchNorm2d`` folded anew into its convolution.
 
-    For training: unlike :func:`folded_batch_norm` it leaves weights alone, gradients are theirs,
-    and the folded ones are not kept for the backward pass, but computed again. Covers Detectron2's
-    ``Conv2d``. Differs from the unfolded model by rounding only; hooks of the normalisation are
-    not called.
+    For training: unlike :func:`folded_batch_norm` it leaves weights alone, and gradients are those
+    of the weights. The backward pass computes the folded weights again, which saves memory. Covers
+    Detectron2's ``Conv2d``. Outputs differ by rounding only. Hooks of the normalisation are not
+    called.
     """
     convs = [m for m in model.modules() if _folds_in_forward(m)]
     for conv in convs:
@@ -87,7 +86,7 @@ def _folds_in_forward(module: nn.Module) -> bool:
 
 
 def _folded_forward(conv: Conv2d, x: Tensor) -> Tensor:
-    """What ``conv.forward(x)`` returns, (N, K, H, W), of one convolution and no other pass."""
+    """Return what ``conv.forward(x)`` returns, (N, K, H, W), in one pass over the output."""
     norm = conv.norm
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     shift = norm.bias - norm.running_mean * scale
@@ -100,10 +99,10 @@ def _folded_forward(conv: Conv2d, x: Tensor) -> Tensor:
 
 
 def _saved_as(tensor: Tensor, compute: Callable[[], Tensor]) -> saved_tensors_hooks:
-    """Let the graph keep, instead of a tensor, how to compute it."""
+    """Return hooks that let the graph keep a function that computes a tensor in its place."""
     address = tensor.data_ptr()  # the graph keeps the hooks, which must not keep the tensor
 
-    def pack(saved: Tensor):
+    def pack(saved: Tensor) -> Tensor | Callable[[], Tensor]:
         return compute if saved.data_ptr() == address else saved
 
     return saved_tensors_hooks(pack, lambda x: x if isinstance(x, Tensor) else x())

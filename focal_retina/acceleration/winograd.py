@@ -1,9 +1,8 @@
-"""
-3x3 convolution by Winograd's algorithm, on a CPU (Lavin and Gray, arXiv:1509.09308, F(4x4, 3x3)).
+"""3x3 convolution by Winograd's algorithm, F(4x4, 3x3), on a CPU.
 
-4 x 4 outputs take 36 products for each pair of channels instead of 144, in a basis in which the
-convolution of a tile is an elementwise product. Over channels and tiles these are 36 products of
-matrices.
+A change of basis makes the convolution of a tile an elementwise product of 6 x 6 points. So 4 x 4
+outputs take 36 multiplications for each pair of channels instead of 144. Over all channels and
+tiles, each of the 36 points is one product of matrices. Source: Lavin and Gray, arXiv:1509.09308.
 
 Legend: C channels in, K channels out; T tiles of 4 x 4 outputs, which see 6 x 6 inputs each.
 """
@@ -30,7 +29,7 @@ _STEP = 90_000
 class Workspace:
     """Memory that calls use one after another: fresh memory costs a page fault for each 4 KiB."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._memory: dict[str, Tensor] = {}
 
     def take(self, name: str, *shape: int) -> Tensor:
@@ -46,14 +45,11 @@ class Workspace:
         return out
 
 
-def transform_kernel(
-    weight: Tensor, turned: bool = False, workspace: Workspace | None = None
-) -> Tensor:
-    """Return (36, K, C) for the weight (K, C, 3, 3) of a convolution; ``turned`` by 180 degrees."""
-    workspace = workspace or Workspace()
+def transform_kernel(weight: Tensor, workspace: Workspace, *, rotated: bool = False) -> Tensor:
+    """Return the points (36, K, C) of a weight (K, C, 3, 3), or of it rotated by 180 degrees."""
     kernel = workspace.take("kernel", 6, 6, *weight.shape[:2])
     weight = weight.permute(2, 3, 0, 1)  # (y, x, K, C)
-    weight = weight.flip(0, 1) if turned else weight
+    weight = weight.flip(0, 1) if rotated else weight
     for lines, points in _parts(weight, kernel):
         half = workspace.take("halfway", 6, *lines.shape[1:])
         workspace.apply(transform_weight, lines, half)
@@ -66,11 +62,8 @@ def count_tiles(x: Tensor) -> int:
     return len(x) * -(-x.shape[2] // 4) * -(-x.shape[3] // 4)
 
 
-def convolve(
-    x: Tensor, kernel: Tensor, bias: Tensor | None = None, workspace: Workspace | None = None
-) -> Tensor:
-    """
-    Return the convolution of stride 1 and padding 1, (N, K, H, W), channels_last.
+def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, workspace: Workspace) -> Tensor:
+    """Return the convolution of stride 1 and padding 1, (N, K, H, W), channels_last.
 
     Args:
         x: (N, C, H, W), float32.
@@ -81,28 +74,25 @@ def convolve(
     n, _, height, width = x.shape
     y = torch.empty(n, out_channels, height, width, memory_format=torch.channels_last)
     pixels = y.permute(0, 2, 3, 1)
-    workspace = workspace or Workspace()
     inputs = _Tiles(x, 6, transform_input, _STEP // max(x.shape[1], out_channels), workspace)
     for image, top, tiles in inputs:
         product = workspace.take("points 4", 36, tiles.shape[1], out_channels)
         torch.bmm(tiles, kernel, out=product)
         if bias is not None:
-            product[7] += bias  # the point (1, 1), which all outputs have once
+            product[7] += bias  # the point (1, 1), which every output contains once
         shape = (6, 6, -1, inputs.columns, out_channels)
         _write(product.view(shape), pixels[image, top:], workspace)
     return y
 
 
-def weight_gradient(x: Tensor, grad: Tensor, workspace: Workspace | None = None) -> Tensor:
-    """
-    Return the gradient (K, C, 3, 3) of the weight of :func:`convolve`.
+def weight_gradient(x: Tensor, grad: Tensor, workspace: Workspace) -> Tensor:
+    """Return the gradient (K, C, 3, 3) of the weight of :func:`convolve`.
 
     Args:
         x: (N, C, H, W), float32.
         grad: of the output, (N, K, H, W), float32.
     """
     in_channels, out_channels = x.shape[1], grad.shape[1]
-    workspace = workspace or Workspace()
     total = workspace.take("total", 36, out_channels, in_channels)
     step = _STEP // max(in_channels, out_channels)
     inputs = _Tiles(x, 6, transform_input, step, workspace)
@@ -121,7 +111,7 @@ def weight_gradient(x: Tensor, grad: Tensor, workspace: Workspace | None = None)
 
 
 def _parts(*kernels: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Split tensors (side, side, K, C) into as many outputs K as fit a step."""
+    """Split tensors (side, side, K, C) along K into parts that fit a step."""
     step = max(_STEP // kernels[0].shape[3], 1)
     yield from zip(*(x.split(step, dim=2) for x in kernels), strict=True)
 
@@ -131,9 +121,10 @@ class _Tiles:
 
     Args:
         x: (N, C, H, W).
-        side: of a tile, 4 or 6; tiles start every 4 pixels, those of 6 one pixel outside.
-        transform: of ``side`` pixels to 6 points.
-        step: tiles at a time; a row, if it has more.
+        side: of a tile, 4 or 6 pixels. Tiles start every 4 pixels; those of 6 have a margin of one
+            pixel around these 4.
+        transform: from ``side`` pixels to 6 points.
+        step: most tiles at a time, but at least one row of them.
     """
 
     def __init__(self, x: Tensor, side: int, transform: Callable, step: int, workspace: Workspace):
@@ -178,7 +169,7 @@ class _Tiles:
 
 
 def _write(points: Tensor, y: Tensor, workspace: Workspace) -> None:
-    """Write tiles (6, 6, rows, columns, K) to ``y`` (H, W, K), what fits."""
+    """Write tiles (6, 6, rows, columns, K) to ``y`` (H, W, K), as far as they lie inside."""
     _, _, rows, columns, channels = points.shape
     half = workspace.take("halfway", 4, *points.shape[1:])
     workspace.apply(transform_output, points, half)

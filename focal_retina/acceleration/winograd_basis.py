@@ -1,7 +1,7 @@
 """The change of basis of Winograd's F(4x4, 3x3) along one axis, by few additions.
 
-The axis is the first one of all tensors, which may have any strides. ``scratch`` has the shape of
-``out`` but for 2 along that axis. Lavin and Gray (arXiv:1509.09308) give the same as matrices.
+The axis is the first one of all tensors, which may have any strides. ``scratch`` has length 2 along
+it, else the shape of ``out``. Lavin and Gray (arXiv:1509.09308) give the matrices.
 """
 
 import torch
@@ -9,15 +9,14 @@ from torch import Tensor
 
 
 def transform_input(x: Tensor, out: Tensor, scratch: Tensor) -> None:
-    """
-    Write the 6 points of 6 inputs, by the article's B^T::
+    """Write the 6 points of 6 inputs, by the article's B^T::
 
-        4  0 -5  0  1  0
-        0 -4 -4  1  1  0
-        0  4 -4 -1  1  0
-        0 -2 -1  2  1  0
-        0  2 -1 -2  1  0
-        0  4  0 -5  0  1
+    4  0 -5  0  1  0
+    0 -4 -4  1  1  0
+    0  4 -4 -1  1  0
+    0 -2 -1  2  1  0
+    0  2 -1 -2  1  0
+    0  4  0 -5  0  1
     """
     (x0, x1, x2, x3, x4, x5), (even, odd), (p0, p1, p2, p3, p4, p5) = x, scratch, out
     torch.sub(x4, x2, alpha=4, out=even)
@@ -35,13 +34,12 @@ def transform_input(x: Tensor, out: Tensor, scratch: Tensor) -> None:
 
 
 def transform_output(points: Tensor, out: Tensor, scratch: Tensor) -> None:
-    """
-    Write the 4 outputs of 6 points, by the article's A^T::
+    """Write the 4 outputs of 6 points, by the article's A^T::
 
-        1  1  1  1  1  0
-        0  1 -1  2 -2  0
-        0  1  1  4  4  0
-        0  1 -1  8 -8  1
+    1  1  1  1  1  0
+    0  1 -1  2 -2  0
+    0  1  1  4  4  0
+    0  1 -1  8 -8  1
     """
     (p0, p1, p2, p3, p4, p5), (near, far), (y0, y1, y2, y3) = points, scratch, out
     torch.add(p1, p2, out=near)
@@ -72,15 +70,14 @@ def transform_gradient(grad: Tensor, out: Tensor, scratch: Tensor) -> None:
 
 
 def transform_weight(weight: Tensor, out: Tensor, scratch: Tensor) -> None:
-    """
-    Write the 6 points of 3 weights, by the article's G, of which this is 24 times::
+    """Write the 6 points of 3 weights, by the article's G, here times 24::
 
-         6  0  0
-        -4 -4 -4
-        -4  4 -4
-         1  2  4
-         1 -2  4
-         0  0 24
+     6  0  0
+    -4 -4 -4
+    -4  4 -4
+     1  2  4
+     1 -2  4
+     0  0 24
     """
     (w0, w1, w2), (even, odd), (p0, p1, p2, p3, p4, p5) = weight, scratch, out
     torch.mul(w0, 1 / 4, out=p0)
@@ -96,7 +93,7 @@ def transform_weight(weight: Tensor, out: Tensor, scratch: Tensor) -> None:
 
 
 def transform_weight_gradient(points: Tensor, out: Tensor, scratch: Tensor) -> None:
-    """Write the gradients of 3 weights of those of their 6 points, by G^T."""
+    """Write the gradients of 3 weights from those of their 6 points, by G^T."""
     (p0, p1, p2, p3, p4, p5), (near, far), (w0, w1, w2) = points, scratch, out
     torch.add(p1, p2, out=near).mul_(-1 / 6)
     torch.add(p3, p4, out=far).mul_(1 / 24)

@@ -18,24 +18,25 @@ from focal_retina.anchor_analysis.objects import Objects
 from focal_retina.anchor_analysis.setting import AnchorGrids
 from focal_retina.ops.matching.lattice import AnchorLattice
 from focal_retina.ops.matching.match_anchors import match_anchors
+from focal_retina.ops.matching.rule import MatchRule
 
 # Bounds the memory: pairs of objects of the same image.
 _PAIRS_PER_CHUNK = 1 << 18
 
 
 def without_foreground(
-    objects: Objects, grids: AnchorGrids, best: BestAnchors, rule: dict
+    objects: Objects, grids: AnchorGrids, best: BestAnchors, rule: MatchRule
 ) -> Tensor:
     """Return which objects no foreground anchor is matched with, (G,), bool.
 
     Args:
-        rule: ``thresholds``, ``labels`` and ``low_quality_matches`` of ``match_anchors``.
+        rule: the label of each IoU.
     """
-    thresholds = torch.tensor(rule["thresholds"], dtype=torch.float64)
-    is_foreground = torch.tensor(rule["labels"]) == 1
+    thresholds = torch.tensor(rule.thresholds, dtype=torch.float64)
+    is_foreground = torch.tensor(rule.labels) == 1
     interval = torch.bucketize(best.ious, thresholds, right=True)
     lowest = {"none": torch.inf, "detectron1": thresholds[0], "detectron2": 1e-30}
-    is_low_quality = best.ious >= lowest[rule["low_quality_matches"]]
+    is_low_quality = best.ious >= lowest[rule.low_quality_matches]
     is_sure = is_foreground[interval]
     unmatched = (is_foreground.cumsum(0)[interval] == 0) & ~is_low_quality
     is_open = ~unmatched & _may_lose(objects, best, is_sure)
@@ -103,7 +104,7 @@ def _ious(overlaps: Tensor, areas: Tensor, other_areas: Tensor) -> Tensor:
 
 
 def _labelled(
-    objects: Objects, grids: AnchorGrids, rule: dict, image_idxs: Tensor
+    objects: Objects, grids: AnchorGrids, rule: MatchRule, image_idxs: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield each image's slice of the objects, and which a foreground anchor is matched with."""
     bounds = torch.searchsorted(
@@ -117,7 +118,7 @@ def _labelled(
         for image_idx in group:
             of_image = slice(*bounds[image_idx : image_idx + 2])
             boxes = objects.boxes[of_image]
-            matches, labels = match_anchors(anchors.tensor, boxes, lattice=lattice, **rule)
+            matches, labels = match_anchors(anchors.tensor, boxes, rule, lattice=lattice)
             is_matched = torch.zeros(len(boxes), dtype=torch.bool)
             is_matched[matches[labels == 1]] = True
             yield of_image, is_matched

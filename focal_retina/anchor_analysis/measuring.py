@@ -1,6 +1,6 @@
 """How well anchors of given shapes cover objects."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ def measure_coverage(
     generator = setting.build(shapes)
     grids = AnchorGrids.of_images(generator, objects.image_sizes, setting.divisibility)
     best = best_anchors(objects, grids)
-    rules = (setting.rule, {**setting.rule, "low_quality_matches": "none"})
+    rules = (setting.rule, replace(setting.rule, low_quality_matches="none"))
     unmatched = [without_foreground(objects, grids, best, rule) for rule in rules]
     return Coverage(shapes, best.ious, *unmatched)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from focal_retina.modeling.assignment import AnchorAssigner
 from focal_retina.ops.matching.lattice import AnchorLattice
+from focal_retina.ops.matching.rule import MatchRule
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class AnchorSetting:
     has_octaves: bool  # whether its generator reads SCALES_PER_OCTAVE
     build: Callable[[AnchorShapes], nn.Module]  # returns the anchor generator
     divisibility: int  # images are padded to a multiple of so many pixels
-    rule: dict  # ``thresholds``, ``labels`` and ``low_quality_matches`` of ``match_anchors``
+    rule: MatchRule
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "AnchorSetting":
@@ -80,12 +81,12 @@ class AnchorSetting:
     @property
     def foreground_threshold(self) -> float:
         """The lowest IoU whose label is foreground."""
-        labels = list(self.rule["labels"])
+        labels = list(self.rule.labels)
         if 1 not in labels:
             raise ValueError(
                 f"MODEL.RETINANET.IOU_LABELS is {labels}; without 1 nothing is learned"
             )
-        return [0.0, *self.rule["thresholds"]][labels.index(1)]
+        return [0.0, *self.rule.thresholds][labels.index(1)]
 
 
 @dataclass(frozen=True)

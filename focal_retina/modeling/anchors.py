@@ -4,21 +4,19 @@ import math
 from collections.abc import Sequence
 
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.anchor_generator import (
-    ANCHOR_GENERATOR_REGISTRY,
-    BufferList,
-    DefaultAnchorGenerator,
-    _broadcast_params,
-)
+from detectron2.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY, BufferList
+from torch import Tensor
 
 from focal_retina.config import focal_retina_node
+from focal_retina.detectron2_internals import OpenAnchorGenerator
+from focal_retina.errors import UserError
 from focal_retina.registry import register
 
 
 @register(ANCHOR_GENERATOR_REGISTRY)
-class OctaveAnchorGenerator(DefaultAnchorGenerator):
+class OctaveAnchorGenerator(OpenAnchorGenerator):
     """Anchors of ``scales_per_octave`` sizes ``size * 2^(k/n)``, ``k < n``, and several ratios.
 
     Returns for a list of features one ``Boxes`` per level, in the order (y, x, size, ratio), as
@@ -32,12 +30,15 @@ class OctaveAnchorGenerator(DefaultAnchorGenerator):
         aspect_ratios: height / width > 0; the same two forms as ``base_sizes``.
         strides: stride of each level in pixels.
         offset: centre of the first anchor in units of the stride, in [0, 1).
-        round_sides: round the sides of the anchor of stride size to whole pixels before scaling,
-            as the authors' code (Detectron) does. Its inclusive pixel coordinates and "+1" widths
-            are the same boxes as these once ``offset`` is 0.5.
+        round_sides: round the sides of the anchor whose size is the stride to whole pixels before
+            scaling, as the authors' code (Detectron) does. Its boxes, of inclusive pixel
+            coordinates and "+1" widths, are these boxes once ``offset`` is 0.5.
+
+    Raises:
+        UserError: an argument is out of its range, or has too few or too many levels.
     """
 
-    # Tells ops.lattice that anchors are cell anchors shifted by whole strides.
+    # Tells ``AnchorLattice`` that anchors are cell anchors shifted by whole strides.
     is_regular_lattice = True
 
     @configurable
@@ -52,7 +53,7 @@ class OctaveAnchorGenerator(DefaultAnchorGenerator):
         round_sides: bool = False,
     ):
         if not isinstance(scales_per_octave, int) or scales_per_octave < 1:
-            raise ValueError(
+            raise UserError(
                 f"scales_per_octave (MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE) is {scales_per_octave!r}"
                 "; give a whole number of at least 1"
             )
@@ -68,7 +69,7 @@ class OctaveAnchorGenerator(DefaultAnchorGenerator):
             self.cell_anchors = BufferList([_rounded_cell_anchors(*level) for level in levels])
 
     @classmethod
-    def from_config(cls, cfg, input_shape: list[ShapeSpec]):
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
         node = focal_retina_node(cfg)
         return {
             "base_sizes": cfg.MODEL.ANCHOR_GENERATOR.SIZES,
@@ -83,7 +84,7 @@ class OctaveAnchorGenerator(DefaultAnchorGenerator):
         """Return the pixels from cell to cell, in y and x, of each level."""
         return [(stride, stride) for stride in self.strides]
 
-    def _grid_anchors(self, grid_sizes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    def grid_anchors(self, grid_sizes: Sequence[Sequence[int]]) -> list[Tensor]:
         levels = zip(
             self.cell_anchors, self.strides, grid_sizes, self.steps(grid_sizes), strict=True
         )
@@ -124,7 +125,7 @@ class TorchvisionAnchorGenerator(OctaveAnchorGenerator):
         self.cell_anchors = BufferList([cell.round() for cell in self.cell_anchors])
 
     @classmethod
-    def from_config(cls, cfg, input_shape: list[ShapeSpec]):
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
         arguments = OctaveAnchorGenerator.from_config(cfg, input_shape)
         return {k: v for k, v in arguments.items() if k not in ("offset", "round_sides")}
 
@@ -137,12 +138,12 @@ class TorchvisionAnchorGenerator(OctaveAnchorGenerator):
 
 
 def anchors_of_level(
-    cell_anchors: torch.Tensor, offset: float, grid_size: Sequence[int], steps: Sequence[int]
-) -> torch.Tensor:
+    cell_anchors: Tensor, offset: float, grid_size: Sequence[int], steps: Sequence[int]
+) -> Tensor:
     """Return the anchors (H*W*A, 4) of a level, in the order (y, x, cell anchor).
 
-    As Detectron2 computes them, but without a meshgrid that is reshaped, which torch.export ties to
-    the sizes it has traced.
+    Computed as in Detectron2, but without reshaping a meshgrid: torch.export would fix the sizes of
+    that to those of its example.
 
     Args:
         cell_anchors: (A, 4), xyxy around 0, pixels.
@@ -161,23 +162,22 @@ def anchors_of_level(
 
 
 def _per_level(values: Sequence, strides: Sequence[int], name: str) -> list[list[float]]:
-    """Broadcast one list to every level and check that all its numbers are above zero."""
-    lists = [v if isinstance(v, Sequence) else [v] for v in values]
-    nested = any(isinstance(v, Sequence) for v in values)
-    if not lists or (nested and len(lists) not in (1, len(strides))):
-        raise ValueError(
+    """Return a list of numbers for each level, from one list for each or one for all levels."""
+    is_nested = any(isinstance(v, Sequence) for v in values)
+    lists = [list(v) if isinstance(v, Sequence) else [v] for v in values]
+    lists = lists if is_nested else [list(values)] * bool(values)
+    if len(lists) not in (1, len(strides)):
+        raise UserError(
             f"{name} has {len(lists)} entries for {len(strides)} levels; "
             "give one list for all levels or one list per level"
         )
     numbers = [v for level in lists for v in level]
     if not numbers or not all(isinstance(v, int | float) and v > 0 for v in numbers):
-        raise ValueError(f"{name} is {values!r}; give numbers above 0")
-    return [list(level) for level in _broadcast_params(values, len(strides), name)]
+        raise UserError(f"{name} is {values!r}; give numbers above 0")
+    return lists * len(strides) if len(lists) == 1 else lists
 
 
-def _rounded_cell_anchors(
-    sizes: Sequence[float], ratios: Sequence[float], stride: int
-) -> torch.Tensor:
+def _rounded_cell_anchors(sizes: Sequence[float], ratios: Sequence[float], stride: int) -> Tensor:
     """Return cell anchors (A, 4), xyxy around 0, whose stride-sized sides are whole pixels."""
     sides = []
     for size in sizes:

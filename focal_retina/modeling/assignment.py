@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 from torch import Tensor
 
 from focal_retina.config import focal_retina_node
 from focal_retina.ops.matching.lattice import AnchorLattice
 from focal_retina.ops.matching.match_anchors import match_anchors
+from focal_retina.ops.matching.rule import MatchRule
 
 
 class Assignment(NamedTuple):
@@ -33,8 +34,11 @@ class AnchorAssigner:
         labels: label of each interval between them: 0 background, -1 ignore, 1 foreground.
         low_quality_matches: which anchors below the foreground threshold become foreground since
             they are the best of an object: "none" (paper), "detectron1" or "detectron2"; see
-            ``ops.matching.match_anchors``.
+            ``ops.matching.rule``.
         backend: see ``ops.backend.resolve_backend``.
+
+    Raises:
+        UserError: unusable thresholds, labels or low-quality matches.
     """
 
     @configurable
@@ -48,17 +52,11 @@ class AnchorAssigner:
         backend: str = "auto",
     ):
         self.num_classes = num_classes
-        self.rule = {
-            "thresholds": list(thresholds),
-            "labels": list(labels),
-            "low_quality_matches": low_quality_matches,
-            "backend": backend,
-        }
-        # An unusable rule is an error now, not at the first batch.
-        match_anchors(torch.zeros(0, 4), torch.zeros(0, 4), **self.rule)
+        self.rule = MatchRule(tuple(thresholds), tuple(labels), low_quality_matches)
+        self.backend = backend
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg: CfgNode) -> dict:
         node = focal_retina_node(cfg)
         return {
             "num_classes": cfg.MODEL.RETINANET.NUM_CLASSES,
@@ -80,7 +78,7 @@ class AnchorAssigner:
         Args:
             anchors: (R, 4), float32, pixels, xyxy, all levels.
             gt_instances: N ``Instances`` with ``gt_boxes`` and ``gt_classes``.
-            lattice: how the anchors lie, for sparse matching; None takes the dense way.
+            lattice: how the anchors lie, for sparse matching; None for dense matching.
         """
         gt_labels = torch.full(
             (len(gt_instances), len(anchors)), self.num_classes, device=anchors.device
@@ -92,11 +90,10 @@ class AnchorAssigner:
         foreground, boxes, unmatched = zip(*images, strict=True)
         num_foreground = [len(idxs) for idxs in foreground]
         counts = torch.tensor(num_foreground, device=anchors.device)
+        image_idxs = torch.arange(len(images), device=anchors.device)
         return Assignment(
             gt_labels=gt_labels,
-            image_idxs=torch.arange(len(images), device=anchors.device).repeat_interleave(
-                counts, output_size=sum(num_foreground)
-            ),
+            image_idxs=image_idxs.repeat_interleave(counts, output_size=sum(num_foreground)),
             anchor_idxs=torch.cat(foreground),
             gt_boxes=torch.cat(boxes),
             num_foreground=counts,
@@ -104,15 +101,17 @@ class AnchorAssigner:
         )
 
     def _assign_image(
-        self,
-        anchors: Tensor,
-        objects: Instances,
-        lattice: AnchorLattice | None,
-        gt_labels: Tensor,
+        self, anchors: Tensor, objects: Instances, lattice: AnchorLattice | None, gt_labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Write labels where they are not background; return foreground anchors and the rest."""
+        """Change ``gt_labels`` (R,), all background, where it is not background.
+
+        Returns:
+            The indices of the foreground anchors, their boxes, and the number of unmatched objects.
+        """
         boxes = objects.gt_boxes.tensor
-        matches, match_labels = match_anchors(anchors, boxes, lattice=lattice, **self.rule)
+        matches, match_labels = match_anchors(
+            anchors, boxes, self.rule, lattice=lattice, backend=self.backend
+        )
         not_background = match_labels.nonzero().squeeze(1)
         foreground = not_background[match_labels[not_background] == 1]
         matched = matches[foreground]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
@@ -11,17 +12,18 @@ from detectron2.modeling.backbone.resnet import build_resnet_backbone
 from torch import Tensor
 
 from focal_retina.config import focal_retina_node
+from focal_retina.errors import MissingExtraError, UserError
 from focal_retina.registry import register
 
 
 @register(BACKBONE_REGISTRY)
-def build_focal_retina_resnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backbone:
+def build_focal_retina_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """Build ResNet-18 to -152 or ResNeXt with an FPN whose P6 comes from C5 or P5."""
     return add_fpn(cfg, build_resnet_backbone(cfg, input_shape))
 
 
 @register(BACKBONE_REGISTRY)
-def build_focal_retina_regnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backbone:
+def build_focal_retina_regnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """Build the RegNet of ``MODEL.FOCAL_RETINA.REGNET`` with an FPN."""
     node = focal_retina_node(cfg).REGNET
     regnet = RegNet(
@@ -42,12 +44,12 @@ def build_focal_retina_regnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backb
 
 
 @register(BACKBONE_REGISTRY)
-def build_focal_retina_timm_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backbone:
+def build_focal_retina_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """Build the timm model of ``MODEL.FOCAL_RETINA.TIMM`` with an FPN.
 
     Raises:
-        ValueError: no such model, no such features, or pretrained weights for other pixels.
-        ModuleNotFoundError: timm is not installed.
+        UserError: no such model, no such features, or pretrained weights for other pixels.
+        MissingExtraError: timm is not installed.
     """
     node = focal_retina_node(cfg).TIMM
     timm_model = TimmBackbone(
@@ -56,12 +58,12 @@ def build_focal_retina_timm_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backbon
     found = PixelFormat(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.INPUT.FORMAT)
     advice = pixel_advice(f"timm's {node.NAME}", timm_model.pixel_format, found)
     if node.PRETRAINED and advice:
-        raise ValueError(advice)
+        raise UserError(advice)
     return add_fpn(cfg, timm_model)
 
 
-def _known_features(cfg, strides: Mapping[str, int]) -> list[str]:
-    """Return ``MODEL.FPN.IN_FEATURES``, or raise a ValueError that names what there is.
+def _known_features(cfg: CfgNode, strides: Mapping[str, int]) -> list[str]:
+    """Return ``MODEL.FPN.IN_FEATURES``, or raise a UserError that names what there is.
 
     Args:
         strides: of the backbone's features, in pixels.
@@ -69,7 +71,7 @@ def _known_features(cfg, strides: Mapping[str, int]) -> list[str]:
     in_features = list(cfg.MODEL.FPN.IN_FEATURES)
     found = [strides.get(name, 0) for name in in_features]
     if not found or not all(found) or found != [found[0] * 2**i for i in range(len(found))]:
-        raise ValueError(
+        raise UserError(
             f"MODEL.FPN.IN_FEATURES is {in_features}, but this backbone has {list(strides)}; "
             "the FPN takes features of strides 8, 16 and 32, in this order"
         )
@@ -84,16 +86,16 @@ class LinearP6P7(LastLevelP6P7):
         return [p6, self.p7(p6)]
 
 
-def add_fpn(cfg, bottom_up: Backbone) -> FPN:
+def add_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
     """Put an FPN with P6 and P7 on a backbone.
 
     ``MODEL.FOCAL_RETINA.P6_FROM`` chooses the input of P6, a 3x3 convolution of stride 2: "c5",
-    the backbone's coarsest feature (the paper), or "p5"; ``P7_RELU`` whether P7 comes from P6 after
-    a ReLU (the paper). The FPN's convolutions keep FPN's own
-    Xavier initialisation, as in the authors' code.
+    the backbone's coarsest feature (the paper), or "p5". ``P7_RELU`` chooses whether there is a
+    ReLU between P6 and P7 (the paper has one). The FPN's convolutions keep FPN's own Xavier
+    initialisation, as in the authors' code.
 
     Raises:
-        ValueError: ``P6_FROM`` is neither, or the backbone has not the features.
+        UserError: ``P6_FROM`` is neither, or the backbone has not the features.
     """
     shapes = bottom_up.output_shape()
     in_features = _known_features(cfg, {name: shape.stride for name, shape in shapes.items()})
@@ -102,7 +104,7 @@ def add_fpn(cfg, bottom_up: Backbone) -> FPN:
     p6_inputs = {"c5": (coarsest.channels, in_features[-1]), "p5": (out_channels, "p5")}
     p6_from = focal_retina_node(cfg).P6_FROM
     if p6_from not in p6_inputs:
-        raise ValueError(f"MODEL.FOCAL_RETINA.P6_FROM is {p6_from!r}; set it to 'c5' or 'p5'")
+        raise UserError(f"MODEL.FOCAL_RETINA.P6_FROM is {p6_from!r}; set it to 'c5' or 'p5'")
     p6_channels, p6_feature = p6_inputs[p6_from]
     top_block = LastLevelP6P7 if focal_retina_node(cfg).P7_RELU else LinearP6P7
     return FPN(
@@ -124,9 +126,10 @@ class PixelFormat(NamedTuple):
 
 
 def pixel_advice(weights: str, wanted: PixelFormat, found: PixelFormat) -> str | None:
-    """Return a sentence that names the right values, or None where they are set.
+    """Return a sentence that names the right values; None where they are set.
 
-    Means may differ by 1 and deviations by 0.5: published roundings, but no swapped channels.
+    Means may differ by 1 and deviations by 0.5: so much do published values, but not values of
+    swapped channels.
     """
     pairs = [(wanted.mean, found.mean, 1.0), (wanted.std, found.std, 0.5)]
     is_close = all(
@@ -147,17 +150,17 @@ def pixel_advice(weights: str, wanted: PixelFormat, found: PixelFormat) -> str |
 class TimmBackbone(Backbone):
     """A model of timm; its features have the names that Detectron2's ResNet gives their strides.
 
-    "res2" has stride 4, "res5" stride 32. Where several features have one stride, the last counts.
+    "res2" has stride 4, "res5" stride 32. Of several features with one stride it has the last one.
 
     Args:
         name: as ``timm.create_model`` takes it.
         pretrained: start from timm's weights.
-        freeze_bn: never change batch norm.
+        freeze_bn: keep the statistics and weights of batch norm as they are.
         options: more arguments of ``timm.create_model``.
 
     Raises:
-        ValueError: timm has no such model, or it takes no such options.
-        ModuleNotFoundError: timm is not installed.
+        UserError: timm has no such model, or it takes no such options.
+        MissingExtraError: timm is not installed.
     """
 
     def __init__(self, name: str, *, pretrained: bool = False, freeze_bn: bool = False, **options):
@@ -165,15 +168,15 @@ class TimmBackbone(Backbone):
         try:
             import timm
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
+            raise MissingExtraError(
                 "a timm backbone needs timm: pip install 'focal_retina[timm]'"
             ) from error
         if not timm.is_model(name):
-            raise ValueError(f"timm {timm.__version__} has no model {name!r}: see timm.list_models")
+            raise UserError(f"timm {timm.__version__} has no model {name!r}: see timm.list_models")
         try:
             model = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
         except TypeError as error:
-            raise ValueError(
+            raise UserError(
                 f"timm's {name} does not take the options {options}: {error}"
             ) from error
         self.model = timm.layers.freeze_batch_norm_2d(model) if freeze_bn else model

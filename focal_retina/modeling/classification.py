@@ -1,25 +1,27 @@
 """The classification losses, one class each; a detector takes one of them.
 
 Each is called with logits, L x (N, A*K, H, W), ``gt_labels`` (N, R) and a normaliser, 0-dim or
-(N,), and returns a 0-dim loss; ``anchor_losses(logits, gt_labels)`` returns that of each anchor,
-(N, R), 0 for the ignored.
+(N,), and returns a 0-dim float32 loss. ``anchor_losses(logits, gt_labels)`` returns the loss of
+each anchor, (N, R), 0 for ignored ones.
 """
 
 from collections.abc import Sequence
 from functools import partial
 
 import torch
+from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from focal_retina.config import focal_retina_node
+from focal_retina.errors import UserError
 from focal_retina.ops import reference
 from focal_retina.ops.focal_loss import sigmoid_focal_loss, sigmoid_focal_loss_star
 
 CLS_LOSSES = ("focal", "focal_star", "hinge", "softmax_focal")
 
 
-def build_classification_loss(cfg) -> nn.Module:
-    """Build the loss that ``MODEL.FOCAL_RETINA.CLS_LOSS`` names; ValueError for another name."""
+def build_classification_loss(cfg: CfgNode) -> nn.Module:
+    """Build the loss that ``MODEL.FOCAL_RETINA.CLS_LOSS`` names; UserError for another name."""
     retinanet, node = cfg.MODEL.RETINANET, focal_retina_node(cfg)
     # A negative alpha turns weighting off in Detectron2.
     alpha = retinanet.FOCAL_LOSS_ALPHA if retinanet.FOCAL_LOSS_ALPHA >= 0 else None
@@ -36,10 +38,10 @@ def build_classification_loss(cfg) -> nn.Module:
                 backend=node.BACKEND,
             )
         case "hinge":
-            return HingeLoss(**balanced, threshold=node.HINGE_THRESHOLD)
+            return HingeLoss(**balanced)
         case "softmax_focal":
             return SoftmaxFocalLoss(**balanced, gamma=gamma)
-    raise ValueError(
+    raise UserError(
         f"MODEL.FOCAL_RETINA.CLS_LOSS is {node.CLS_LOSS!r}; choose one of {', '.join(CLS_LOSSES)}"
     )
 
@@ -53,6 +55,8 @@ class SigmoidFocalLoss(nn.Module):
         gamma: focusing parameter, >= 0.
         backend: see ``ops.backend.resolve_backend``.
     """
+
+    alpha: float | Tensor | None
 
     def __init__(
         self,
@@ -97,8 +101,8 @@ class SigmoidFocalLossStar(nn.Module):
         self, *, num_classes: int, gamma: float = 2.0, beta: float = 1.0, backend: str = "auto"
     ):
         super().__init__()
-        if gamma <= 0:
-            raise ValueError(
+        if not gamma > 0:
+            raise UserError(
                 f"gamma of FL* (MODEL.RETINANET.FOCAL_LOSS_GAMMA) is {gamma}; it must be above 0"
             )
         self.num_classes, self.gamma, self.beta = num_classes, gamma, beta
@@ -128,6 +132,8 @@ class HingeLoss(nn.Module):
         threshold: p_t from which the loss is 0, in (0, 1]; the paper gives none.
     """
 
+    alpha: float | Tensor | None
+
     def __init__(
         self,
         *,
@@ -137,10 +143,7 @@ class HingeLoss(nn.Module):
     ):
         super().__init__()
         if not 0 < threshold <= 1:
-            raise ValueError(
-                f"threshold of the hinge (MODEL.FOCAL_RETINA.HINGE_THRESHOLD) is {threshold}; it "
-                "must lie in (0, 1]"
-            )
+            raise UserError(f"threshold of the hinge loss is {threshold}; it must lie in (0, 1]")
         self.num_classes, self.threshold = num_classes, threshold
         _set_alpha(self, alpha, num_classes)
 
@@ -163,6 +166,8 @@ class SoftmaxFocalLoss(nn.Module):
         alpha: as there; the weight of background is 1 minus the mean over classes.
     """
 
+    alpha: float | Tensor | None
+
     def __init__(
         self,
         *,
@@ -180,30 +185,30 @@ class SoftmaxFocalLoss(nn.Module):
 
     def anchor_losses(self, logits: list[Tensor], gt_labels: Tensor) -> Tensor:
         loss = partial(reference.softmax_focal_loss, alpha=self.alpha, gamma=self.gamma)
-        return reference.softmax_anchor_losses(
-            loss, logits, gt_labels, num_classes=self.num_classes
-        )
+        return reference.label_losses(loss, logits, gt_labels, num_logits=self.num_classes + 1)
 
 
 def _check_gamma(gamma: float) -> None:
-    if gamma < 0:
-        raise ValueError(
+    if not gamma >= 0:
+        raise UserError(
             f"gamma (MODEL.RETINANET.FOCAL_LOSS_GAMMA) is {gamma}; it must be at least 0"
         )
 
 
 def _set_alpha(module: nn.Module, alpha: float | Sequence[float] | None, num_classes: int) -> None:
     """Set ``module.alpha``: a number, None, or a buffer (K,) that moves with the module."""
-    values = [] if alpha is None else [alpha] if isinstance(alpha, int | float) else list(alpha)
+    is_number = isinstance(alpha, int | float)
+    values = [alpha] if is_number else list(alpha or ())
     if not all(0 <= value <= 1 for value in values):
-        raise ValueError(f"alpha is {alpha}; it must lie in [0, 1]")
-    if alpha is None or isinstance(alpha, int | float):
+        key = "MODEL.RETINANET.FOCAL_LOSS_ALPHA" if is_number else "MODEL.FOCAL_RETINA.CLASS_ALPHA"
+        raise UserError(f"alpha ({key}) is {alpha}; it must lie in [0, 1]")
+    if is_number or alpha is None:
         module.alpha = alpha
     elif len(values) == num_classes:
         # A setting, not a result of training: not in the checkpoint.
         module.register_buffer("alpha", torch.tensor(values), persistent=False)
     else:
-        raise ValueError(
+        raise UserError(
             f"alpha (MODEL.FOCAL_RETINA.CLASS_ALPHA) has {len(values)} numbers for {num_classes} "
             "classes; give one for each class"
         )

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import CycleBatchNormList, ShapeSpec, get_norm
 from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 from torch import Tensor, nn
 
+from focal_retina.errors import UserError
 from focal_retina.registry import register
 
 
@@ -16,7 +17,7 @@ from focal_retina.registry import register
 class FocalRetinaHead(nn.Module):
     """Class logits and box deltas for every anchor of every level.
 
-    Built from a config through the RPN head registry it has one class, as a first stage needs;
+    Built from a config through the RPN head registry, it has one class, as a first stage needs;
     ``FocalRetinaNet`` asks for ``num_classes=MODEL.RETINANET.NUM_CLASSES``. Parameter names and
     initialisation are those of Detectron2's ``RetinaNetHead``: Gaussian of sigma .01 and bias 0,
     class bias ``-log((1 - prior_prob) / prior_prob)`` (paper Sec. 4.1).
@@ -29,9 +30,12 @@ class FocalRetinaHead(nn.Module):
         norm: normalisation between convolution and ReLU: "" (the paper) or any of Detectron2's.
             "BN" and "SyncBN" keep separate statistics for each level.
         prior_prob: pi, the foreground probability that every anchor starts with, in (0, 1).
-        background_logit: have K + 1 logits for each anchor, the last for background, for a
-            softmax: ``SoftmaxFocalLoss``. Then pi is that of all classes together, as in the
-            authors' code.
+        background_logit: have K + 1 logits for each anchor, the last for background, as
+            ``SoftmaxFocalLoss`` needs. Then pi is the probability of all classes together, as in
+            the authors' code.
+
+    Raises:
+        UserError: an argument out of its range, or levels with different numbers of anchors.
     """
 
     @configurable
@@ -49,9 +53,15 @@ class FocalRetinaHead(nn.Module):
         super().__init__()
         num_anchors = _single_count(num_anchors)
         if num_classes < 1:
-            raise ValueError(f"num_classes is {num_classes}; a head needs at least 1 class")
+            raise UserError(
+                f"num_classes (MODEL.RETINANET.NUM_CLASSES) is {num_classes}; a head needs at "
+                "least 1 class"
+            )
         if not 0 < prior_prob < 1:
-            raise ValueError(f"prior_prob is {prior_prob}; it must lie between 0 and 1")
+            raise UserError(
+                f"prior_prob (MODEL.RETINANET.PRIOR_PROB) is {prior_prob}; it must lie between 0 "
+                "and 1"
+            )
         channels = [input_shape[0].channels, *conv_dims]
         make_norm = _norm_factory(norm, num_levels=len(input_shape))
         self.cls_subnet = _subnet(channels, make_norm)
@@ -71,7 +81,7 @@ class FocalRetinaHead(nn.Module):
             nn.init.constant_(self.cls_score.bias, -background_log_odds)
 
     @classmethod
-    def from_config(cls, cfg, input_shape: list[ShapeSpec]):
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
         return {
             "input_shape": input_shape,
             "num_classes": 1,
@@ -102,7 +112,7 @@ def _apply(layers: Iterable[nn.Module], features: list[Tensor]) -> list[Tensor]:
 def _single_count(num_anchors: int | Sequence[int]) -> int:
     counts = {num_anchors} if isinstance(num_anchors, int) else set(num_anchors)
     if len(counts) != 1:
-        raise ValueError(
+        raise UserError(
             f"the levels have {list(num_anchors)} anchors per location, but the head's weights are "
             "shared over levels; give every level as many MODEL.ANCHOR_GENERATOR.SIZES and "
             "ASPECT_RATIOS as the others"
@@ -110,7 +120,7 @@ def _single_count(num_anchors: int | Sequence[int]) -> int:
     return counts.pop()
 
 
-def _subnet(channels: Sequence[int], make_norm: Callable[[int], nn.Module] | None):
+def _subnet(channels: Sequence[int], make_norm: Callable[[int], nn.Module] | None) -> nn.Module:
     layers: list[nn.Module] = []
     for in_channels, out_channels in zip(channels[:-1], channels[1:], strict=True):
         layers.append(nn.Conv2d(in_channels, out_channels, 3, padding=1))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from focal_retina.config import focal_retina_node
 from focal_retina.ops.backend import resolve_backend
-from focal_retina.ops.candidates import gather_anchor_deltas
+from focal_retina.ops.gather import gather_anchor_deltas
 from focal_retina.ops.reference import flatten_logits
 
 IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}

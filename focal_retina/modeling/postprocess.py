@@ -1,7 +1,7 @@
 """Logits and deltas -> detections (paper Sec. 4.1, "Inference")."""
 
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import batched_nms
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Boxes, Instances
@@ -9,7 +9,8 @@ from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
 from focal_retina.config import focal_retina_node, has_background_logit
-from focal_retina.ops.candidates import gather_deltas, select_candidates, softmax_log_odds
+from focal_retina.ops.candidates import select_candidates, softmax_log_odds
+from focal_retina.ops.gather import gather_deltas
 
 
 class DetectionPostprocessor:
@@ -19,10 +20,10 @@ class DetectionPostprocessor:
         num_classes: K.
         box2box_transform: deltas to boxes.
         score_thresh: keep scores above it, in [0, 1].
-        score_thresh_last_level: the same for the coarsest level; None means ``score_thresh``.
-            Detectron has 0 there, so that large uncertain objects are never lost.
+        score_thresh_last_level: the same for the coarsest level; None for ``score_thresh``.
+            Detectron has 0, so that large objects of low score are never lost.
         topk_candidates: at most so many of each level before decoding.
-        nms_thresh: IoU above which the lower of two boxes of a class goes.
+        nms_thresh: NMS drops a box whose IoU with a better one of its class is above it.
         max_detections: at most so many of each image.
         clip_before_nms: clip boxes to the image before NMS.
         backend: see ``ops.backend.resolve_backend``.
@@ -56,7 +57,7 @@ class DetectionPostprocessor:
         self.background_logit = background_logit
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg: CfgNode) -> dict:
         retinanet, node = cfg.MODEL.RETINANET, focal_retina_node(cfg)
         return {
             "num_classes": retinanet.NUM_CLASSES,
@@ -98,7 +99,13 @@ class DetectionPostprocessor:
                 for i, size in enumerate(image_sizes)
             ]
 
-    def _detect(self, anchors, logits, deltas, image_size) -> Instances:
+    def _detect(
+        self,
+        anchors: list[Boxes],
+        logits: list[Tensor],
+        deltas: list[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
         levels = zip(anchors, logits, deltas, self.score_thresholds(len(logits)), strict=True)
         candidates = [self._decode_level(*level) for level in levels]
         boxes, scores, classes = (torch.cat(x) for x in zip(*candidates, strict=True))
@@ -118,7 +125,10 @@ class DetectionPostprocessor:
         last = self.score_thresh if last is None else last
         return [self.score_thresh] * (num_levels - 1) + [last]
 
-    def _decode_level(self, anchors: Boxes, logits: Tensor, deltas: Tensor, score_thresh: float):
+    def _decode_level(
+        self, anchors: Boxes, logits: Tensor, deltas: Tensor, score_thresh: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return boxes (n, 4), scores (n,) and classes (n,) of a level's candidates."""
         scores, anchor_idxs, classes = select_candidates(
             logits,
             num_classes=self.num_classes,

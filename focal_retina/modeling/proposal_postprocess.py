@@ -1,13 +1,13 @@
 """Logits and deltas of one class -> proposals, by the rules of Detectron2's RPN."""
 
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from focal_retina.ops.candidates import gather_deltas
+from focal_retina.ops.gather import gather_deltas
 
 
 class ProposalPostprocessor:
@@ -17,8 +17,8 @@ class ProposalPostprocessor:
         box2box_transform: deltas to boxes.
         pre_nms_topk: proposals of each level before NMS, in training and at test.
         post_nms_topk: proposals of each image after NMS, in training and at test.
-        nms_thresh: IoU above which the lower of two boxes of a level goes.
-        min_box_size: a proposal's sides are longer, pixels.
+        nms_thresh: NMS drops a box whose IoU with a better one of its level is above it.
+        min_box_size: drop proposals with a side that is not longer, pixels.
     """
 
     @configurable
@@ -38,7 +38,7 @@ class ProposalPostprocessor:
         self.min_box_size = float(min_box_size)
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg: CfgNode) -> dict:
         rpn = cfg.MODEL.RPN
         return {
             "box2box_transform": Box2BoxTransform(weights=rpn.BBOX_REG_WEIGHTS),
@@ -64,7 +64,7 @@ class ProposalPostprocessor:
             logits: L x (N, A, H, W).
             deltas: L x (N, A*4, H, W).
             image_sizes: N x (height, width), pixels, without padding, to clip to.
-            training: which of the two counts holds, and that infinite logits or deltas raise a
+            training: use the counts for training. Infinite logits or deltas then raise a
                 FloatingPointError.
         """
         pre_nms_topk, post_nms_topk = (
@@ -84,7 +84,9 @@ class ProposalPostprocessor:
             training,
         )
 
-    def _best_of_level(self, anchors: Boxes, logits: Tensor, deltas: Tensor, topk: int):
+    def _best_of_level(
+        self, anchors: Boxes, logits: Tensor, deltas: Tensor, topk: int
+    ) -> tuple[Tensor, Tensor]:
         """Return boxes (N, k, 4) and logits (N, k), float32, of a level's k best anchors."""
         scores = logits.permute(0, 2, 3, 1).flatten(1).float()  # (N, HWA)
         scores, idxs = scores.topk(min(topk, scores.shape[1]), dim=1)

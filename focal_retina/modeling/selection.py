@@ -1,20 +1,21 @@
 """Example selection: which anchors the classification loss sees (paper Sec. 5.1, Table 1d)."""
 
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
 from focal_retina.config import focal_retina_node
+from focal_retina.errors import UserError
 from focal_retina.ops.hard_examples import hard_examples
 
 SELECTIONS = ("all", "ohem", "ohem_1_3")
 
 
-def build_example_selection(cfg) -> "HardExampleSelection | None":
+def build_example_selection(cfg: CfgNode) -> "HardExampleSelection | None":
     """Build what ``MODEL.FOCAL_RETINA.EXAMPLE_SELECTION`` names; None for "all" anchors."""
     kind = focal_retina_node(cfg).EXAMPLE_SELECTION
     if kind not in SELECTIONS:
-        raise ValueError(
+        raise UserError(
             f"MODEL.FOCAL_RETINA.EXAMPLE_SELECTION is {kind!r}; choose one of "
             f"{', '.join(SELECTIONS)}"
         )
@@ -24,14 +25,15 @@ def build_example_selection(cfg) -> "HardExampleSelection | None":
 class HardExampleSelection:
     """OHEM: ignore all anchors but those of highest loss after NMS.
 
-    The paper leaves open what is an option here. The box loss still sees every foreground anchor.
+    The box loss still sees every foreground anchor. The last three arguments are what the paper
+    leaves open.
 
     Args:
         batch_size: anchors kept per image, >= 1.
-        nms_thresh: IoU above which the anchor of lower loss falls, in [0, 1].
-        one_to_three: keep three background anchors to one foreground.
+        nms_thresh: NMS drops an anchor whose IoU with one of higher loss is above it, in [0, 1].
+        one_to_three: keep three background anchors to one foreground anchor.
         nms_over: "anchors", as OHEM had it between proposals, or "boxes", decoded.
-        scope: "image": ``batch_size`` of each image, whatever the others; "batch": that times N of
+        scope: "image": keep ``batch_size`` of each image; "batch": keep ``batch_size`` times N of
             the N images together.
         normalizer: divide the classification loss by the kept "examples", as the mean of a
             mini-batch is, or by "foreground", as without selection.
@@ -48,14 +50,19 @@ class HardExampleSelection:
         scope: str = "image",
         normalizer: str = "examples",
     ):
-        if batch_size < 1 or not 0 <= nms_thresh <= 1:
-            raise ValueError(
-                f"OHEM_BATCH_SIZE is {batch_size} and OHEM_NMS_THRESH {nms_thresh}; they must be "
-                "at least 1 and in [0, 1]"
+        if batch_size < 1:
+            raise UserError(
+                f"batch_size (MODEL.FOCAL_RETINA.OHEM_BATCH_SIZE) is {batch_size}; it must be at "
+                "least 1"
             )
-        _check_choice("OHEM_NMS_OVER", nms_over, ("anchors", "boxes"))
-        _check_choice("OHEM_SCOPE", scope, ("image", "batch"))
-        _check_choice("OHEM_NORMALIZER", normalizer, ("examples", "foreground"))
+        if not 0 <= nms_thresh <= 1:
+            raise UserError(
+                f"nms_thresh (MODEL.FOCAL_RETINA.OHEM_NMS_THRESH) is {nms_thresh}; it must lie in "
+                "[0, 1]"
+            )
+        _check_choice("nms_over", nms_over, ("anchors", "boxes"))
+        _check_choice("scope", scope, ("image", "batch"))
+        _check_choice("normalizer", normalizer, ("examples", "foreground"))
         self.batch_size = batch_size
         self.nms_thresh = nms_thresh
         self.one_to_three = one_to_three
@@ -64,15 +71,12 @@ class HardExampleSelection:
         self.normalizer = normalizer
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg: CfgNode) -> dict:
         node = focal_retina_node(cfg)
         return {
             "batch_size": node.OHEM_BATCH_SIZE,
             "nms_thresh": node.OHEM_NMS_THRESH,
             "one_to_three": node.EXAMPLE_SELECTION == "ohem_1_3",
-            "nms_over": node.OHEM_NMS_OVER,
-            "scope": node.OHEM_SCOPE,
-            "normalizer": node.OHEM_NORMALIZER,
         }
 
     @torch.no_grad()
@@ -90,11 +94,8 @@ class HardExampleSelection:
         groups = torch.arange(gt_labels.numel(), device=losses.device).view(gt_labels.shape)
         if self.scope == "batch":
             groups, boxes = groups.view(1, -1), _set_apart(boxes)
-        losses, boxes, is_foreground = (
-            losses.flatten(),
-            boxes.flatten(0, 1),
-            is_foreground.flatten(),
-        )
+        losses, is_foreground = losses.flatten(), is_foreground.flatten()
+        boxes = boxes.flatten(0, 1)
         selected = torch.full_like(gt_labels, -1)
         for group in groups:
             idxs = group[gt_labels.flatten()[group] >= 0]
@@ -112,13 +113,11 @@ class HardExampleSelection:
 
 def _set_apart(boxes: Tensor) -> Tensor:
     """Shift the boxes (N, R, 4) of each image so that they overlap no other image's."""
-    boxes = boxes.double()  # the shift would cost float32 its fractions
+    boxes = boxes.double()  # in float32 the shift would round fractions away
     step = boxes.max() - boxes.min() + 1
     return boxes + step * torch.arange(len(boxes), device=boxes.device).view(-1, 1, 1)
 
 
-def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(
-            f"MODEL.FOCAL_RETINA.{key} is {value!r}; choose one of {', '.join(choices)}"
-        )
+        raise UserError(f"{name} of OHEM is {value!r}; choose one of {', '.join(choices)}")

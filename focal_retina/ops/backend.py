@@ -5,8 +5,10 @@ import os
 
 import torch
 
-# Read once, at import: neither can change later (triton itself reads TRITON_INTERPRET when its
-# kernels are defined), and constants can be traced by torch.compile.
+from focal_retina.errors import UserError
+
+# Read once, at import: torch.compile can trace constants, and neither changes later. Triton itself
+# reads TRITON_INTERPRET when its kernels are defined.
 _TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
 _TRITON_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -20,26 +22,23 @@ def available_backends(device: torch.device) -> list[str]:
 
 
 def resolve_backend(backend: str, device: torch.device) -> str:
-    """
-    Return the implementation to use for tensors on ``device``.
+    """Return the implementation to use, "reference", "torch" or "triton".
 
     Args:
-        backend: "reference" (the readable formulas), "torch" (ATen operations), "triton" (kernels
-            for CUDA; on a CPU only in Triton's interpreter, when the environment variable
-            TRITON_INTERPRET was 1 at import), or "auto": "triton" on CUDA where it is installed,
-            else "torch".
+        backend: "reference": the readable formulas. "torch": ATen operations. "triton": kernels
+            for CUDA; on a CPU only Triton's interpreter has them, if the environment variable
+            TRITON_INTERPRET was 1 at import. "auto": "triton" on CUDA where it is installed, else
+            "torch".
         device: where the tensors are.
 
-    Returns:
-        "reference", "torch" or "triton".
-
     Raises:
-        ValueError: an unknown or unavailable name.
+        UserError: an unknown or unavailable name.
     """
     names = available_backends(device)
     if backend not in names:
-        raise ValueError(
-            f"backend {backend!r} is not available on {device.type}; choose one of {names}"
+        raise UserError(
+            f"backend {backend!r} (MODEL.FOCAL_RETINA.BACKEND) is not available on {device.type}; "
+            f"choose one of {', '.join(names)}"
         )
     if backend != "auto":
         return backend

@@ -15,28 +15,28 @@ def hard_examples(
     nms_thresh: float,
     one_to_three: bool = False,
 ) -> Tensor:
-    """
-    Return the anchors to keep of one image, as indices by descending loss.
+    """Return the anchors to keep of one image, as indices by descending loss.
 
-    NMS over all anchors by loss, class-agnostic: an anchor falls if its IoU with a kept one is
-    above ``nms_thresh``. Of those that are left the ``batch_size`` with the highest loss stay; of
-    equal losses the lower index counts as higher. With ``one_to_three``, of those left, the
-    ``batch_size // 4`` foreground anchors with the highest loss stay, at least one, and three times
-    as many background anchors (three where there is no foreground).
+    NMS runs first, by loss and over all classes together. Then the ``batch_size`` anchors of
+    highest loss are kept; of equal losses the lower index counts as higher. With ``one_to_three``
+    the ``batch_size // 4`` foreground anchors of highest loss are kept, at least one, and three
+    times as many background anchors as foreground ones (three if there is no foreground).
 
     Args:
         losses: (M,) float.
         boxes: (M, 4) float, pixels, xyxy.
         is_foreground: (M,) bool.
+        batch_size: anchors to keep, >= 1.
+        nms_thresh: NMS drops an anchor whose IoU with a kept one of higher loss is above it.
+        one_to_three: keep three background anchors to one foreground anchor.
 
-    Source: paper Sec. 5.1, "Online Hard Example Mining". That 1:3 limits the foreground to a
-    quarter, and what it does without foreground, is our reading.
+    Source: paper Sec. 5.1, "Online Hard Example Mining". The paper does not say that 1:3 limits the
+    foreground to a quarter, nor what happens without foreground: that is our reading.
     """
     order = losses.sort(descending=True, stable=True).indices
     count = min(len(order), 16 * batch_size)
     while True:
-        # An anchor's fate depends on those of higher loss only: a prefix is enough, if enough of
-        # it is left.
+        # NMS looks only at anchors of higher loss: a prefix is enough, if it leaves enough anchors.
         prefix = order[:count]
         ranks = -torch.arange(count, dtype=boxes.dtype, device=boxes.device)
         left = prefix[nms(boxes[prefix], ranks, nms_thresh)]
@@ -54,7 +54,7 @@ def hard_examples(
 def _one_to_three(
     left: Tensor, is_foreground: Tensor, batch_size: int, rest_has_foreground: bool
 ) -> tuple[Tensor, bool]:
-    """Return the anchors to keep of those left, and whether those not yet seen cannot change it."""
+    """Return the anchors to keep, and whether no anchor behind the prefix can change that."""
     max_foreground = max(1, batch_size // 4)
     num_foreground = min(int(is_foreground.sum()), max_foreground)
     max_background = 3 * max(1, num_foreground)

@@ -1,9 +1,8 @@
-"""
-The classification losses, equation by equation, in plain PyTorch: the truth in tests.
+"""The classification losses, equation by equation, in plain PyTorch: the truth in tests.
 
 Legend: ``logits`` x and ``targets`` t have one shape; t is 1 for the class of the anchor's object
-and 0 elsewhere (the paper's y is 2t - 1). float32, or float64 to test; lower precisions are
-computed in float32.
+and 0 elsewhere (the paper's y is 2t - 1). The functions of single elements take float32, or float64
+in tests; those of a whole head compute lower precisions in float32.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,8 +31,7 @@ def balance(targets: Tensor, alpha: float | Tensor) -> Tensor:
 def focal_loss(
     logits: Tensor, targets: Tensor, *, alpha: float | Tensor | None, gamma: float
 ) -> Tensor:
-    """
-    Return FL = -alpha_t (1 - p_t)^gamma log(p_t) of every element (paper Eq. 5).
+    """Return FL = -alpha_t (1 - p_t)^gamma log(p_t) of every element (paper Eq. 5).
 
     gamma 0 is the alpha-balanced cross entropy, Eq. 3. ``alpha`` None leaves alpha_t out (Eq. 4);
     a tensor is broadcast over the last dimension, the classes. The order of operations is
@@ -51,7 +49,7 @@ def focal_loss_star(logits: Tensor, targets: Tensor, *, gamma: float, beta: floa
 def hinge_loss(
     logits: Tensor, targets: Tensor, *, alpha: float | Tensor | None, threshold: float
 ) -> Tensor:
-    """Return alpha_t max(0, threshold - p_t), which is 0 for p_t above it (paper Sec. 5.1)."""
+    """Return alpha_t max(0, threshold - p_t), 0 for p_t above the threshold (paper Sec. 5.1)."""
     loss = (threshold - probability(logits, targets)).clamp(min=0)
     return loss if alpha is None else balance(targets, alpha) * loss
 
@@ -59,8 +57,7 @@ def hinge_loss(
 def softmax_focal_loss(
     logits: Tensor, labels: Tensor, *, alpha: float | Tensor | None, gamma: float
 ) -> Tensor:
-    """
-    Return -alpha_t (1 - p_t)^gamma log(p_t), p_t the softmax probability of the anchor's label.
+    """Return -alpha_t (1 - p_t)^gamma log(p_t), p_t the softmax probability of the anchor's label.
 
     Args:
         logits: (..., K + 1), background last.
@@ -91,11 +88,10 @@ def cross_entropy_gradient(logits: Tensor, targets: Tensor) -> Tensor:
 def focal_loss_gradient(
     logits: Tensor, targets: Tensor, *, alpha: float | Tensor | None, gamma: float
 ) -> Tensor:
-    """
-    Return dFL/dx = y (1 - p_t)^gamma (gamma p_t log(p_t) + p_t - 1), alpha-balanced (appendix B).
+    """Return alpha_t dFL/dx, dFL/dx = y (1 - p_t)^gamma (gamma p_t log(p_t) + p_t - 1).
 
-    Finite for every finite logit. The automatic derivative of :func:`focal_loss` is NaN where
-    gamma < 1 and 1 - p_t is 0.
+    Source: appendix B. Finite for every finite logit; the automatic derivative of
+    :func:`focal_loss` is NaN where gamma < 1 and 1 - p_t is 0.
     """
     y = 2 * targets - 1
     x_t = y * logits
@@ -110,15 +106,6 @@ def focal_loss_star_gradient(
     """Return dFL*/dx = y (p*_t - 1), p*_t = sigmoid(gamma x_t + beta) (paper appendix B)."""
     y = 2 * targets - 1
     return -y * torch.sigmoid(-(gamma * y * logits + beta))
-
-
-def hinge_loss_gradient(
-    logits: Tensor, targets: Tensor, *, alpha: float | Tensor | None, threshold: float
-) -> Tensor:
-    """Return dHinge/dx = -y p_t (1 - p_t) below the threshold, else 0, alpha-balanced."""
-    p_t = probability(logits, targets)
-    gradient = (1 - 2 * targets) * p_t * (1 - p_t) * (p_t < threshold)
-    return gradient if alpha is None else balance(targets, alpha) * gradient
 
 
 def flatten_logits(logits: Sequence[Tensor], num_classes: int) -> Tensor:
@@ -139,8 +126,7 @@ def dense_loss(
     num_classes: int,
     normalizer: float | Tensor,
 ) -> Tensor:
-    """
-    Sum ``elementwise(logits, targets)`` over classes and anchors and divide by ``normalizer``.
+    """Sum ``elementwise(logits, targets)`` over classes and anchors and divide by ``normalizer``.
 
     One normaliser divides the sum over the whole batch, as in Detectron2's ``RetinaNet.losses``;
     (N,) normalisers divide the sums of the images. See :func:`.focal_loss.sigmoid_focal_loss` for
@@ -154,10 +140,8 @@ def dense_loss(
         ]
         return torch.stack(losses).sum()
     valid = labels >= 0
-    x = flatten_logits(logits, num_classes)[valid]
-    x = x if x.dtype == torch.float64 else x.float()
-    targets = F.one_hot(labels[valid], num_classes + 1)[:, :-1].to(x.dtype)  # background: all 0
-    return elementwise(x, targets).sum() / normalizer
+    x = _at_least_float32(flatten_logits(logits, num_classes)[valid])
+    return elementwise(x, _targets(x, labels[valid])).sum() / normalizer
 
 
 def anchor_losses(
@@ -170,35 +154,27 @@ def anchor_losses(
     """Return the sum of ``elementwise(logits, targets)`` over classes, (N, R); 0 if ignored."""
 
     def of_anchors(x: Tensor, labels: Tensor) -> Tensor:
-        targets = F.one_hot(labels, num_classes + 1)[..., :-1].to(x.dtype)
-        return elementwise(x, targets).sum(-1)
+        return elementwise(x, _targets(x, labels)).sum(-1)
 
-    return _losses_by_image(of_anchors, logits, labels, num_classes)
+    return label_losses(of_anchors, logits, labels, num_logits=num_classes)
 
 
-def softmax_anchor_losses(
+def label_losses(
     loss: Callable[[Tensor, Tensor], Tensor],
     logits: Sequence[Tensor],
     labels: Tensor,
     *,
-    num_classes: int,
-) -> Tensor:
-    """Return ``loss(logits, labels)`` of K + 1 logits for each anchor, (N, R); 0 if ignored."""
-    return _losses_by_image(loss, logits, labels, num_classes + 1)
-
-
-def _losses_by_image(
-    loss: Callable[[Tensor, Tensor], Tensor],
-    logits: Sequence[Tensor],
-    labels: Tensor,
     num_logits: int,
 ) -> Tensor:
-    """Return the loss of each anchor, (N, R), from its logits (R, num_logits) and label (R,)."""
+    """Return the loss of each anchor, (N, R); 0 if ignored.
+
+    Args:
+        loss: from the logits (R, num_logits) and the labels (R,) of an image to losses (R,).
+    """
     losses = []
     for n, image_labels in enumerate(labels):
         x = flatten_logits([x[n : n + 1] for x in logits], num_logits)[0]
-        x = x if x.dtype == torch.float64 else x.float()
-        image_losses = loss(x, image_labels.clamp(min=0))
+        image_losses = loss(_at_least_float32(x), image_labels.clamp(min=0))
         losses.append(image_losses.masked_fill(image_labels < 0, 0))
     return torch.stack(losses)
 
@@ -208,3 +184,12 @@ def normalized_sum(losses: Tensor, normalizer: float | Tensor) -> Tensor:
     if isinstance(normalizer, Tensor):
         normalizer = normalizer.to(losses.dtype)
     return (losses.sum(1) / normalizer).sum()
+
+
+def _targets(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the targets of logits (..., K); those of background, label K, are all 0."""
+    return F.one_hot(labels, logits.shape[-1] + 1)[..., :-1].to(logits.dtype)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

@@ -90,7 +90,7 @@ def analyze(args: argparse.Namespace, output: Path) -> None:
     (output / "report.md").write_text("\n\n".join(report) + "\n")
     drawn = [(x, setting.build(x.shapes)) for x in coverages]
     named = dict(zip(("configured", "proposed"), drawn, strict=False))
-    draw_coverage(objects, named, setting.rule["thresholds"], output / "coverage.png")
+    draw_coverage(objects, named, setting.rule.thresholds, output / "coverage.png")
     print("\n\n".join([*report, f"{output}/report.md, {output}/coverage.png"]))
 
 
@@ -126,7 +126,7 @@ def section(
         )
     if len(coverages) > 1:
         about += ". Configured → proposed"
-    table = coverage_table(objects, coverages, setting.rule["thresholds"])
+    table = coverage_table(objects, coverages, setting.rule.thresholds)
     return f"## {', '.join(names)}\n\n{about}.\n\n{table}"
 
 

@@ -36,8 +36,8 @@ def check_accumulation(model: nn.Module, steps: int) -> None:
         if selection.normalizer == "examples" or selection.scope == "batch":
             raise ValueError(
                 "OHEM selects from a batch, and counts, as a whole, which gradient accumulation "
-                "has not: set MODEL.FOCAL_RETINA.OHEM_NORMALIZER foreground and OHEM_SCOPE image, "
-                "or SOLVER.ACCUMULATION_STEPS (train.accumulation_steps) 1"
+                "has not: set SOLVER.ACCUMULATION_STEPS (train.accumulation_steps) 1, or, in a "
+                "LazyConfig, model.loss.example_selection.normalizer foreground and scope image"
             )
 
 

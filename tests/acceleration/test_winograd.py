@@ -25,13 +25,18 @@ def random_layer(n, in_channels, out_channels, height, width):
     return tuple(t.contiguous(memory_format=layout) for t in (x, weight, grad)), bias
 
 
+def convolution(x, weight, bias=None, workspace=None):
+    workspace = workspace or Workspace()
+    return convolve(x, transform_kernel(weight, workspace).transpose(1, 2), bias, workspace)
+
+
 def results(layer, workspace=None):
     """Return outputs and gradients of input and weight by Winograd's algorithm."""
     (x, weight, grad), bias = layer
-    kernel = transform_kernel(weight, workspace=workspace).transpose(1, 2)
-    y = convolve(x, kernel, bias, workspace)
-    turned = transform_kernel(weight, turned=True, workspace=workspace)
-    x_grad = convolve(grad, turned, workspace=workspace)
+    workspace = workspace or Workspace()
+    y = convolution(x, weight, bias, workspace)
+    rotated = transform_kernel(weight, workspace, rotated=True)
+    x_grad = convolve(grad, rotated, None, workspace)
     return y, x_grad, weight_gradient(x, grad, workspace)
 
 
@@ -65,14 +70,14 @@ def test_steps_of_any_length_give_the_same(step, monkeypatch):
 def test_extreme_inputs_keep_their_scale():
     for scale in (1e-30, 1e30):
         x, weight = torch.full((1, 1, 6, 6), scale), torch.ones(1, 1, 3, 3)
-        y = convolve(x, transform_kernel(weight).transpose(1, 2))
+        y = convolution(x, weight)
         assert y[0, 0, 2, 2].item() == pytest.approx(9 * scale, rel=1e-4)
 
 
 def test_what_is_not_finite_shows():
     x, weight = torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 3, 3)
     x[0, 0, 5, 5] = float("nan")
-    y = convolve(x, transform_kernel(weight).transpose(1, 2))
+    y = convolution(x, weight)
     assert y[0, 0, 4:7, 4:7].isnan().all()
 
 

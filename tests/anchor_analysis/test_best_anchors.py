@@ -13,7 +13,8 @@ from focal_retina.anchor_analysis.foreground import without_foreground
 from focal_retina.anchor_analysis.objects import Objects
 from focal_retina.anchor_analysis.setting import AnchorGrids
 from focal_retina.ops.matching.lattice import AnchorLattice
-from focal_retina.ops.matching.match_anchors import LOW_QUALITY_MATCHES, match_anchors
+from focal_retina.ops.matching.match_anchors import match_anchors
+from focal_retina.ops.matching.rule import LOW_QUALITY_MATCHES, MatchRule
 
 STRIDES = [8, 16, 32, 64, 128]
 SIZES = [[32], [64], [128], [256], [512]]
@@ -94,11 +95,11 @@ def test_objects_without_foreground_are_those_that_labelling_leaves_out(name, mo
     # Crowds of small and equal objects, which take anchors from each other.
     objects = random_objects([60, 3, 25, 120, 1, 0, 40, 2, 80] * 2, seed=1)
     grids = grids_of(name, objects)
-    rule = {"thresholds": [0.4, 0.5], "labels": [0, -1, 1], "low_quality_matches": mode}
+    rule = MatchRule((0.4, 0.5), (0, -1, 1), mode)
     found = without_foreground(objects, grids, best_anchors(objects, grids), rule)
     expected = []
     for boxes, anchors, _ in images(objects, grids):
-        matches, labels = match_anchors(anchors.tensor, boxes, backend="reference", **rule)
+        matches, labels = match_anchors(anchors.tensor, boxes, rule, backend="reference")
         unmatched = torch.ones(len(boxes), dtype=torch.bool)
         unmatched[matches[labels == 1]] = False
         expected.append(unmatched)
@@ -111,12 +112,12 @@ def test_hardly_any_image_is_labelled(monkeypatch):
     grids = grids_of("octave", objects)
     labelled = []
 
-    def counted(anchors, boxes, **rule):
+    def counted(anchors, boxes, rule, lattice):
         labelled.append(len(boxes))
-        return match_anchors(anchors, boxes, **rule)
+        return match_anchors(anchors, boxes, rule, lattice=lattice)
 
     monkeypatch.setattr(foreground, "match_anchors", counted)
-    rule = {"thresholds": [0.4, 0.5], "labels": [0, -1, 1], "low_quality_matches": "none"}
+    rule = MatchRule((0.4, 0.5), (0, -1, 1), "none")
     without_foreground(objects, grids, best_anchors(objects, grids), rule)
     assert len(labelled) < 20
 
@@ -124,7 +125,7 @@ def test_hardly_any_image_is_labelled(monkeypatch):
 def test_results_do_not_depend_on_chunks(monkeypatch):
     objects = random_objects([30, 0, 12, 40, 1])
     grids = grids_of("octave", objects)
-    rule = {"thresholds": [0.5], "labels": [0, 1], "low_quality_matches": "detectron2"}
+    rule = MatchRule((0.5,), (0, 1), "detectron2")
     whole = best_anchors(objects, grids)
     unmatched = without_foreground(objects, grids, whole, rule)
     monkeypatch.setattr(best_anchors_module, "_PAIRS_PER_CHUNK", 100)

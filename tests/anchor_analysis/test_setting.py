@@ -33,7 +33,7 @@ def test_grids_are_those_of_the_real_features(profile):
 def test_the_rule_and_the_shapes_are_the_config_s():
     cfg = config("detectron1", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[1.0, 3.0]")
     setting = AnchorSetting.from_config(cfg)
-    assert setting.rule["low_quality_matches"] == "detectron1"
+    assert setting.rule.low_quality_matches == "detectron1"
     assert setting.foreground_threshold == 0.5
     assert setting.shapes.aspect_ratios == [[1.0, 3.0]]
     for ours, theirs in zip(

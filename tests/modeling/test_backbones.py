@@ -11,6 +11,7 @@ from detectron2.modeling import build_backbone, build_model
 from helpers.batches import random_batch
 
 from focal_retina import add_focal_retina_config
+from focal_retina.errors import MissingExtraError
 from focal_retina.modeling.backbones import TimmBackbone
 
 REGNET_200MF = {
@@ -150,5 +151,5 @@ def test_pretrained_timm_weights_need_their_pixels_and_are_loaded(tmp_path):
 
 def test_without_timm_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'focal_retina\[timm\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'focal_retina\[timm\]'"):
         TimmBackbone("resnet18")

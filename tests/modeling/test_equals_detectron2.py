@@ -1,5 +1,7 @@
 """In the detectron2 profile, losses, gradients, labels and detections are Detectron2's."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -156,8 +158,8 @@ def test_an_object_without_overlap_makes_no_anchor_foreground_unlike_detectron2(
     anchors = theirs.anchor_generator([torch.zeros(1, 1, 8, 8)] * 5)
     objects = [batch[0]["instances"]]
     assert (theirs.label_anchors(anchors, objects)[0][0] < 80).all()
-    for rule in ("none", "detectron1", "detectron2"):
-        ours.assigner.rule["low_quality_matches"] = rule
+    for kind in ("none", "detectron1", "detectron2"):
+        ours.assigner.rule = replace(ours.assigner.rule, low_quality_matches=kind)
         assignment = ours.assigner(Boxes.cat(anchors).tensor, objects)
         assert (assignment.gt_labels == 80).all()
         assert assignment.num_unmatched.tolist() == [1]

@@ -1,3 +1,5 @@
+"""The reference losses have the values and derivatives that the paper states."""
+
 from functools import partial
 
 import pytest
@@ -9,28 +11,89 @@ from fvcore.nn import sigmoid_focal_loss_star as fvcore_focal_loss_star
 from torch.autograd import gradcheck
 
 from focal_retina.ops import reference
-from focal_retina.ops.focal_loss import sigmoid_focal_loss
+from focal_retina.ops.focal_loss import sigmoid_focal_loss, sigmoid_focal_loss_star
 
 GAMMAS = [0.0, 0.5, 1.0, 2.0, 5.0]
+STAR_FORMS = [(2.0, 1.0), (4.0, 0.0)]
+K = 3
+ALPHA = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+
+# name -> (loss, its derivative by the paper), both of logits x and targets t.
+DERIVATIVES = {
+    "CE": (reference.cross_entropy, lambda x, t: y(t) * (p_t(x, t) - 1)),
+    "hinge": (
+        partial(reference.hinge_loss, alpha=ALPHA, threshold=0.6),
+        lambda x, t: -alpha_t(t) * y(t) * p_t(x, t) * (1 - p_t(x, t)) * (p_t(x, t) < 0.6),
+    ),
+    **{
+        f"FL gamma {gamma}": (
+            partial(reference.focal_loss, alpha=ALPHA, gamma=gamma),
+            lambda x, t, gamma=gamma: (
+                (alpha_t(t) * y(t) * (1 - p_t(x, t)) ** gamma)
+                * (gamma * p_t(x, t) * p_t(x, t).log() + p_t(x, t) - 1)
+            ),
+        )
+        for gamma in GAMMAS
+    },
+    **{
+        f"FL* gamma {gamma} beta {beta}": (
+            partial(reference.focal_loss_star, gamma=gamma, beta=beta),
+            lambda x, t, gamma=gamma, beta=beta: (
+                y(t) * (torch.sigmoid(gamma * y(t) * x + beta) - 1)
+            ),
+        )
+        for gamma, beta in STAR_FORMS
+    },
+}
+FORMULAS = {
+    "CE": reference.cross_entropy_gradient,
+    **{
+        f"FL gamma {gamma}": partial(reference.focal_loss_gradient, alpha=ALPHA, gamma=gamma)
+        for gamma in GAMMAS
+    },
+    **{
+        f"FL* gamma {gamma} beta {beta}": partial(
+            reference.focal_loss_star_gradient, gamma=gamma, beta=beta
+        )
+        for gamma, beta in STAR_FORMS
+    },
+}
+
+
+def y(targets):
+    return 2 * targets - 1
+
+
+def p_t(logits, targets):
+    return torch.where(targets > 0, logits.sigmoid(), 1 - logits.sigmoid())
+
+
+def alpha_t(targets):
+    return torch.where(targets > 0, ALPHA, 1 - ALPHA)
+
+
+def leaf_logits(*shape, scale=3.0):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(*shape, generator=generator, dtype=torch.float64) * scale
+    return x.requires_grad_()
+
+
+def some_labels(*shape, lowest=0):
+    return torch.randint(lowest, K + 1, shape, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture
 def logits():
-    return torch.linspace(-8, 8, 202, dtype=torch.float64).view(2, 101)
+    return leaf_logits(200, K).detach()
 
 
 @pytest.fixture
 def targets():
-    return torch.tensor([[0.0], [1.0]], dtype=torch.float64).expand(2, 101)
+    return F.one_hot(some_labels(200), K + 1)[:, :-1].double()
 
 
 def logit(p):
     return torch.tensor(p, dtype=torch.float64).logit()
-
-
-def derivative(function, logits):
-    x = logits.clone().requires_grad_()
-    return torch.autograd.grad(function(x).sum(), x)[0]
 
 
 @pytest.mark.parametrize("alpha", [-1, 0.25])
@@ -57,10 +120,10 @@ def test_focal_loss_star_with_gamma_1_and_beta_0_is_the_cross_entropy(logits, ta
     torch.testing.assert_close(ours, reference.cross_entropy(logits, targets))
 
 
-@pytest.mark.parametrize("p_t, factor", [(0.9, 100.0), (0.968, 977.0)])
+@pytest.mark.parametrize("p, factor", [(0.9, 100.0), (0.968, 977.0), (0.5, 4.0)])
 @pytest.mark.parametrize("target", [0.0, 1.0])
-def test_gamma_2_makes_easy_examples_cheaper_by_the_papers_factors(p_t, factor, target):
-    x, t = (2 * target - 1) * logit(p_t), torch.tensor(target, dtype=torch.float64)
+def test_gamma_2_makes_easy_examples_cheaper_by_the_papers_factors(p, factor, target):
+    x, t = (2 * target - 1) * logit(p), torch.tensor(target, dtype=torch.float64)
     cheaper = reference.cross_entropy(x, t) / reference.focal_loss(x, t, alpha=None, gamma=2.0)
     assert cheaper.item() == pytest.approx(factor, rel=1e-3)
 
@@ -77,47 +140,97 @@ def test_alpha_weights_foreground_and_its_complement_background(logits, targets)
     torch.testing.assert_close(weighted / plain, torch.where(targets > 0, 0.25, 0.75).double())
 
 
-def test_the_cross_entropys_derivative_is_the_papers(logits, targets):
-    expected = (2 * targets - 1) * (reference.probability(logits, targets) - 1)
-    automatic = derivative(partial(reference.cross_entropy, targets=targets), logits)
-    torch.testing.assert_close(automatic, expected)
-    torch.testing.assert_close(reference.cross_entropy_gradient(logits, targets), expected)
+@pytest.mark.parametrize("name", DERIVATIVES)
+def test_the_automatic_derivative_is_the_papers(logits, targets, name):
+    loss, derivative = DERIVATIVES[name]
+    x = logits.requires_grad_()
+    (automatic,) = torch.autograd.grad(loss(x, targets).sum(), x)
+    torch.testing.assert_close(automatic, derivative(x.detach(), targets))
 
 
-@pytest.mark.parametrize("gamma", GAMMAS)
-def test_the_focal_losss_derivative_is_the_papers(logits, targets, gamma):
-    p_t = reference.probability(logits, targets)
-    expected = (2 * targets - 1) * (1 - p_t) ** gamma * (gamma * p_t * p_t.log() + p_t - 1)
-    loss = partial(reference.focal_loss, targets=targets, alpha=None, gamma=gamma)
-    torch.testing.assert_close(derivative(loss, logits), expected)
-    formula = reference.focal_loss_gradient(logits, targets, alpha=None, gamma=gamma)
-    torch.testing.assert_close(formula, expected)
-
-
-@pytest.mark.parametrize("gamma, beta", [(2.0, 1.0), (4.0, 0.0)])
-def test_the_derivative_of_focal_loss_star_is_the_papers(logits, targets, gamma, beta):
-    y = 2 * targets - 1
-    expected = y * (torch.sigmoid(gamma * y * logits + beta) - 1)
-    loss = partial(reference.focal_loss_star, targets=targets, gamma=gamma, beta=beta)
-    torch.testing.assert_close(derivative(loss, logits), expected)
-    formula = reference.focal_loss_star_gradient(logits, targets, gamma=gamma, beta=beta)
-    torch.testing.assert_close(formula, expected)
+@pytest.mark.parametrize("name", FORMULAS)
+def test_the_formula_of_the_derivative_is_the_papers(logits, targets, name):
+    expected = DERIVATIVES[name][1](logits, targets)
+    torch.testing.assert_close(FORMULAS[name](logits, targets), expected)
 
 
 def test_the_derivative_formula_is_finite_where_the_automatic_one_is_not():
-    x, t = torch.tensor([200.0]), torch.ones(1)
-    loss = partial(reference.focal_loss, targets=t, alpha=0.25, gamma=0.5)
-    assert derivative(loss, x).isnan()
+    x, t = torch.tensor([200.0], requires_grad=True), torch.ones(1)
+    loss = reference.focal_loss(x, t, alpha=0.25, gamma=0.5)
+    assert torch.autograd.grad(loss.sum(), x)[0].isnan()
     assert reference.focal_loss_gradient(x, t, alpha=0.25, gamma=0.5) == 0
 
 
-@pytest.mark.parametrize("gamma", GAMMAS)
-def test_gradcheck_of_the_whole_reference(gamma):
-    torch.manual_seed(0)
-    x = torch.randn(1, 6, 2, 1, dtype=torch.float64, requires_grad=True)
-    labels = torch.tensor([[0, -1, 3, 2]])
-    kwargs = {"num_classes": 3, "gamma": gamma, "backend": "reference"}
-    assert gradcheck(lambda x: sigmoid_focal_loss([x], labels, **kwargs), x)
+@pytest.mark.parametrize("name", DERIVATIVES)
+def test_gradcheck_of_the_losses_of_anchors(name):
+    loss = partial(reference.anchor_losses, DERIVATIVES[name][0], num_classes=K)
+    x, labels = leaf_logits(2, 2 * K, 2, 1), some_labels(2, 4, lowest=-1)
+    assert gradcheck(lambda x: loss([x], labels).sum(), x)
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        *[partial(sigmoid_focal_loss, gamma=gamma) for gamma in GAMMAS],
+        partial(sigmoid_focal_loss, alpha=None, gamma=0.0),
+        partial(sigmoid_focal_loss, alpha=ALPHA, gamma=2.0),
+        partial(sigmoid_focal_loss_star, gamma=2.0, beta=1.0),
+    ],
+)
+def test_gradcheck_of_the_losses_that_have_backends(loss, backend):
+    x, labels = leaf_logits(2, 2 * K, 2, 1, scale=1.0), some_labels(2, 4, lowest=-1)
+    loss = partial(loss, num_classes=K, normalizer=3.0, backend=backend)
+    assert gradcheck(lambda x: loss([x], labels), x)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("alpha", [None, 0.25, ALPHA])
+def test_gradcheck_of_the_softmax_focal_loss(gamma, alpha):
+    loss = partial(reference.softmax_focal_loss, alpha=alpha, gamma=gamma)
+    x, labels = leaf_logits(12, K + 1), some_labels(12)
+    assert gradcheck(lambda x: loss(x, labels).sum(), x)
+
+
+def test_the_softmax_focal_loss_at_gamma_zero_is_cross_entropy():
+    x, labels = leaf_logits(50, K + 1), some_labels(50)
+    losses = reference.softmax_focal_loss(x, labels, alpha=None, gamma=0.0)
+    torch.testing.assert_close(losses, F.cross_entropy(x, labels, reduction="none"))
+
+
+def test_softmax_over_one_class_and_background_is_the_sigmoid_of_their_difference():
+    x, labels = leaf_logits(50, 2), some_labels(50) % 2
+    losses = reference.softmax_focal_loss(x, labels, alpha=0.25, gamma=2.0)
+    difference, targets = x[:, 0] - x[:, 1], (labels == 0).double()
+    expected = reference.focal_loss(difference, targets, alpha=0.25, gamma=2.0)
+    torch.testing.assert_close(losses, expected)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.1, 2.0])
+@pytest.mark.parametrize("scale", [1e2, 1e4, 1e30])
+def test_extreme_logits_give_finite_softmax_losses_and_gradients(gamma, scale):
+    x = (torch.eye(4) * scale).requires_grad_()
+    for labels in ([0, 1, 2, 3], [3, 0, 0, 1]):
+        loss = reference.softmax_focal_loss(x, torch.tensor(labels), alpha=0.25, gamma=gamma)
+        (gradient,) = torch.autograd.grad(loss.sum(), x)
+        assert loss.isfinite().all() and gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e2, 1e30])
+def test_extreme_logits_give_finite_hinge_losses_and_gradients(scale):
+    x = torch.tensor([[scale, -scale]]).requires_grad_()
+    loss = reference.hinge_loss(x, torch.tensor([[1.0, 1.0]]), alpha=0.25, threshold=0.5)
+    (gradient,) = torch.autograd.grad(loss.sum(), x)
+    assert loss.isfinite().all() and gradient.isfinite().all()
+    assert loss[0, 0] == 0
+
+
+def test_one_normalizer_per_image_divides_each_images_losses():
+    losses = torch.tensor([[1.0, 3.0], [10.0, 0.0]])
+    by_image = reference.normalized_sum(losses, torch.tensor([2.0, 5.0], dtype=torch.float64))
+    assert by_image.item() == 4.0
+    assert by_image.dtype == torch.float32
+    assert reference.normalized_sum(losses, 7).item() == 2.0
 
 
 def detectron2_loss(logits, labels, num_classes, normalizer, gamma):

@@ -11,6 +11,7 @@ from helpers.small_models import tiny_config
 from torch.nn.parallel import DistributedDataParallel
 
 import focal_retina  # noqa: F401  the spawned processes need the registered parts
+from focal_retina.modeling.selection import HardExampleSelection
 from focal_retina.training.accumulation import split_batch
 from focal_retina.training.loop import TrainingLoop
 
@@ -20,12 +21,14 @@ OBJECTS = [0, 3, 1, 0, 6]
 NAMES = ("loss_cls", "loss_box_reg", "total_loss")
 
 
-def step(pieces, cfg, dtype=None):
+def step(pieces, cfg, dtype=None, selection=None):
     """Take one step; return the losses, the gradient as one vector, and the normaliser's mean."""
     torch.set_num_threads(1)
     rank, world = comm.get_rank(), comm.get_world_size()
     torch.manual_seed(0)
     model = build_model(cfg)
+    if selection is not None:
+        model.loss.example_selection = selection
     batch = random_batch(SIZES * world, OBJECTS * world, num_classes=4)[rank::world]
     wrapped = DistributedDataParallel(model, broadcast_buffers=False) if world > 1 else model
     optimizer = torch.optim.SGD(model.parameters(), 0.002)
@@ -62,13 +65,9 @@ def test_every_normaliser_gives_the_gradient_of_the_whole_batch(normalizer):
 
 
 def test_offset_and_selected_examples_too():
-    cfg = tiny_config(
-        NORMALIZER="gpu",
-        NORMALIZER_OFFSET=1,
-        EXAMPLE_SELECTION="ohem",
-        OHEM_NORMALIZER="foreground",
-    )
-    check_same(step(1, cfg), step(5, cfg))
+    cfg = tiny_config(NORMALIZER="gpu", NORMALIZER_OFFSET=1)
+    selection = HardExampleSelection(normalizer="foreground")
+    check_same(*(step(pieces, cfg, selection=selection) for pieces in (1, 5)))
 
 
 def test_frozen_batch_norm_too():
@@ -109,9 +108,9 @@ def test_other_models_take_the_mean_over_the_pieces_by_images():
     assert losses["loss_box_reg"] == pytest.approx(sum(w * x for w, x in means), rel=1e-5)
 
 
-@pytest.mark.parametrize("key, value", [("OHEM_NORMALIZER", "examples"), ("OHEM_SCOPE", "batch")])
-def test_examples_that_belong_to_a_batch_as_a_whole_are_refused(key, value):
-    keys = {"EXAMPLE_SELECTION": "ohem", "OHEM_NORMALIZER": "foreground", key: value}
-    model = build_model(tiny_config(**keys))
-    with pytest.raises(ValueError, match="set MODEL.FOCAL_RETINA.OHEM_NORMALIZER foreground"):
+@pytest.mark.parametrize("change", [{"normalizer": "examples"}, {"scope": "batch"}])
+def test_examples_that_belong_to_a_batch_as_a_whole_are_refused(change):
+    model = build_model(tiny_config())
+    model.loss.example_selection = HardExampleSelection(**{"normalizer": "foreground", **change})
+    with pytest.raises(ValueError, match="example_selection.normalizer foreground and scope image"):
         TrainingLoop(model, [], torch.optim.SGD(model.parameters(), 0.1), accumulation_steps=2)

@@ -1,47 +1,29 @@
-"""
-The fused losses as functions and operators that PyTorch differentiates and compiles.
-
-The fused backends know one family of losses. A background logit x costs
-
-    s^exponent * softplus(u) / slope,    u = slope * x - offset,    s = sigmoid(u),
-
-with the derivative s^exponent * (s + exponent * (1 - s) * softplus(u)); a foreground logit costs
-the same at -x. ``form`` = (exponent, slope, offset) is (gamma, 1, 0) for the focal loss and
-(0, gamma, beta) for FL*.
-"""
+"""The fused losses as functions and operators that PyTorch differentiates and compiles."""
 
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from focal_retina.ops.focal_loss import torch_backend
+from focal_retina.ops.focal_loss.form import LossForm, LossTargets
 
 
-def fused_loss(
-    logits: Sequence[Tensor],
-    labels: Tensor,
-    weights: Tensor,
-    scale: Tensor,
-    form: tuple[float, float, float],
-    backend: str,
-) -> Tensor:
-    """
-    Return the 0-dim loss of the family above, in :func:`loss_dtype`.
+def fused_loss(logits: Sequence[Tensor], targets: LossTargets, backend: str) -> Tensor:
+    """Return the 0-dim loss of :mod:`.form`, in :func:`loss_dtype`.
 
     Args:
-        logits: L tensors (N, A*K, H, W), contiguous or channels_last.
-        labels: (N, R) int64.
-        weights: (2, K) float64, of foreground and of background.
-        scale: (N,) float64, factor of each image.
-        form: exponent, slope, offset.
+        logits: L x (N, A*K, H, W), contiguous or channels_last.
+        targets: labels, weights and form.
         backend: "torch" or "triton".
     """
     if backend == "torch" and _saves_gradient(logits):
-        return _SavedGradient.apply(labels, weights, scale, form, *logits)
-    return _loss_op(logits, labels, weights, scale, form, backend)
+        return _SavedGradient.apply(targets, *logits)
+    labels, weights, scale, form = targets
+    return _loss_op(logits, labels, weights, scale, list(form), backend)
 
 
 def loss_dtype(logits: Sequence[Tensor]) -> torch.dtype:
@@ -50,12 +32,11 @@ def loss_dtype(logits: Sequence[Tensor]) -> torch.dtype:
 
 
 def _saves_gradient(logits: Sequence[Tensor]) -> bool:
-    """
-    Return whether the gradient is computed with the loss and kept for backward.
+    """Return whether the gradient is computed with the loss and kept for backward.
 
-    That saves a second sweep, but needs to know at backward whether to scale the gradient: only
-    free on a CPU, and not traceable. In float16 the gradient, already normalised, would underflow
-    before a gradient scaler could help.
+    That saves a second sweep over the logits. But backward then has to look at a value, whether the
+    gradient needs scaling: that is only free on a CPU, and cannot be traced. In float16 the
+    gradient, which is already normalised, would underflow before a gradient scaler could help.
     """
     return (
         logits[0].device.type == "cpu"
@@ -70,41 +51,41 @@ class _SavedGradient(torch.autograd.Function):
     """The loss of the "torch" backend, with its gradient computed in the same sweep."""
 
     @staticmethod
-    def forward(ctx, labels, weights, scale, form, *logits):
-        loss, grads = torch_backend.focal_loss_and_gradient(logits, labels, weights, scale, form)
+    def forward(ctx: Any, targets: LossTargets, *logits: Tensor) -> Tensor:
+        loss, grads = torch_backend.focal_loss_and_gradient(logits, targets)
         ctx.save_for_backward(*grads)
         return loss.to(loss_dtype(logits))
 
     @staticmethod
-    def backward(ctx, grad_loss):
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         grads = ctx.saved_tensors
         if grad_loss != 1:  # never in place: the saved gradient may be asked for again
             grads = [g * grad_loss for g in grads]
-        if torch.is_grad_enabled():  # somebody may want to differentiate it
+        if torch.is_grad_enabled():  # somebody may want to differentiate the gradient
             leaf = torch.zeros((), requires_grad=True)
             grads = [_Constant.apply(g, leaf) for g in grads]
-        return None, None, None, None, *grads
+        return None, *grads
 
 
 class _Constant(torch.autograd.Function):
     """A gradient whose own gradient is not known: asking for it is an error, not 0."""
 
     @staticmethod
-    def forward(ctx, gradient, leaf):
+    def forward(ctx: Any, gradient: Tensor, leaf: Tensor) -> Tensor:
         return gradient.view_as(gradient)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> None:
         _refuse(ctx, grad)
 
 
-def _refuse(ctx, *grads):
+def _refuse(ctx: Any, *grads: Tensor) -> None:
     raise RuntimeError(
         "the fused focal losses cannot be differentiated twice; backend 'reference' can"
     )
 
 
-# Written out because torch 2.6 cannot read it off the annotations.
+# Of the operators: the fields of LossTargets one by one, since an operator takes no tuple.
 _ARGUMENTS = (
     "(Tensor[] logits, Tensor labels, Tensor weights, Tensor scale, float[] form, str backend)"
 )
@@ -113,17 +94,10 @@ _ARGUMENTS = (
 @torch.library.custom_op(
     "focal_retina::sigmoid_focal_loss", mutates_args=(), schema=f"{_ARGUMENTS} -> Tensor"
 )
-def _loss_op(
-    logits: Sequence[Tensor],
-    labels: Tensor,
-    weights: Tensor,
-    scale: Tensor,
-    form: Sequence[float],
-    backend: str,
-) -> Tensor:
-    """Return what :func:`fused_loss` does, of the same arguments."""
-    loss = _kernels(backend).focal_loss(logits, labels, weights, scale, form)
-    return loss.to(loss_dtype(logits))
+def _loss_op(logits: Sequence[Tensor], *arguments: Any) -> Tensor:
+    """Return what :func:`fused_loss` does."""
+    targets, kernels = _targets_and_kernels(*arguments)
+    return kernels.focal_loss(logits, targets).to(loss_dtype(logits))
 
 
 @torch.library.custom_op(
@@ -131,34 +105,28 @@ def _loss_op(
     mutates_args=(),
     schema=f"{_ARGUMENTS} -> Tensor[]",
 )
-def _gradient_op(
-    logits: Sequence[Tensor],
-    labels: Tensor,
-    weights: Tensor,
-    scale: Tensor,
-    form: Sequence[float],
-    backend: str,
-) -> list[Tensor]:
+def _gradient_op(logits: Sequence[Tensor], *arguments: Any) -> list[Tensor]:
     """Return the gradient for the logits, computed anew: nothing was saved but the inputs."""
-    return _kernels(backend).focal_loss_gradient(logits, labels, weights, scale, form)
+    targets, kernels = _targets_and_kernels(*arguments)
+    return kernels.focal_loss_gradient(logits, targets)
 
 
 @_loss_op.register_fake
-def _(logits, labels, weights, scale, form, backend):
-    return labels.new_empty((), dtype=loss_dtype(logits))
+def _(logits: Sequence[Tensor], *arguments: Any) -> Tensor:
+    return logits[0].new_empty((), dtype=loss_dtype(logits))
 
 
 @_gradient_op.register_fake
-def _(logits, labels, weights, scale, form, backend):
+def _(logits: Sequence[Tensor], *arguments: Any) -> list[Tensor]:
     return [torch.empty_like(x) for x in logits]
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     logits, labels, weights, scale, ctx.form, ctx.backend = inputs
     ctx.save_for_backward(labels, weights, scale, *logits)
 
 
-def _backward(ctx, grad_loss):
+def _backward(ctx: Any, grad_loss: Tensor) -> tuple:
     labels, weights, scale, *logits = ctx.saved_tensors
     scale = scale * grad_loss  # before rounding to the logits' dtype
     grads = _gradient_op(logits, labels, weights, scale, ctx.form, ctx.backend)
@@ -169,6 +137,9 @@ _loss_op.register_autograd(_backward, setup_context=_setup_context)
 _gradient_op.register_autograd(_refuse)
 
 
-def _kernels(backend: str) -> ModuleType:
-    """Return the module of a fused backend; triton's only now, as it may not be installed."""
-    return importlib.import_module(f"focal_retina.ops.focal_loss.{backend}_backend")
+def _targets_and_kernels(
+    labels: Tensor, weights: Tensor, scale: Tensor, form: Sequence[float], backend: str
+) -> tuple[LossTargets, ModuleType]:
+    """Return the targets, and the module of a backend: triton's only now, it may be missing."""
+    kernels = importlib.import_module(f"focal_retina.ops.focal_loss.{backend}_backend")
+    return LossTargets(labels, weights, scale, LossForm(*form)), kernels

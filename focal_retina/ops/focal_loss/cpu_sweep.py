@@ -1,7 +1,6 @@
-"""
-The background sweep of the "torch" backend on a CPU: loss and gradient in one pass over memory.
+"""The background logits on a CPU: loss and gradient in one sweep, that is one pass over memory.
 
-Legend: as in torch_backend.py. Positions count the elements of one image and level in memory.
+Legend: as in ``torch_backend``. Positions count the elements of one image and level in memory.
 """
 
 import math
@@ -10,6 +9,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+
+from focal_retina.ops.focal_loss.form import LossForm
 
 # Elements of all buffers together, a multiple of 6: few enough to stay in the caches, enough to use
 # all threads (ATen runs tensors below 32,768 elements on one) and to make calls cheap.
@@ -31,39 +32,37 @@ def background_sweep(
     foreground: Tensor,
     ignored: Tensor,
     weights: Tensor,
-    form: Sequence[float],
+    form: LossForm,
     buffer: Tensor,
 ) -> float:
-    """
-    Return the loss of the background logits of one image and level.
+    """Return the loss of the background logits of one image and level.
 
     Args:
         x: logits (P, K, Q), contiguous.
-        g: their gradient, written unless None; 0 for the logits left out.
-        foreground: (F,) positions of the logits of the objects' own classes, ascending.
-        ignored: (I,) positions of the class 0 logits of ignored anchors, ascending.
+        g: their gradient, written unless None; 0 for the logits that are not background.
+        foreground: (F,) positions of the foreground logits, ascending.
+        ignored: (I,) positions of the logits of class 0 of ignored anchors, ascending.
         weights: (K,) float64.
-        form: exponent, slope, offset.
         buffer: see :func:`buffer_like`.
     """
-    # Maps the page of a constant that log1p reads behind a mask. Until it is mapped each such read
-    # costs a hundred cycles, and only a -0 reads it unmasked.
+    # log1p reads a constant behind a mask. Until the page of the constant is mapped, each such read
+    # costs a hundred cycles. Only a -0 reads it without the mask, which maps the page.
     torch.log1p(_NEGATIVE_ZEROS)
     planes, num_classes, pixels = x.shape
-    left_out = _LeftOut(foreground, ignored, num_classes, pixels)
+    excluded = _Excluded(foreground, ignored, num_classes, pixels)
     by_class = weights.to(buffer.dtype)[:, None].expand(-1, pixels)
     for_all = weights[0].item() if bool((weights == weights[0]).all()) else None
     in_gradient = g is not None and g.dtype == buffer.dtype  # the third buffer
     buffers = buffer.view(2 if in_gradient else 3, -1)
-    constants = buffer.new_zeros(()), buffer.new_full((), -1 / (form[0] or 1))
+    constants = buffer.new_zeros(()), buffer.new_full((), -1 / (form.exponent or 1))
     x, g = x.view(-1), None if g is None else g.view(-1)
     total = 0.0
     for start, stop, classes in _chunks(planes, num_classes, pixels, buffers.shape[1]):
         out = None if g is None else g[start:stop]
         step = [*buffers[:, : stop - start], out][:3]
         weight = by_class[classes] if for_all is None else for_all
-        hidden = left_out.within(start, stop, classes)
-        total += _background(x[start:stop], out, hidden, weight, form, step, constants)
+        positions = excluded.within(start, stop, classes)
+        total += _background(x[start:stop], out, positions, weight, form, step, constants)
     return total
 
 
@@ -81,8 +80,8 @@ def _chunks(
             yield p * plane + k * pixels, last_plane * plane + classes.stop * pixels, classes
 
 
-class _LeftOut:
-    """The positions that are not background."""
+class _Excluded:
+    """The positions of logits that are not background."""
 
     def __init__(self, foreground: Tensor, ignored: Tensor, num_classes: int, pixels: int):
         self.foreground, self.ignored = foreground, ignored
@@ -91,7 +90,7 @@ class _LeftOut:
         self.plane = num_classes * pixels
 
     def within(self, start: int, stop: int, classes: slice) -> Tensor:
-        """Return those of a chunk, counted from its start."""
+        """Return the positions within a chunk, counted from its start."""
         positions = self.foreground[_between(self.sorted_foreground, start, stop)]
         planes = start // self.plane * self.plane, stop
         ignored = self.ignored[_between(self.sorted_ignored, *planes), None]
@@ -107,26 +106,26 @@ def _between(ascending: list[int], start: int, stop: int) -> slice:
 def _background(
     x: Tensor,
     out: Tensor | None,
-    hidden: Tensor,
+    excluded: Tensor,
     weight: float | Tensor,
-    form: Sequence[float],
+    form: LossForm,
     buffers: Sequence[Tensor],
     constants: Sequence[Tensor],
 ) -> float:
-    """Return the loss of a chunk, without ``hidden``, and write the gradient to ``out``."""
+    """Return the loss of a chunk without ``excluded``, and write the gradient to ``out``."""
     exponent, slope, offset = form
     s, log_miss, factor = buffers
     zero, minus_inverse_exponent = constants
     low, high = _bounds(x)
-    if len(hidden) and not (low > -math.inf and slope * high - offset < 1):
-        low, high = _bounds(x.index_fill(0, hidden, torch.finfo(x.dtype).min))
+    if len(excluded) and not (low > -math.inf and slope * high - offset < 1):
+        low, high = _bounds(x.index_fill(0, excluded, torch.finfo(x.dtype).min))
     u = x if x.dtype == s.dtype else factor.copy_(x)
     u = u if (slope, offset) == (1, 0) else torch.mul(u, slope, out=factor).sub_(offset)
-    torch.sigmoid(u, out=s).index_fill_(0, hidden, 0)
+    torch.sigmoid(u, out=s).index_fill_(0, excluded, 0)
     if slope * high - offset < 1:
         torch.log1p(torch.neg(s, out=log_miss), out=log_miss)  # log(1 - s), faster than softplus
     else:  # exact also where 1 - s cancels
-        torch.ops.aten.softplus.out(u, 1, 20, out=log_miss).neg_().index_fill_(0, hidden, 0)
+        torch.ops.aten.softplus.out(u, 1, 20, out=log_miss).neg_().index_fill_(0, excluded, 0)
     torch.pow(s, exponent, out=factor)
     if isinstance(weight, Tensor):
         factor.view(-1, *weight.shape).mul_(weight)

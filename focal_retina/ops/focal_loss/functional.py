@@ -1,4 +1,4 @@
-"""The classification losses on the head's outputs: checks and choice of backend."""
+"""The classification losses on the outputs of a head: checks, and choice of backend."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -6,9 +6,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from focal_retina.errors import UserError
 from focal_retina.ops import reference
 from focal_retina.ops.backend import resolve_backend
 from focal_retina.ops.focal_loss.autograd import fused_loss, loss_dtype
+from focal_retina.ops.focal_loss.form import LossForm, LossTargets
+from focal_retina.ops.layout import memory_format
 
 
 def sigmoid_focal_loss(
@@ -21,24 +24,23 @@ def sigmoid_focal_loss(
     normalizer: float | Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
-    """
-    Return the focal loss (paper Eq. 5), summed over classes and anchors and normalised.
+    """Return the focal loss (paper Eq. 5), summed over classes and anchors and normalised.
 
-    The fused backends read the logits where they are and need a few MiB beyond the gradient. They
-    cannot be differentiated twice; "reference" can. Their gradient, unlike the reference's and
-    fvcore's, is finite for saturated logits with gamma below 1. A NaN or infinite logit makes the
-    loss NaN or infinite, unless its anchor is ignored.
+    The fused backends "torch" and "triton" read the logits where they are and need a few MiB beyond
+    the gradient. They cannot be differentiated twice; "reference" can. Their gradient is finite for
+    saturated logits with gamma below 1, where that of the reference and of fvcore is not. A NaN or
+    infinite logit makes the loss NaN or infinite, unless its anchor is ignored.
 
     Args:
-        logits: L tensors (N, A*K, H, W), the head's outputs, contiguous or channels_last (others
-            are copied); float32, bfloat16 or float16, computed in float32 and rounded once.
-            "reference" and "torch" also take float64. A may differ by level.
+        logits: L x (N, A*K, H, W), contiguous or channels_last (others are copied); float32,
+            bfloat16 or float16, computed in float32 and rounded once. "reference" and "torch" also
+            take float64. A may differ between levels.
         labels: (N, R) int64, R = sum of H*W*A in the order level, y, x, anchor: the class
             0..K-1, K for background, -1 for ignored.
         num_classes: K.
         alpha: weight of foreground in [0, 1], one number or one per class; background has
-            1 - alpha. None: all weights are 1. On a GPU prefer a tensor there to a sequence,
-            which is copied at every call.
+            1 - alpha. None: all weights are 1. On a GPU prefer a tensor on it to a sequence,
+            which is copied to it at every call.
         gamma: exponent of the modulating factor, at least 0; 0 is the cross entropy.
         normalizer: divisor, above 0: one for the batch (a number or a 0-dim tensor) or one per
             image (N,). None: 1. It receives no gradient.
@@ -50,15 +52,16 @@ def sigmoid_focal_loss(
         0-dim float32 (float64 for float64 logits).
 
     Raises:
-        ValueError: an argument out of range or at odds with the others; an unavailable backend.
+        ValueError: an argument is out of range, or does not fit the others.
+        UserError: the backend is not available.
     """
-    if gamma < 0:
+    if not gamma >= 0:
         raise ValueError(f"gamma must be at least 0, got {gamma}")
     weights = _class_weights(alpha, num_classes, labels.device)
     if not (alpha is None or isinstance(alpha, int | float)):
         alpha = weights[0].to(loss_dtype(logits))
     elementwise = partial(reference.focal_loss, alpha=alpha, gamma=gamma)
-    form = (float(gamma), 1.0, 0.0)
+    form = LossForm(exponent=float(gamma), slope=1.0, offset=0.0)
     return _loss(logits, labels, weights, normalizer, form, elementwise, backend)
 
 
@@ -72,8 +75,7 @@ def sigmoid_focal_loss_star(
     normalizer: float | Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
-    """
-    Return the loss FL* (paper appendix A) like :func:`sigmoid_focal_loss`.
+    """Return the loss FL* (paper appendix A), normalised as in :func:`sigmoid_focal_loss`.
 
     FL* = -log(sigmoid(gamma x_t + beta)) / gamma with x_t = y x; it has no alpha. fvcore's
     ``sigmoid_focal_loss_star`` is the case beta 0.
@@ -83,11 +85,11 @@ def sigmoid_focal_loss_star(
         beta: shift.
         logits, labels, num_classes, normalizer, backend: as there.
     """
-    if gamma <= 0:
+    if not gamma > 0:
         raise ValueError(f"gamma of FL* must be above 0, got {gamma}")
     weights = _class_weights(None, num_classes, labels.device)
     elementwise = partial(reference.focal_loss_star, gamma=gamma, beta=beta)
-    form = (0.0, float(gamma), float(beta))
+    form = LossForm(exponent=0.0, slope=float(gamma), offset=float(beta))
     return _loss(logits, labels, weights, normalizer, form, elementwise, backend)
 
 
@@ -96,7 +98,7 @@ def _loss(
     labels: Tensor,
     weights: Tensor,
     normalizer: float | Tensor | None,
-    form: tuple[float, float, float],
+    form: LossForm,
     elementwise: Callable[[Tensor, Tensor], Tensor],
     backend: str,
 ) -> Tensor:
@@ -109,12 +111,12 @@ def _loss(
             elementwise, logits, labels, num_classes=num_classes, normalizer=normalizer
         )
     if backend == "triton" and loss_dtype(logits) == torch.float64:
-        raise ValueError("backend 'triton' has no float64; use 'torch' or 'reference'")
+        raise UserError("backend 'triton' has no float64; use 'torch' or 'reference'")
     if not isinstance(normalizer, Tensor):
         normalizer = weights.new_full((), normalizer)
     scale = normalizer.double().reciprocal().expand(len(labels))
-    logits = [_dense(x) for x in logits]
-    return fused_loss(logits, labels, weights, scale, form, backend)
+    logits = [x.contiguous(memory_format=memory_format(x)) for x in logits]
+    return fused_loss(logits, LossTargets(labels, weights, scale, form), backend)
 
 
 def _check(logits: Sequence[Tensor], labels: Tensor, num_classes: int) -> None:
@@ -173,8 +175,3 @@ def _checked_normalizer(
             f"{tuple(normalizer.shape)}"
         )
     return normalizer.detach().to(labels.device, dtype, non_blocking=True)
-
-
-def _dense(x: Tensor) -> Tensor:
-    is_channels_last = x.is_contiguous(memory_format=torch.channels_last)
-    return x if is_channels_last else x.contiguous()

@@ -1,17 +1,16 @@
-"""
-Focal loss over the logits' own memory, with ATen operations.
+"""Focal loss over the logits' own memory, with ATen operations.
 
 Nearly every logit is background, and background needs no targets. On a CPU a sweep takes all
-logits for background (cpu_sweep.py), and the few foreground logits are added on their own,
-in float64. On other devices finding them would wait for the device; there, dense masks tell them
-apart.
+logits for background (``cpu_sweep``), and the few foreground logits are added on their own, in
+float64. On other devices finding the foreground would wait for the device, so dense masks tell the
+logits apart.
 
-Legend (formulas: focal_loss_autograd.py): one image and level has logits (P, K, Q), contiguous. A
-contiguous feature map has P = A and Q = H*W, a channels_last one has P = H*W*A and Q = 1; in both
-the labels, in anchor order, are (Q*P,).
+Legend (formulas: ``form``): one image and level has logits (P, K, Q), contiguous. A contiguous
+feature map has P = A and Q = H*W, a channels_last one has P = H*W*A and Q = 1. In both the labels,
+in anchor order, are (Q*P,).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -19,50 +18,44 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from focal_retina.ops.focal_loss.cpu_sweep import background_sweep, buffer_like
-from focal_retina.ops.layout import empty_like
+from focal_retina.ops.focal_loss.form import LossForm, LossTargets
+from focal_retina.ops.reused_memory import empty_like
 
 # Logits per step off the CPU: enough to keep a GPU busy, temporaries of 16 MiB each.
 _CHUNK = 1 << 22
 
-# Taken for a background logit it has loss and gradient 0; finite, as infinite ones must show.
+# Taken for a background logit it has loss and gradient 0. Finite, as infinite logits must show.
 _NO_LOGIT = -1e30
 
 
-def focal_loss(*args) -> Tensor:
-    """Return the loss of :func:`focal_loss_and_gradient`, of which it takes the arguments."""
-    return _focal_loss(*args, gradient=False)[0]
+def focal_loss(logits: Sequence[Tensor], targets: LossTargets) -> Tensor:
+    """Return the 0-dim loss, float64."""
+    return _loss_and_gradient(logits, targets, gradient=False)[0]
 
 
-def focal_loss_gradient(*args) -> list[Tensor]:
-    """Return the gradient of :func:`focal_loss_and_gradient`."""
-    return _focal_loss(*args, gradient=True)[1]
+def focal_loss_gradient(logits: Sequence[Tensor], targets: LossTargets) -> list[Tensor]:
+    """Return the gradient in the dtypes and memory formats of the logits."""
+    return _loss_and_gradient(logits, targets, gradient=True)[1]
 
 
-def focal_loss_and_gradient(*args) -> tuple[Tensor, list[Tensor]]:
-    """
-    Return the 0-dim loss, float64, and its gradient in the logits' dtypes and memory formats.
-
-    The arguments are those of ``fused_loss`` but ``backend``.
-    """
-    return _focal_loss(*args, gradient=True)
-
-
-def _focal_loss(
-    logits: Sequence[Tensor],
-    labels: Tensor,
-    weights: Tensor,
-    scale: Tensor,
-    form: Sequence[float],
-    *,
-    gradient: bool,
+def focal_loss_and_gradient(
+    logits: Sequence[Tensor], targets: LossTargets
 ) -> tuple[Tensor, list[Tensor]]:
+    """Return both, in one sweep over the logits."""
+    return _loss_and_gradient(logits, targets, gradient=True)
+
+
+def _loss_and_gradient(
+    logits: Sequence[Tensor], targets: LossTargets, *, gradient: bool
+) -> tuple[Tensor, list[Tensor]]:
+    labels, weights, scale, form = targets
     num_classes = weights.shape[1]
+    sweep: Callable[..., Tensor] = _dense_sweep
     if labels.device.type == "cpu":
         *grads, buffer = empty_like([*(logits if gradient else []), buffer_like(logits)])
         sweep = partial(_sparse_sweep, buffer=buffer)
     else:
         grads = [torch.empty_like(x) for x in logits] if gradient else []
-        sweep = _dense_sweep
     total = torch.zeros_like(scale[0])
     start = 0
     for level, x in enumerate(logits):
@@ -84,13 +77,7 @@ def _in_memory_order(x: Tensor, num_classes: int) -> Tensor:
 
 
 def _sparse_sweep(
-    x: Tensor,
-    g: Tensor | None,
-    labels: Tensor,
-    weights: Tensor,
-    form: Sequence[float],
-    *,
-    buffer: Tensor,
+    x: Tensor, g: Tensor | None, labels: Tensor, weights: Tensor, form: LossForm, *, buffer: Tensor
 ) -> Tensor:
     """Return the loss of one image and level, and write its gradient to ``g`` unless None."""
     planes, num_classes, pixels = x.shape
@@ -110,14 +97,14 @@ def _sparse_sweep(
 
 
 def _dense_sweep(
-    x: Tensor, g: Tensor | None, labels: Tensor, weights: Tensor, form: Sequence[float]
+    x: Tensor, g: Tensor | None, labels: Tensor, weights: Tensor, form: LossForm
 ) -> Tensor:
-    """The same without asking where the objects are."""
+    """Do the same without asking where the objects are."""
     planes, num_classes, pixels = x.shape
     labels = labels.reshape(pixels, planes).t()
     classes = torch.arange(num_classes, device=x.device)[:, None]
     dtype = torch.promote_types(x.dtype, torch.float32)
-    weights = weights[..., None].to(dtype)
+    foreground, background = weights[..., None].to(dtype)
     step = max(_CHUNK // (num_classes * pixels), 1)
     total = torch.zeros((), dtype=torch.float64, device=x.device)
     for start in range(0, planes, step):
@@ -126,19 +113,18 @@ def _dense_sweep(
         is_foreground = y == classes  # (P, K, Q)
         z = x[chunk].to(dtype)
         z = torch.where(is_foreground, -z, z).masked_fill(y < 0, _NO_LOGIT)
-        loss, gradient = _terms(z, torch.where(is_foreground, *weights), form)
+        loss, gradient = _terms(z, torch.where(is_foreground, foreground, background), form)
         total += loss
         if g is not None:
             g[chunk] = torch.where(is_foreground, -gradient, gradient)
     return total
 
 
-def _terms(x: Tensor, weight: Tensor, form: Sequence[float]) -> tuple[Tensor, Tensor]:
+def _terms(x: Tensor, weight: Tensor, form: LossForm) -> tuple[Tensor, Tensor]:
     """Return the summed loss of logits taken for background, and the gradient."""
-    exponent, slope, offset = form
-    u = slope * x - offset
+    u = form.slope * x - form.offset
     s = torch.sigmoid(u)
     softplus = F.softplus(u, threshold=40)
-    factor = weight * s**exponent
-    loss = (factor * softplus).sum() / slope + x.sum() * 0  # the last: NaN for -infinity too
-    return loss, factor * (s + exponent * (1 - s) * softplus)
+    factor = weight * s**form.exponent
+    loss = (factor * softplus).sum() / form.slope + x.sum() * 0  # the last: NaN for -infinity too
+    return loss, factor * (s + form.exponent * (1 - s) * softplus)

@@ -1,12 +1,11 @@
-"""
-Focal loss as two Triton kernels: the loss, and the gradient, which computes everything anew.
+"""Focal loss as a Triton kernel, for the loss or for the gradient, which computes everything anew.
 
-Both read the logits in their own layout and the labels next to them, and store nothing else.
+It reads the logits in their own layout and the labels next to them, and stores nothing else.
 Checked in Triton's interpreter; never timed on a GPU.
 
-Legend (formulas: focal_loss_autograd.py): a program takes ``block_r`` anchors times ``block_k``
-classes of one image and level. It counts anchors in memory order: (A, H*W) in a contiguous feature
-map (``by_plane``), (H*W, A), which is the order of the labels, in a channels_last one.
+Legend (formulas: ``form``): a program takes ``block_r`` anchors times ``block_k`` classes of one
+image and level. It counts anchors in memory order: (A, H*W) in a contiguous feature map
+(``by_plane``), (H*W, A), which is the order of the labels, in a channels_last one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,39 +15,37 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from focal_retina.ops.focal_loss.form import LossTargets
+
 _BLOCK = 2048  # logits of a program
 
 
-def focal_loss(
-    logits: Sequence[Tensor], labels: Tensor, weights: Tensor, scale: Tensor, form: Sequence[float]
-) -> Tensor:
-    """Return the 0-dim loss, float64; the arguments are those of ``fused_loss``."""
-    total = torch.zeros_like(scale[0])
-    for x, launch, num_programs in _levels(logits, labels, weights, form):
+def focal_loss(logits: Sequence[Tensor], targets: LossTargets) -> Tensor:
+    """Return the 0-dim loss, float64."""
+    total = torch.zeros_like(targets.scale[0])
+    for x, launch, num_programs in _levels(logits, targets):
         partial = x.new_empty(len(x), num_programs, dtype=torch.float32)
-        launch(_loss_kernel, partial)
-        total += (partial.sum(1, dtype=torch.float64) * scale).sum()
+        launch(partial, gradient=False)
+        total += (partial.sum(1, dtype=torch.float64) * targets.scale).sum()
     return total
 
 
-def focal_loss_gradient(
-    logits: Sequence[Tensor], labels: Tensor, weights: Tensor, scale: Tensor, form: Sequence[float]
-) -> list[Tensor]:
-    """Return the gradient in the logits' dtypes and memory formats; the arguments are the same."""
+def focal_loss_gradient(logits: Sequence[Tensor], targets: LossTargets) -> list[Tensor]:
+    """Return the gradient in the dtypes and memory formats of the logits."""
     grads = []
-    scale = scale.float()
-    for x, launch, _ in _levels(logits, labels, weights, form):
+    for x, launch, _ in _levels(logits, targets):
         grads.append(torch.empty_like(x))
-        launch(_gradient_kernel, grads[-1], scale)
+        launch(grads[-1], gradient=True)
     return grads
 
 
 def _levels(
-    logits: Sequence[Tensor], labels: Tensor, weights: Tensor, form: Sequence[float]
-) -> Iterator[tuple[Tensor, Callable, int]]:
-    """Yield each level's logits, a function that launches a kernel on them, and its programs."""
+    logits: Sequence[Tensor], targets: LossTargets
+) -> Iterator[tuple[Tensor, Callable[..., None], int]]:
+    """Yield the logits of each level, a function that launches the kernel, and its programs."""
+    labels, weights = targets.labels.contiguous(), targets.weights.float().contiguous()
+    scale = targets.scale.float()
     num_classes = weights.shape[1]
-    labels, weights = labels.contiguous(), weights.float().contiguous()
     block_k = min(triton.next_power_of_2(num_classes), 16)
     block_r = _BLOCK // block_k
     start = 0
@@ -56,53 +53,24 @@ def _levels(
         n, channels, h, w = x.shape
         anchors = channels // num_classes * h * w
         grid = triton.cdiv(anchors, block_r), triton.cdiv(num_classes, block_k), n
-        args = (labels[:, start:], weights, num_classes, h * w, anchors, labels.shape[1], *form)
+        sizes = num_classes, h * w, anchors, labels.shape[1]
+        args = scale, labels[:, start:], weights, *sizes, *targets.form
         blocks = {"by_plane": x.is_contiguous(), "block_r": block_r, "block_k": block_k}
 
-        def launch(kernel, *outputs, x=x, grid=grid, args=args, blocks=blocks):
+        def launch(
+            out: Tensor, *, gradient: bool, x=x, grid=grid, args=args, blocks=blocks
+        ) -> None:
             with torch.cuda.device_of(x):
-                kernel[grid](x, *outputs, *args, **blocks)
+                _kernel[grid](x, out, *args, gradient=gradient, **blocks)
 
         yield x, launch, grid[0] * grid[1]
         start += anchors
 
 
 @triton.jit
-def _loss_kernel(
+def _kernel(
     x_ptr,
-    partial_ptr,
-    label_ptr,
-    weight_ptr,
-    num_classes,
-    pixels,
-    anchors,
-    label_stride,
-    exponent,
-    slope,
-    offset,
-    by_plane: tl.constexpr,
-    block_r: tl.constexpr,
-    block_k: tl.constexpr,
-):
-    """Write the loss of each program's tile; its factor ``scale`` is left to the caller."""
-    position, label, k, mask = _tile(
-        label_ptr, num_classes, pixels, anchors, label_stride, by_plane, block_r, block_k
-    )
-    x = tl.load(x_ptr + position, mask=mask, other=0.0).to(tl.float32)
-    is_foreground = label == k
-    _, _, softplus, factor = _terms(
-        x, is_foreground, weight_ptr, k, num_classes, exponent, slope, offset
-    )
-    loss = factor * softplus / slope + x * 0  # the last: NaN for -infinity too
-    loss = tl.sum(tl.sum(tl.where(mask & (label >= 0), loss, 0.0), axis=1), axis=0)
-    program = tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
-    tl.store(partial_ptr + program * tl.num_programs(0) + tl.program_id(0), loss)
-
-
-@triton.jit
-def _gradient_kernel(
-    x_ptr,
-    gradient_ptr,
+    out_ptr,
     scale_ptr,
     label_ptr,
     weight_ptr,
@@ -113,11 +81,15 @@ def _gradient_kernel(
     exponent,
     slope,
     offset,
+    gradient: tl.constexpr,
     by_plane: tl.constexpr,
     block_r: tl.constexpr,
     block_k: tl.constexpr,
 ):
-    """Write the gradient, times ``scale`` before it is rounded to the logits' dtype."""
+    """Write the gradient, or the loss of each program, whose factor ``scale`` the caller applies.
+
+    The gradient is scaled here, before it is rounded to the dtype of the logits.
+    """
     position, label, k, mask = _tile(
         label_ptr, num_classes, pixels, anchors, label_stride, by_plane, block_r, block_k
     )
@@ -126,10 +98,17 @@ def _gradient_kernel(
     s, miss, softplus, factor = _terms(
         x, is_foreground, weight_ptr, k, num_classes, exponent, slope, offset
     )
-    gradient = factor * (s + exponent * miss * softplus) * tl.load(scale_ptr + tl.program_id(2))
-    gradient = tl.where(is_foreground, -gradient, gradient)
-    gradient = tl.where(label >= 0, gradient, 0.0)
-    tl.store(gradient_ptr + position, gradient.to(gradient_ptr.dtype.element_ty), mask=mask)
+    if gradient:
+        scale = tl.load(scale_ptr + tl.program_id(2))
+        grad = factor * (s + exponent * miss * softplus) * scale
+        grad = tl.where(is_foreground, -grad, grad)
+        grad = tl.where(label >= 0, grad, 0.0)
+        tl.store(out_ptr + position, grad.to(out_ptr.dtype.element_ty), mask=mask)
+    else:
+        loss = factor * softplus / slope + x * 0  # the last: NaN for -infinity too
+        loss = tl.sum(tl.sum(tl.where(mask & (label >= 0), loss, 0.0), axis=1), axis=0)
+        program = tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
+        tl.store(out_ptr + program * tl.num_programs(0) + tl.program_id(0), loss)
 
 
 @triton.jit

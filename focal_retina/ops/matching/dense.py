@@ -1,25 +1,19 @@
 """Matching by the IoU of every object with every anchor: the reference of ``match_anchors``."""
 
-from collections.abc import Sequence
-
 import torch
 from detectron2.structures import Boxes, pairwise_iou
 from torch import Tensor
 
+from focal_retina.ops.matching.rule import MatchRule
+
 
 def match_dense(
-    anchors: Tensor,
-    gt_boxes: Tensor,
-    *,
-    thresholds: Sequence[float],
-    labels: Sequence[int],
-    low_quality_matches: str,
-    pairs_per_chunk: int = 1 << 20,
+    anchors: Tensor, gt_boxes: Tensor, rule: MatchRule, *, pairs_per_chunk: int = 1 << 20
 ) -> tuple[Tensor, Tensor]:
     """Do what ``match_anchors`` says, for any anchors, in about 60 bytes x ``pairs_per_chunk``.
 
     Each object is compared with all anchors at once, so that its highest IoU is known within its
-    chunk; only the best object of each anchor is carried from chunk to chunk.
+    chunk. Only the best object of each anchor is carried from chunk to chunk.
     """
     best_ious = anchors.new_zeros(len(anchors))
     matches = torch.zeros_like(best_ious, dtype=torch.int64)
@@ -34,17 +28,9 @@ def match_dense(
         highest = ious.amax(dim=1, keepdim=True)
         low_quality |= ((ious == highest) & (highest > 0)).any(dim=0)
 
-    match_labels = label_ious(best_ious, thresholds, labels)
-    if low_quality_matches == "detectron1":
-        low_quality &= best_ious >= thresholds[0]
-    if low_quality_matches != "none":
+    match_labels = rule.label(best_ious)
+    if rule.low_quality_matches == "detectron1":
+        low_quality &= best_ious >= rule.thresholds[0]
+    if rule.low_quality_matches != "none":
         match_labels.masked_fill_(low_quality, 1)
     return matches, match_labels
-
-
-def label_ious(ious: Tensor, thresholds: Sequence[float], labels: Sequence[int]) -> Tensor:
-    """Return the int8 label of the interval between ``thresholds`` that each IoU lies in."""
-    match_labels = torch.full_like(ious, labels[0], dtype=torch.int8)
-    for threshold, label in zip(thresholds, labels[1:], strict=True):
-        match_labels.masked_fill_(ious >= threshold, label)
-    return match_labels

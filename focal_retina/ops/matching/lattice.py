@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class AnchorLattice:
-    """S rows, one for each cell anchor of each level, repeated over the cells of its grid.
+    """S rows of anchors: one row for each cell anchor of each level, with an anchor in each cell.
 
     The anchor of row s at cell (x, y) is ``first_anchors[s]`` shifted by ``(x, y) * strides[s]``;
     its index among all R anchors is
@@ -31,9 +31,9 @@ class AnchorLattice:
         """Return the lattice of a generator on its device, or None where none is known.
 
         Args:
-            anchor_generator: Detectron2's ``DefaultAnchorGenerator`` itself, or an object whose
-                own class says ``is_regular_lattice = True`` and has its ``cell_anchors``,
-                ``strides`` and ``offset``. A subclass must say so again: it may move anchors.
+            anchor_generator: Detectron2's ``DefaultAnchorGenerator`` itself, or an object with its
+                ``cell_anchors``, ``strides`` and ``offset`` whose own class says
+                ``is_regular_lattice = True``. A subclass must say so again: it may move anchors.
             grid_sizes: (height, width) of each level's features.
         """
         generator_class = type(anchor_generator)
@@ -50,14 +50,16 @@ class AnchorLattice:
             rows += [(stride, width, height, num_anchors + a, step) for a in range(step)]
             num_anchors += height * width * step
         first_anchors = torch.cat(anchors)
-        # Without waiting for a GPU: this happens in every training step.
-        table = torch.tensor(rows, dtype=torch.float64).t()
-        table = table.to(first_anchors.device, non_blocking=True)
-        integers = table[1:].long()
-        return cls(first_anchors, table[0], integers[:2], integers[2], integers[3], num_anchors)
+        # One copy, without waiting for a GPU: this happens in every training step.
+        columns = torch.tensor(rows, dtype=torch.float64).t()
+        columns = columns.to(first_anchors.device, non_blocking=True)
+        integers = columns[1:].long()
+        return cls(first_anchors, columns[0], integers[:2], integers[2], integers[3], num_anchors)
 
     def nearest_shifts(self, boxes: Tensor) -> Tensor:
-        """Return where each row's anchor overlaps each box most: where its centre is nearest.
+        """Return the shift at which the anchors of each row overlap each box most.
+
+        There the centre of the anchor is nearest to that of the box.
 
         Args:
             boxes: (G, 4), float64, pixels, xyxy.

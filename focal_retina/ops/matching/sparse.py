@@ -1,9 +1,10 @@
 """Matching on a lattice of anchors: only pairs whose IoU can matter are ever compared.
 
-The anchors of one row of the lattice whose IoU with an object can reach a value fill a rectangle
-of cells, known in closed form; so is the highest IoU of an object with any anchor. One
-enumeration at the lower of that and the lowest threshold therefore holds every pair that a
-threshold or a low-quality match asks about, ties included. Only these pairs get an exact IoU.
+Take one row of the lattice and one object. The anchors whose IoU with the object can reach a given
+value fill a rectangle of cells, the window, which has a closed form. The highest IoU of the object
+with any anchor has a closed form too. So one enumeration, at the lower of that and the lowest
+threshold, finds every pair that a threshold or a low-quality match asks about, ties included. Only
+these pairs get an exact IoU.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,56 +12,52 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from focal_retina.ops.matching.dense import label_ious
 from focal_retina.ops.matching.lattice import AnchorLattice
+from focal_retina.ops.matching.rule import MatchRule
 
 # Bounds the memory: about 150 bytes for each pair of an object and an anchor.
 _PAIRS_PER_CHUNK = 1 << 17
 
-# The closed form is in float64 on the ideal lattice, the IoUs are in float32 on rounded anchors.
-# What is enumerated must include all that rounding can lift over the value asked for. It moves an
-# overlap by less than this many pixels, in images to 32,768 pixels,
+# The closed forms are in float64 on the exact lattice, the IoUs are in float32 on rounded anchors.
+# So a window must also hold what only rounding lifts over the value. Rounding moves an overlap by
+# less than this many pixels, in images of up to 32,768 pixels.
 _OVERLAP_SLACK = 1e-2
-# and an IoU by less than this part of it, or this much where float32 underflows.
+# It moves an IoU by less than this part of it, or by this much where float32 underflows.
 _IOU_SLACK, _IOU_UNDERFLOW = 1e-2, 1e-30
 
 _INT32_MAX = 0x7FFFFFFF
 
 
 def match_sparse(
-    anchors: Tensor,
-    gt_boxes: Tensor,
-    lattice: AnchorLattice,
-    *,
-    thresholds: Sequence[float],
-    labels: Sequence[int],
-    low_quality_matches: str,
+    anchors: Tensor, gt_boxes: Tensor, rule: MatchRule, lattice: AnchorLattice
 ) -> tuple[Tensor, Tensor]:
     """Do what ``match_anchors`` says, in memory that does not grow with objects x anchors.
 
-    ``labels[0]`` is not 1, and neither ``anchors`` nor ``gt_boxes`` is empty.
+    ``rule.labels[0]`` is not 1, and neither ``anchors`` nor ``gt_boxes`` is empty.
     """
+    lowest, low_quality = rule.thresholds[0], rule.low_quality_matches
     # Of IoU 0 and the first object.
     best_keys = torch.full_like(anchors[:, 0], _INT32_MAX, dtype=torch.int64)
-    match_labels = torch.full_like(best_keys, labels[0], dtype=torch.int8)
-    best_anchors = []  # those of which no anchor has a higher IoU with some object
-    windows = _windows(gt_boxes, lattice, thresholds[0], low_quality_matches != "none")
-    for anchor_idxs, gt_idxs in _candidate_pairs(*windows, lattice):
+    match_labels = torch.full_like(best_keys, rule.labels[0], dtype=torch.int8)
+    # The anchors that are the best of some object.
+    best_parts = [anchors.new_zeros(0, dtype=torch.int64)]
+    windows = _windows(gt_boxes, lattice, lowest, low_quality != "none")
+    for anchor_idxs, gt_idxs in _pairs_in(*windows, lattice):
         ious = _ious(gt_boxes[gt_idxs], anchors[anchor_idxs])
         keys = _merge(best_keys, anchor_idxs, gt_idxs, ious)
-        match_labels[anchor_idxs] = label_ious(_iou_of(keys), thresholds, labels)
-        if low_quality_matches != "none":
+        match_labels[anchor_idxs] = rule.label(_iou_of(keys))
+        if low_quality != "none":
             highest = ious.new_zeros(len(gt_boxes)).scatter_reduce_(0, gt_idxs, ious, "amax")
-            best_anchors.append(anchor_idxs[(ious == highest[gt_idxs]) & (ious > 0)])
+            best_parts.append(anchor_idxs[(ious == highest[gt_idxs]) & (ious > 0)])
 
-    best_anchors = torch.cat([anchors.new_zeros(0, dtype=torch.int64), *best_anchors])
-    is_sure = _iou_of(best_keys[best_anchors]) >= thresholds[0]
+    best_anchors = torch.cat(best_parts)
+    is_certain = _iou_of(best_keys[best_anchors]) >= lowest
     matches = best_keys.bitwise_not_().bitwise_and_(_INT32_MAX)  # in place: memory takes time
-    if low_quality_matches == "detectron1":
-        best_anchors = best_anchors[is_sure]
+    if low_quality == "detectron1":
+        best_anchors = best_anchors[is_certain]
     else:
-        unsure = best_anchors[~is_sure]
-        for chunk in unsure.split(max(1, 4 * _PAIRS_PER_CHUNK // len(gt_boxes))):
+        uncertain = best_anchors[~is_certain]
+        for chunk in uncertain.split(max(1, 4 * _PAIRS_PER_CHUNK // len(gt_boxes))):
             matches[chunk] = _best_of_all(anchors[chunk], gt_boxes)
     match_labels[best_anchors] = 1
     return matches, match_labels
@@ -69,8 +66,9 @@ def match_sparse(
 def _merge(best_keys: Tensor, anchor_idxs: Tensor, gt_idxs: Tensor, ious: Tensor) -> Tensor:
     """Merge pairs (n,) into ``best_keys`` (R,); return those of the pairs' anchors.
 
-    A key is the IoU's bits, which order like the IoUs since none is negative, above a number that
-    is greatest for the first object: the greatest key of an anchor is its best object.
+    The upper half of a key is the bits of the IoU, which order like the IoUs since none is
+    negative. The lower half is greatest for the first object. So the greatest key of an anchor is
+    that of its best object.
     """
     keys = (ious.view(torch.int32).long() << 32) | (_INT32_MAX - gt_idxs)
     return best_keys.scatter_reduce_(0, anchor_idxs, keys, "amax")[anchor_idxs]
@@ -83,7 +81,7 @@ def _iou_of(keys: Tensor) -> Tensor:
 def _best_of_all(anchors: Tensor, gt_boxes: Tensor) -> Tensor:
     """Return the best object of each of a few anchors (n, 4).
 
-    Needed below the lowest threshold, where a better object may not have been enumerated.
+    Needed below the lowest threshold, where the best object may lie outside all windows.
     """
     anchors = anchors.t().contiguous().t()
     return _ious(gt_boxes[:, None], anchors).max(dim=0).indices
@@ -92,11 +90,11 @@ def _best_of_all(anchors: Tensor, gt_boxes: Tensor) -> Tensor:
 def _windows(
     gt_boxes: Tensor, lattice: AnchorLattice, threshold: float, low_quality: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return, for each object and row, the rectangle of cells that holds all relevant anchors.
+    """Return the window of each object and row.
 
     Returns:
-        int64: first cell in x and y, (2, G, S), and number of cells in x and y, (2, G, S), 0 where
-        no anchor of the row is relevant.
+        The first cell in x and y, (2, G, S), int64, and the number of cells in x and y, (2, G, S),
+        int64, 0 where no anchor of the row is relevant.
     """
     # (directions, objects, rows): (2, G, 1) and (2, 1, S).
     gt_boxes = gt_boxes.double()
@@ -118,8 +116,9 @@ def _windows(
         ious = torch.minimum(ious, highest)
     ious = (ious * (1 - _IOU_SLACK) - _IOU_UNDERFLOW).clamp_(min=0)
 
-    # The intersection that gives such an IoU, and the overlap that it needs in each direction if
-    # the other one is full. Comparisons with nan are false: boxes that are not finite drop out.
+    # The intersection that such an IoU needs, and the overlap that this intersection needs in one
+    # direction if the other direction overlaps fully. Comparisons with nan are false: boxes that
+    # are not finite have no window.
     needed = areas * (ious / (1 + ious))
     relevant = (needed <= sides.prod(0)) & (sides.amin(0) > 0)
     overlaps = needed / sides.flip(0) - _OVERLAP_SLACK
@@ -129,10 +128,10 @@ def _windows(
     return first.long(), cells.long()
 
 
-def _candidate_pairs(
+def _pairs_in(
     first: Tensor, cells: Tensor, lattice: AnchorLattice
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield anchor and object index, int64, of all pairs in the windows, by whole objects."""
+    """Yield anchor and object index, int64, of all pairs in the windows, object by object."""
     step = lattice.index_steps
     row_step = lattice.grid_sizes[0] * step
     start = lattice.first_indices + first[0] * step + first[1] * row_step
@@ -151,7 +150,7 @@ def _candidate_pairs(
 
 
 def _chunks(sizes: Sequence[int], limit: int) -> Iterator[tuple[slice, int]]:
-    """Yield slices of ``sizes`` with their sums, at most ``limit`` but for a single size."""
+    """Yield slices of ``sizes`` and their sums, which exceed ``limit`` only for a single size."""
     start = total = 0
     for i, size in enumerate(sizes):
         if total and total + size > limit:

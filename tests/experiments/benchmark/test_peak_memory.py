@@ -5,7 +5,7 @@ import torch
 
 from experiments.benchmark.case import Case, Implementation
 from experiments.benchmark.peak_memory import freed_memory_given_back, peak_memories, peak_memory
-from focal_retina.ops.layout import empty_like
+from focal_retina.ops.reused_memory import empty_like
 
 CPU = torch.device("cpu")
 needs_peak = pytest.mark.skipif(

@@ -14,10 +14,12 @@ from helpers.matching_cases import (
     grid_sizes,
 )
 
+from focal_retina.errors import UserError
 from focal_retina.modeling.anchors import OctaveAnchorGenerator
 from focal_retina.ops.matching.dense import match_dense
 from focal_retina.ops.matching.lattice import AnchorLattice
-from focal_retina.ops.matching.match_anchors import LOW_QUALITY_MATCHES, match_anchors
+from focal_retina.ops.matching.match_anchors import match_anchors
+from focal_retina.ops.matching.rule import LOW_QUALITY_MATCHES, MatchRule
 
 # One square anchor of 32 px on every 8 px, first centre at 0: 8 x 8 cells.
 GENERATOR = DefaultAnchorGenerator(sizes=[[32.0]], aspect_ratios=[[1.0]], strides=[8], offset=0.0)
@@ -28,14 +30,12 @@ backends = pytest.mark.parametrize("backend", ["reference", "torch"])
 modes = pytest.mark.parametrize("mode", LOW_QUALITY_MATCHES)
 
 
-def match(gt_boxes, mode, backend, thresholds=(0.4, 0.5), labels=(0, -1, 1), **changes):
+def match(gt_boxes, mode, backend, labels=(0, -1, 1), **changes):
     arguments = {
         "anchors": all_anchors(GENERATOR, SIZES),
         "gt_boxes": torch.as_tensor(gt_boxes),
+        "rule": MatchRule((0.4, 0.5), labels, mode),
         "lattice": AnchorLattice.of(GENERATOR, SIZES),
-        "thresholds": thresholds,
-        "labels": labels,
-        "low_quality_matches": mode,
         "backend": backend,
         **changes,
     }
@@ -115,14 +115,9 @@ def test_reference_and_labels_of_any_order_equal_detectron2(generator, kind):
     for labels, backend in (([0, -1, 1], "reference"), ([1, -1, 0], "torch")):
         references = detectron2_matches(anchors, gt_boxes, [0.4, 0.5], labels)
         for mode, (expected, expected_labels, _) in references.items():
+            rule = MatchRule((0.4, 0.5), labels, mode)
             matches, match_labels = match_anchors(
-                anchors,
-                gt_boxes,
-                thresholds=[0.4, 0.5],
-                labels=labels,
-                low_quality_matches=mode,
-                lattice=lattice,
-                backend=backend,
+                anchors, gt_boxes, rule, lattice=lattice, backend=backend
             )
             assert match_labels.equal(expected_labels)
             assert matches[overlaps].equal(expected[overlaps])
@@ -135,15 +130,15 @@ def test_dense_result_does_not_depend_on_chunks(mode, pairs_per_chunk):
     torch.manual_seed(0)
     anchors = all_anchors(GENERATOR, SIZES)
     gt_boxes = duplicate(20, torch.tensor([64, 64]), anchors)
-    arguments = {"thresholds": [0.4, 0.5], "labels": [0, -1, 1], "low_quality_matches": mode}
-    expected = match_dense(anchors, gt_boxes, **arguments)
-    chunked = match_dense(anchors, gt_boxes, pairs_per_chunk=pairs_per_chunk, **arguments)
+    rule = MatchRule((0.4, 0.5), (0, -1, 1), mode)
+    expected = match_dense(anchors, gt_boxes, rule)
+    chunked = match_dense(anchors, gt_boxes, rule, pairs_per_chunk=pairs_per_chunk)
     torch.testing.assert_close(chunked, expected, rtol=0, atol=0)
 
 
 class MovedAnchorGenerator(OctaveAnchorGenerator):
-    def _grid_anchors(self, grid_sizes):
-        return [anchors + 3 for anchors in super()._grid_anchors(grid_sizes)]
+    def grid_anchors(self, grid_sizes):
+        return [anchors + 3 for anchors in super().grid_anchors(grid_sizes)]
 
 
 def test_anchors_of_a_generator_that_does_not_declare_a_lattice_are_matched_densely():
@@ -186,12 +181,6 @@ def test_lattice_says_where_each_anchor_lies(generator):
         ({"anchors": torch.zeros(64, 4, dtype=torch.bfloat16)}, "anchors is torch.bfloat16"),
         ({"gt_boxes": torch.zeros(3, 5)}, r"gt_boxes is torch.float32 of shape \(3, 5\)"),
         ({"lattice": AnchorLattice.of(GENERATOR, [(4, 4)])}, "the lattice has 16 anchors"),
-        ({"thresholds": [0.5, 0.4]}, "thresholds is"),
-        ({"thresholds": [0.0, 0.4]}, "thresholds is"),
-        ({"thresholds": []}, "thresholds is"),
-        ({"labels": [0, 1]}, "labels is"),
-        ({"labels": [0, 2, 1]}, "labels is"),
-        ({"mode": "best"}, "low_quality_matches is 'best'"),
         ({"backend": "cuda"}, "backend 'cuda'"),
     ],
 )
@@ -199,3 +188,20 @@ def test_unusable_arguments_are_named(changes, message):
     arguments = {"gt_boxes": torch.zeros(1, 4), "mode": "none", "backend": "torch", **changes}
     with pytest.raises(ValueError, match=message):
         match(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"thresholds": (0.5, 0.4)}, r"thresholds \(IOU_THRESHOLDS\) is"),
+        ({"thresholds": (0.0, 0.4)}, r"thresholds \(IOU_THRESHOLDS\) is"),
+        ({"thresholds": ()}, r"thresholds \(IOU_THRESHOLDS\) is"),
+        ({"labels": (0, 1)}, r"labels \(IOU_LABELS\) is"),
+        ({"labels": (0, 2, 1)}, r"labels \(IOU_LABELS\) is"),
+        ({"low_quality_matches": "best"}, "LOW_QUALITY_MATCHES. is 'best'"),
+    ],
+)
+def test_an_unusable_rule_names_the_argument_and_its_key(changes, message):
+    usable = {"thresholds": (0.4, 0.5), "labels": (0, -1, 1), "low_quality_matches": "none"}
+    with pytest.raises(UserError, match=message):
+        MatchRule(**{**usable, **changes})

@@ -15,10 +15,11 @@ from helpers.matching_cases import (
 )
 from helpers.peak_memory import peak_mebibytes
 
-from focal_retina.ops.matching import sparse as matching_sparse
+from focal_retina.ops.matching import sparse
 from focal_retina.ops.matching.dense import match_dense
 from focal_retina.ops.matching.lattice import AnchorLattice
-from focal_retina.ops.matching.match_anchors import LOW_QUALITY_MATCHES, match_anchors
+from focal_retina.ops.matching.match_anchors import match_anchors
+from focal_retina.ops.matching.rule import LOW_QUALITY_MATCHES, MatchRule
 
 RULES = [
     ([0.4, 0.5], [0, -1, 1]),
@@ -27,7 +28,7 @@ RULES = [
     ([0.01, 0.2, 0.3], [-1, 0, -1, 1]),
     ([0.5, 0.5], [0, -1, 1]),
 ]
-PAPER_RULE = {"thresholds": [0.4, 0.5], "labels": [0, -1, 1]}
+DETECTRON2_RULE = MatchRule((0.4, 0.5), (0, -1, 1), "detectron2")
 
 
 @pytest.fixture(autouse=True)
@@ -39,21 +40,15 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def assert_equals_detectron2(generator, image, count, kind, rule):
+def assert_equals_detectron2(generator, image, count, kind, thresholds, labels):
     sizes = grid_sizes(generator, *image.flip(0).tolist())
     anchors, lattice = all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
     gt_boxes = kind(count, image, anchors)
-    thresholds, labels = rule
     references = detectron2_matches(anchors, gt_boxes, thresholds, labels)
     for mode, (expected, expected_labels, is_defined) in references.items():
+        rule = MatchRule(thresholds, labels, mode)
         matches, match_labels = match_anchors(
-            anchors,
-            gt_boxes,
-            thresholds=thresholds,
-            labels=labels,
-            low_quality_matches=mode,
-            lattice=lattice,
-            backend="torch",
+            anchors, gt_boxes, rule, lattice=lattice, backend="torch"
         )
         assert match_labels.equal(expected_labels)
         assert matches[is_defined].equal(expected[is_defined])
@@ -67,14 +62,14 @@ def test_labels_equal_detectron2_on_random_images(generator, kind):
     for seed in range(105):
         torch.manual_seed(seed)
         image = torch.randint(8, 160, (2,))
-        assert_equals_detectron2(generator, image, 1 + seed % 12, kind, RULES[seed % len(RULES)])
+        assert_equals_detectron2(generator, image, 1 + seed % 12, kind, *RULES[seed % len(RULES)])
 
 
 @pytest.mark.parametrize("kind", BOX_KINDS, ids=lambda kind: kind.__name__)
 def test_labels_equal_detectron2_on_a_large_image(kind):
     torch.manual_seed(0)
     image = torch.tensor([1333, 800])
-    assert_equals_detectron2(retinanet_generator(), image, 6, kind, RULES[0])
+    assert_equals_detectron2(retinanet_generator(), image, 6, kind, *RULES[0])
 
 
 @pytest.mark.parametrize("kind", BOX_KINDS, ids=lambda kind: kind.__name__)
@@ -82,14 +77,13 @@ def test_labels_are_exact_for_anchors_moved_by_rounding(kind):
     generator = retinanet_generator()
     sizes = grid_sizes(generator, 90, 130)
     lattice = AnchorLattice.of(generator, sizes)
-    arguments = {**PAPER_RULE, "low_quality_matches": "detectron2"}
     for seed in range(20):
         torch.manual_seed(seed)
         anchors = all_anchors(generator, sizes)
         anchors += (torch.rand_like(anchors) - 0.5) * 0.008  # as in an image of 32,768 pixels
         gt_boxes = kind(10, torch.tensor([130, 90]), anchors)
-        match_labels = matching_sparse.match_sparse(anchors, gt_boxes, lattice, **arguments)[1]
-        assert match_labels.equal(match_dense(anchors, gt_boxes, **arguments)[1])
+        found = sparse.match_sparse(anchors, gt_boxes, DETECTRON2_RULE, lattice)[1]
+        assert found.equal(match_dense(anchors, gt_boxes, DETECTRON2_RULE)[1])
 
 
 def test_best_of_rounded_anchors_is_found_where_that_of_exact_anchors_is_another():
@@ -107,9 +101,8 @@ def test_best_of_rounded_anchors_is_found_where_that_of_exact_anchors_is_another
 
 
 def assert_only_foreground(idx, gt_boxes, anchors, lattice):
-    arguments = {**PAPER_RULE, "low_quality_matches": "detectron2", "lattice": lattice}
-    match_labels = match_anchors(anchors, gt_boxes, backend="torch", **arguments)[1]
-    assert match_labels.nonzero().flatten().tolist() == [idx]
+    found = match_anchors(anchors, gt_boxes, DETECTRON2_RULE, lattice=lattice, backend="torch")[1]
+    assert found.nonzero().flatten().tolist() == [idx]
 
 
 def crowd(count, height=800, width=1333):
@@ -126,27 +119,29 @@ def crowd(count, height=800, width=1333):
 @pytest.mark.parametrize("mode", LOW_QUALITY_MATCHES)
 def test_result_does_not_depend_on_chunks(mode, monkeypatch):
     anchors, gt_boxes, lattice = crowd(60, 300, 400)
-    arguments = {**PAPER_RULE, "low_quality_matches": mode}
-    whole = matching_sparse.match_sparse(anchors, gt_boxes, lattice, **arguments)
-    monkeypatch.setattr(matching_sparse, "_PAIRS_PER_CHUNK", 100)
-    chunked = matching_sparse.match_sparse(anchors, gt_boxes, lattice, **arguments)
+    rule = MatchRule((0.4, 0.5), (0, -1, 1), mode)
+    whole = sparse.match_sparse(anchors, gt_boxes, rule, lattice)
+    monkeypatch.setattr(sparse, "_PAIRS_PER_CHUNK", 100)
+    chunked = sparse.match_sparse(anchors, gt_boxes, rule, lattice)
     torch.testing.assert_close(chunked, whole, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("count", "has_lattice"), [(5000, True), (300, False)])
 def test_memory_does_not_grow_with_objects_times_anchors(count, has_lattice):
     anchors, gt_boxes, lattice = crowd(count)
-    arguments = {"low_quality_matches": "detectron2", **PAPER_RULE, "backend": "torch"}
-    arguments["lattice"] = {True: lattice, False: None}[has_lattice]
-    assert peak_mebibytes(lambda: match_anchors(anchors, gt_boxes, **arguments)) < 200
+    lattice = {True: lattice, False: None}[has_lattice]
+
+    def match():
+        match_anchors(anchors, gt_boxes, DETECTRON2_RULE, lattice=lattice, backend="torch")
+
+    assert peak_mebibytes(match) < 200
 
 
 def test_sparse_is_several_times_faster_than_dense():
     anchors, gt_boxes, lattice = crowd(40)
-    arguments = {"low_quality_matches": "detectron2", "lattice": lattice, **PAPER_RULE}
     seconds = {"reference": [], "torch": []}
     for backend in list(seconds) * 3:
         start = time.perf_counter()
-        match_anchors(anchors, gt_boxes, backend=backend, **arguments)
+        match_anchors(anchors, gt_boxes, DETECTRON2_RULE, lattice=lattice, backend=backend)
         seconds[backend].append(time.perf_counter() - start)
     assert min(seconds["torch"]) * 5 < min(seconds["reference"])

@@ -3,8 +3,8 @@ import threading
 import pytest
 import torch
 
-from focal_retina.ops import layout as memory
-from focal_retina.ops.layout import empty_like
+from focal_retina.ops import reused_memory
+from focal_retina.ops.reused_memory import empty_like
 
 
 def likenesses(layout=torch.contiguous_format):
@@ -77,11 +77,11 @@ def test_threads_never_share_memory():
 
 def test_released_memory_is_not_kept():
     empty_like(likenesses())
-    memory.release()
-    assert not memory._kept
+    reused_memory.release()
+    assert not reused_memory._kept
 
 
 def test_very_large_memory_is_not_kept(monkeypatch):
-    monkeypatch.setattr(memory, "_LARGEST_KEPT", 1000)
+    monkeypatch.setattr(reused_memory, "_LARGEST_KEPT", 1000)
     empty_like(likenesses())
-    assert not memory._kept
+    assert not reused_memory._kept
