@@ -29,14 +29,14 @@ def nested_keys(dotted: Mapping[str, object]) -> dict:
     return tree
 
 
-def value_of(cfg: CfgNode | DictConfig, key: str) -> Any:
-    """Return the value of a dotted key as plain data; None where there is none."""
+def value_of(cfg: CfgNode | DictConfig, key: str, absent: Any = None) -> Any:
+    """Return the value of a dotted key as plain data; ``absent`` where there is no such key."""
     if isinstance(cfg, DictConfig):
-        value = OmegaConf.select(cfg, key) if key else None
+        value = OmegaConf.select(cfg, key, default=absent) if key else absent
         value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         return [value] if key.endswith(".dataset.names") and isinstance(value, str) else value
     for name in key.split("."):
-        cfg = cfg.get(name) if isinstance(cfg, CfgNode) else None
+        cfg = cfg.get(name, absent) if isinstance(cfg, CfgNode) else absent
     return cfg
 
 

@@ -11,21 +11,19 @@ from focal_retina.settings.rules import (
     ascending,
     each,
     either,
-    flag,
     function,
     multiple,
     nothing,
     number,
     one_of,
-    row,
+    positive,
     text,
     whole,
 )
 
-_POSITIVE = number(above=0, most=1e6)
 _SHARE = number(0, 1)
 _CHANNELS = whole(1, 8192)
-_LEVELS = each(_POSITIVE, least=1)
+_LEVELS = each(positive, least=1)
 _NORMS = one_of(
     *("", "BN", "SyncBN", "FrozenBN", "GN", "LN"),
     *("nnSyncBN", "naiveSyncBN", "naiveSyncBN_N"),
@@ -34,10 +32,6 @@ _NORMS = one_of(
 # A rule, and the keys that obey it: in capitals those of YAML, in small letters those of a
 # LazyConfig.
 _TABLE = (
-    (flag, "train.amp.enabled train.amp.test"),
-    (text, "OUTPUT_DIR train.output_dir MODEL.WEIGHTS train.init_checkpoint"),
-    (text, "MODEL.DEVICE train.device"),
-    (each(text), "DATASETS.TRAIN DATASETS.TEST"),
     (each(text), "DATASETS.PROPOSAL_FILES_TRAIN DATASETS.PROPOSAL_FILES_TEST"),
     (each(text), "MODEL.FPN.IN_FEATURES model.backbone.in_features"),
     (each(one_of("stem", "res2", "res3", "res4", "res5"), least=1), "MODEL.RESNETS.OUT_FEATURES"),
@@ -45,11 +39,10 @@ _TABLE = (
     (
         whole(1),
         """
-        SOLVER.MAX_ITER                             train.max_iter
-        SOLVER.CHECKPOINT_PERIOD                    train.checkpointer.period
-        SOLVER.NUM_DECAYS                           train.log_period
+        SOLVER.NUM_DECAYS
         INPUT.MAX_SIZE_TRAIN                        INPUT.MAX_SIZE_TEST
         DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN    DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST
+        MODEL.FOCAL_RETINA.OHEM_BATCH_SIZE
         MODEL.RETINANET.TOPK_CANDIDATES_TEST        model.postprocessor.topk_candidates
         TEST.DETECTIONS_PER_IMAGE                   model.postprocessor.max_detections
         TEST.AUG.MAX_SIZE                           TEST.PRECISE_BN.NUM_ITER
@@ -59,24 +52,12 @@ _TABLE = (
         whole(0),
         """
         SOLVER.WARMUP_ITERS     SOLVER.REFERENCE_WORLD_SIZE
-        TEST.EVAL_PERIOD        train.eval_period
         VIS_PERIOD              model.monitor.vis_period
         MODEL.BACKBONE.FREEZE_AT                    model.backbone.bottom_up.freeze_at
         """,
     ),
-    (
-        either(nothing, whole(1)),
-        """
-        SOLVER.CHECKPOINT_MAX_TO_KEEP               train.checkpointer.max_to_keep
-        TEST.BEST.PATIENCE                          train.best.patience
-        """,
-    ),
-    (whole(1), "SOLVER.ACCUMULATION_STEPS train.accumulation_steps"),
-    (either(nothing, number(above=0, below=1)), "SOLVER.EMA_DECAY train.ema_decay"),
-    (one_of("max", "min"), "TEST.BEST.MODE train.best.mode"),
     (ascending(each(whole(1))), "SOLVER.STEPS"),
     (whole(-1, 2**32 - 2**16), "SEED train.seed"),  # NumPy's; each process adds its number
-    (whole(1, 100_000), "SOLVER.IMS_PER_BATCH dataloader.train.total_batch_size"),
     (whole(1, 100_000), "MODEL.RETINANET.NUM_CLASSES model.num_classes"),
     (each(whole(0, 100_000), least=1), "INPUT.MIN_SIZE_TRAIN"),  # 0: Detectron2 does not resize
     (whole(0, 100_000), "INPUT.MIN_SIZE_TEST"),
@@ -111,7 +92,7 @@ _TABLE = (
         """
         MODEL.RETINANET.SCORE_THRESH_TEST           model.postprocessor.score_thresh
         MODEL.RETINANET.NMS_THRESH_TEST             model.postprocessor.nms_thresh
-        MODEL.FOCAL_RETINA.REGNET.SE_RATIO
+        MODEL.FOCAL_RETINA.REGNET.SE_RATIO          MODEL.FOCAL_RETINA.OHEM_NMS_THRESH
         SOLVER.WARMUP_FACTOR                        lr_multiplier.warmup_factor
         """,
     ),
@@ -120,6 +101,7 @@ _TABLE = (
         "MODEL.FOCAL_RETINA.SCORE_THRESH_TEST_LAST_LEVEL "
         "model.postprocessor.score_thresh_last_level",
     ),
+    (each(_SHARE), "MODEL.FOCAL_RETINA.CLASS_ALPHA"),
     (number(most=1), "MODEL.RETINANET.FOCAL_LOSS_ALPHA"),  # below 0: off
     (
         number(0, below=1),
@@ -148,21 +130,20 @@ _TABLE = (
         """,
     ),
     (
-        _POSITIVE,
+        positive,
         """
-        SOLVER.BASE_LR                              optimizer.lr
         SOLVER.GAMMA                                SOLVER.CLIP_GRADIENTS.CLIP_VALUE
         model.loss.normalizer.start
         """,
     ),
-    (either(_POSITIVE, one_of(inf)), "SOLVER.CLIP_GRADIENTS.NORM_TYPE"),
+    (either(positive, one_of(inf)), "SOLVER.CLIP_GRADIENTS.NORM_TYPE"),
     (number(-1e6, 1e6), "MODEL.FOCAL_RETINA.FOCAL_STAR_BETA model.loss.cls_loss.beta"),
     (each(number(-1e6, 1e6), least=1), "MODEL.PIXEL_MEAN model.preprocessor.pixel_mean"),
-    (each(_POSITIVE, least=1), "MODEL.PIXEL_STD model.preprocessor.pixel_std"),
-    (each(_POSITIVE, length=2), "INPUT.CROP.SIZE"),
-    (each(_POSITIVE), "TEST.KEYPOINT_OKS_SIGMAS"),
+    (each(positive, least=1), "MODEL.PIXEL_STD model.preprocessor.pixel_std"),
+    (each(positive, length=2), "INPUT.CROP.SIZE"),
+    (each(positive), "TEST.KEYPOINT_OKS_SIGMAS"),
     (
-        each(_POSITIVE, length=4),
+        each(positive, length=4),
         """
         MODEL.RETINANET.BBOX_REG_WEIGHTS            model.loss.box2box_transform.weights
         model.postprocessor.box2box_transform.weights
@@ -180,7 +161,6 @@ _TABLE = (
         ascending(each(number(above=0, most=1), least=1)),
         "MODEL.RETINANET.IOU_THRESHOLDS model.assigner.thresholds",
     ),
-    (each(row(text, text, number(), number())), "TEST.EXPECTED_RESULTS train.expected_results"),
     (_NORMS, "MODEL.FPN.NORM MODEL.RETINANET.NORM MODEL.RESNETS.NORM"),
     (_NORMS, "MODEL.FOCAL_RETINA.REGNET.NORM"),
     (

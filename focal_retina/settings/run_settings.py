@@ -15,11 +15,28 @@ from focal_retina.errors import UserError
 from focal_retina.settings.flat_keys import set_value, value_of
 from focal_retina.settings.machine import check_datasets, usable_device
 from focal_retina.settings.parts import Parts
+from focal_retina.settings.rules import (
+    Rule,
+    anything,
+    each,
+    either,
+    flag,
+    nothing,
+    number,
+    one_of,
+    positive,
+    row,
+    text,
+    whole,
+)
+
+_ABSENT = object()
 
 
-def _setting(yaml_key: str, lazy_key: str, default: object = None) -> Any:
-    """Declare a field by its keys; the default counts where a config lacks the key."""
-    return dataclasses.field(default=default, metadata={"keys": (yaml_key, lazy_key)})
+def _setting(yaml_key: str, lazy_key: str, rule: Rule, default: object = None) -> Any:
+    """Declare a field: its keys, what they may be, and the default where a config lacks the key."""
+    metadata = {"keys": (yaml_key, lazy_key), "rule": rule}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -28,41 +45,70 @@ class RunSettings:
 
     cfg: CfgNode | DictConfig
     parts: Parts
-    output_dir: str = _setting("OUTPUT_DIR", "train.output_dir", "./output")
-    device: str = _setting("MODEL.DEVICE", "train.device", "cuda")
-    weights: str = _setting("MODEL.WEIGHTS", "train.init_checkpoint", "")
-    register: Sequence = _setting("DATASETS.REGISTER", "dataloader.register", ())
-    train_datasets: Sequence[str] = _setting("DATASETS.TRAIN", "dataloader.train.dataset.names", ())
-    test_datasets: Sequence[str] = _setting("DATASETS.TEST", "dataloader.test.dataset.names", ())
+    output_dir: str = _setting("OUTPUT_DIR", "train.output_dir", text, "./output")
+    device: str = _setting("MODEL.DEVICE", "train.device", text, "cuda")
+    weights: str = _setting("MODEL.WEIGHTS", "train.init_checkpoint", text, "")
+    register: Sequence = _setting("DATASETS.REGISTER", "dataloader.register", anything, ())
+    train_datasets: Sequence[str] = _setting(
+        "DATASETS.TRAIN", "dataloader.train.dataset.names", each(text), ()
+    )
+    test_datasets: Sequence[str] = _setting(
+        "DATASETS.TEST", "dataloader.test.dataset.names", each(text), ()
+    )
     filter_empty: bool = _setting(
-        "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "dataloader.train.dataset.filter_empty", True
+        "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "dataloader.train.dataset.filter_empty", flag, True
     )
-    batch_size: int | None = _setting("SOLVER.IMS_PER_BATCH", "dataloader.train.total_batch_size")
-    learning_rate: float | None = _setting("SOLVER.BASE_LR", "optimizer.lr")
-    max_iter: int = _setting("SOLVER.MAX_ITER", "train.max_iter", 1)
-    eval_period: int = _setting("TEST.EVAL_PERIOD", "train.eval_period", 0)
-    log_period: int = _setting("", "train.log_period", 20)
-    checkpoint_period: int = _setting("SOLVER.CHECKPOINT_PERIOD", "train.checkpointer.period", 5000)
+    batch_size: int | None = _setting(
+        "SOLVER.IMS_PER_BATCH", "dataloader.train.total_batch_size", whole(1, 100_000)
+    )
+    learning_rate: float | None = _setting("SOLVER.BASE_LR", "optimizer.lr", positive)
+    max_iter: int = _setting("SOLVER.MAX_ITER", "train.max_iter", whole(1), 1)
+    eval_period: int = _setting("TEST.EVAL_PERIOD", "train.eval_period", whole(0), 0)
+    log_period: int = _setting("", "train.log_period", whole(1), 20)
+    checkpoint_period: int = _setting(
+        "SOLVER.CHECKPOINT_PERIOD", "train.checkpointer.period", whole(1), 5000
+    )
     max_to_keep: int | None = _setting(
-        "SOLVER.CHECKPOINT_MAX_TO_KEEP", "train.checkpointer.max_to_keep"
+        "SOLVER.CHECKPOINT_MAX_TO_KEEP", "train.checkpointer.max_to_keep", either(nothing, whole(1))
     )
-    accumulation_steps: int = _setting("SOLVER.ACCUMULATION_STEPS", "train.accumulation_steps", 1)
-    ema_decay: float | None = _setting("SOLVER.EMA_DECAY", "train.ema_decay")
-    val_loss: bool = _setting("TEST.VAL_LOSS", "train.val_loss", False)
-    best_metric: str | None = _setting("TEST.BEST.METRIC", "train.best.metric")
-    best_mode: str = _setting("TEST.BEST.MODE", "train.best.mode", "max")
-    best_patience: int | None = _setting("TEST.BEST.PATIENCE", "train.best.patience")
-    amp: bool = _setting("SOLVER.AMP.ENABLED", "train.amp.enabled", False)
-    amp_dtype: str = _setting("SOLVER.AMP.DTYPE", "train.amp.dtype", "float16")
-    test_amp: bool = _setting("TEST.AMP.ENABLED", "train.amp.test", False)
-    expected_results: Sequence = _setting("TEST.EXPECTED_RESULTS", "train.expected_results", ())
+    accumulation_steps: int = _setting(
+        "SOLVER.ACCUMULATION_STEPS", "train.accumulation_steps", whole(1), 1
+    )
+    ema_decay: float | None = _setting(
+        "SOLVER.EMA_DECAY", "train.ema_decay", either(nothing, number(above=0, below=1))
+    )
+    val_loss: bool = _setting("TEST.VAL_LOSS", "train.val_loss", flag, False)
+    best_metric: str | None = _setting(
+        "TEST.BEST.METRIC", "train.best.metric", either(nothing, text)
+    )
+    best_mode: str = _setting("TEST.BEST.MODE", "train.best.mode", one_of("max", "min"), "max")
+    best_patience: int | None = _setting(
+        "TEST.BEST.PATIENCE", "train.best.patience", either(nothing, whole(1))
+    )
+    amp: bool = _setting("SOLVER.AMP.ENABLED", "train.amp.enabled", flag, False)
+    amp_dtype: str = _setting(
+        "SOLVER.AMP.DTYPE", "train.amp.dtype", one_of("float16", "bfloat16"), "float16"
+    )
+    test_amp: bool = _setting("TEST.AMP.ENABLED", "train.amp.test", flag, False)
+    expected_results: Sequence = _setting(
+        "TEST.EXPECTED_RESULTS",
+        "train.expected_results",
+        each(row(text, text, number(), number())),
+        (),
+    )
 
     @classmethod
     def of(cls, cfg: CfgNode | DictConfig, parts: Parts) -> "RunSettings":
-        """Read the record from a config."""
+        """Read the record from a config; raise a UserError at a value that cannot be."""
         settings = cls(cfg, parts)
-        found: dict[str, Any] = {f.name: value_of(cfg, settings.key(f.name)) for f in _fields()}
-        return dataclasses.replace(settings, **{k: v for k, v in found.items() if v is not None})
+        found: dict[str, Any] = {}
+        for field in _fields():
+            key = settings.key(field.name)
+            value = value_of(cfg, key, absent=_ABSENT)
+            if value is not _ABSENT:
+                field.metadata["rule"].check(key, value)
+                found[field.name] = value
+        return dataclasses.replace(settings, **found)
 
     @staticmethod
     def lazy_keys() -> list[str]:
@@ -82,20 +128,12 @@ class RunSettings:
     @property
     def train_dtype(self) -> torch.dtype | None:
         """What autocast computes in, in training; None for no autocast."""
-        return self._autocast_dtype() if self.amp else None
+        return getattr(torch, self.amp_dtype) if self.amp else None
 
     @property
     def test_dtype(self) -> torch.dtype | None:
         """What autocast computes in, at test; None for no autocast."""
-        return self._autocast_dtype() if self.test_amp else None
-
-    def _autocast_dtype(self) -> torch.dtype:
-        if self.amp_dtype not in ("float16", "bfloat16"):
-            raise UserError(
-                f"{self.key('amp_dtype')} is {self.amp_dtype!r}; mixed precision is float16 or "
-                "bfloat16"
-            )
-        return getattr(torch, self.amp_dtype)
+        return getattr(torch, self.amp_dtype) if self.test_amp else None
 
     @property
     def num_classes(self) -> int | None:
@@ -131,7 +169,6 @@ class RunSettings:
             trains: whether the settings of a training matter.
         """
         self.parts.check_tta()
-        self._autocast_dtype()
         complaints = (*self._batch_complaints(), *self._evaluation_complaints()) if trains else ()
         for is_wrong, complaint in complaints:
             if is_wrong:

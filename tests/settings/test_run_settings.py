@@ -58,7 +58,6 @@ COMPLAINTS = [
     ({"best_metric": "val_total_loss"}, "val_loss", "val_total_loss, which needs"),
     ({"best_metric": "bbox/AP", "best_patience": 3, "eval_period": 0}, "eval_period", "is 0"),
     ({"val_loss": True, "test_datasets": []}, "test_datasets", "need a dataset in"),
-    ({"amp_dtype": "fp8"}, "amp_dtype", "'fp8'; mixed precision is float16 or bfloat16"),
 ]
 
 
@@ -107,3 +106,12 @@ def test_clipping_of_a_lazy_config_is_detectron2s():
 def test_other_clipping_is_an_error(wanted, complaint):
     with pytest.raises(UserError, match=complaint):
         clip_gradients(None, OmegaConf.create(wanted))
+
+
+@pytest.mark.parametrize("kind", ["yaml", "py"])
+@pytest.mark.parametrize("name, value", [("amp_dtype", "fp8"), ("ema_decay", 1.0), ("max_iter", 0)])
+def test_a_value_outside_its_limits_is_named_by_the_config_s_own_key(tmp_path, kind, name, value):
+    key = RunSettings.__dataclass_fields__[name].metadata["keys"][kind == "py"]
+    opts = [f"+{key}={value}"] if kind == "py" else [key, value]
+    with pytest.raises(UserError, match=f"^{key} is .*; it must be "):
+        load_settings(str(write_jobs(tmp_path) / f"tiny.{kind}"), opts)
