@@ -22,13 +22,13 @@ from focal_retina.errors import UserError
 from focal_retina.modeling.backbones import PixelFormat
 from focal_retina.settings.foreign_errors import empty_data_errors
 from focal_retina.settings.lazy_config import ignored_keys_advice
-from focal_retina.settings.parts import TestInput
+from focal_retina.settings.yaml_parts import TestInput
 
 _NUM_CLASSES = ("model.num_classes", "model.roi_heads.num_classes")
 
 
 class LazyParts:
-    """See ``parts.Parts``."""
+    """The parts of a run; see ``YamlParts`` for what each method returns."""
 
     norm_remedy = 'norm="BN" (or "GN") and freeze_at=0 in model.backbone'
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from detectron2.config import CfgNode
@@ -14,7 +14,6 @@ from focal_retina.data.register import agree_on_classes, register_datasets
 from focal_retina.errors import UserError
 from focal_retina.settings.flat_keys import set_value, value_of
 from focal_retina.settings.machine import check_datasets, usable_device
-from focal_retina.settings.parts import Parts
 from focal_retina.settings.rules import (
     Rule,
     anything,
@@ -30,6 +29,10 @@ from focal_retina.settings.rules import (
     whole,
 )
 
+if TYPE_CHECKING:
+    from focal_retina.settings.lazy_parts import LazyParts
+    from focal_retina.settings.yaml_parts import YamlParts
+
 _ABSENT = object()
 
 
@@ -44,7 +47,7 @@ class RunSettings:
     """The settings of a run; ``focal_retina/config.py`` and Detectron2 say what each key means."""
 
     cfg: CfgNode | DictConfig
-    parts: Parts
+    parts: "YamlParts | LazyParts"
     output_dir: str = _setting("OUTPUT_DIR", "train.output_dir", text, "./output")
     device: str = _setting("MODEL.DEVICE", "train.device", text, "cuda")
     weights: str = _setting("MODEL.WEIGHTS", "train.init_checkpoint", text, "")
@@ -98,7 +101,7 @@ class RunSettings:
     )
 
     @classmethod
-    def of(cls, cfg: CfgNode | DictConfig, parts: Parts) -> "RunSettings":
+    def of(cls, cfg: CfgNode | DictConfig, parts: "YamlParts | LazyParts") -> "RunSettings":
         """Read the record from a config; raise a UserError at a value that cannot be."""
         settings = cls(cfg, parts)
         found: dict[str, Any] = {}
@@ -119,11 +122,6 @@ class RunSettings:
         """Return the key of a field in this kind of config, for instance "SOLVER.MAX_ITER"."""
         (keys,) = (f.metadata["keys"] for f in _fields() if f.name == name)
         return keys[isinstance(self.cfg, DictConfig)]
-
-    def replaced(self, name: str, value: Any) -> "RunSettings":
-        """Return the settings with another value of a field, in the config too."""
-        set_value(self.cfg, self.key(name), value)
-        return dataclasses.replace(self, **{name: value})
 
     @property
     def train_dtype(self) -> torch.dtype | None:
@@ -153,14 +151,15 @@ class RunSettings:
         Raises:
             UserError: no such device, an unusable dataset, or another number of classes.
         """
-        settings = self.replaced("device", usable_device(self.key("device"), self.device))
+        device = usable_device(self.key("device"), self.device)
+        set_value(self.cfg, self.key("device"), device)
         register_datasets(self.register)
         if opens_datasets:
             check_datasets(datasets, self.key("register"))
         key = self.parts.num_classes_key()
         if key and self.num_classes is not None:
             set_value(self.cfg, key, agree_on_classes(key, self.num_classes, datasets))
-        return settings
+        return dataclasses.replace(self, device=device)
 
     def check(self, *, trains: bool = True) -> None:
         """Raise a UserError at the first settings that do not go together.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.data import (
@@ -10,6 +10,7 @@ from detectron2.data import (
     build_detection_test_loader,
     get_detection_dataset_dicts,
 )
+from detectron2.data import transforms as T
 from detectron2.engine import hooks
 from detectron2.modeling import DatasetMapperTTA, build_model
 from detectron2.solver import build_lr_scheduler, build_optimizer
@@ -24,21 +25,30 @@ from focal_retina.errors import UserError
 from focal_retina.modeling.backbones import PixelFormat
 from focal_retina.settings.advice import ignored_keys_advice
 from focal_retina.settings.foreign_errors import empty_data_errors
-from focal_retina.settings.parts import TestInput
+
+
+class TestInput(NamedTuple):
+    """How a picture is shown to the model at test."""
+
+    image_format: str  # "BGR" or "RGB"
+    augmentations: T.AugmentationList
 
 
 class YamlParts:
-    """See ``parts.Parts``."""
+    """The parts of a run; ``LazyParts`` has the same methods."""
 
+    # How to train without frozen normalisation.
     norm_remedy = "MODEL.RESNETS.NORM BN (or GN) and MODEL.BACKBONE.FREEZE_AT 0"
 
     def __init__(self, cfg: CfgNode):
         self.cfg = cfg
 
     def ddp(self) -> dict[str, Any]:
+        """Return arguments of ``DistributedDataParallel``."""
         return {"broadcast_buffers": False}
 
     def num_classes_key(self) -> str:
+        """Return the key of the model's number of classes; None where it has none."""
         is_retinanet = "RetinaNet" in self.cfg.MODEL.META_ARCHITECTURE
         return f"MODEL.{'RETINANET' if is_retinanet else 'ROI_HEADS'}.NUM_CLASSES"
 
@@ -55,6 +65,7 @@ class YamlParts:
         return self._train_loader(self.cfg)
 
     def precise_bn(self, model: nn.Module) -> hooks.HookBase | None:
+        """Return the hook of precise batch norm; None where it is off."""
         if not (self.cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(model)):
             return None
         cfg = self.cfg.clone()
@@ -69,6 +80,7 @@ class YamlParts:
             return build_train_loader(cfg, mapper=mapper)
 
     def test_loaders(self) -> dict[str, Callable]:
+        """Return what builds the loaders to evaluate on, by name."""
         return {name: partial(self._test_loader, name) for name in self.cfg.DATASETS.TEST}
 
     def _test_loader(self, name: str) -> Iterable:
@@ -76,9 +88,11 @@ class YamlParts:
         return build_detection_test_loader(self.cfg, name, mapper=mapper)
 
     def evaluator(self) -> None:
+        """Return the config's own evaluator; None for the one that suits each dataset."""
         return None
 
     def validation_loader(self) -> Iterable:
+        """Return a loader of the test images, unaugmented, with their objects."""
         cfg = self.cfg
         resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
         mapper = DatasetMapper(cfg, is_train=True, augmentations=[resize], recompute_boxes=False)
@@ -92,9 +106,11 @@ class YamlParts:
         )
 
     def tta_mapper(self) -> DatasetMapperTTA | None:
+        """Return the mapper of test-time augmentation; None where it is off."""
         return DatasetMapperTTA(self.cfg) if self.cfg.TEST.AUG.ENABLED else None
 
     def check_tta(self) -> None:
+        """Raise a UserError where test-time augmentation is asked for and not possible."""
         name = self.cfg.MODEL.META_ARCHITECTURE
         if self.cfg.TEST.AUG.ENABLED and name != "FocalRetinaNet":
             raise UserError(
@@ -108,9 +124,11 @@ class YamlParts:
         )
 
     def pixels(self) -> PixelFormat:
+        """Return how pixels are normalised; None where the config does not say."""
         return PixelFormat(
             self.cfg.MODEL.PIXEL_MEAN, self.cfg.MODEL.PIXEL_STD, self.cfg.INPUT.FORMAT
         )
 
     def ignored_keys(self) -> str | None:
+        """Return a sentence on keys that nothing reads; None where there are none."""
         return ignored_keys_advice(self.cfg)
