@@ -7,13 +7,13 @@ import time
 
 import numpy as np
 import torch
-from detectron2.engine import SimpleTrainer
+from detectron2.engine import SimpleTrainer, TrainerBase
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from focal_retina.errors import EndableTrainer
+from focal_retina.errors import ImageError, TrainingError, TrainingStopped
 from focal_retina.training.accumulation import as_one_batch, check_accumulation, split_batch
 from focal_retina.training.nonfinite import NonFiniteWatch
 
@@ -21,6 +21,28 @@ from focal_retina.training.nonfinite import NonFiniteWatch
 _LEAST_SCALE = 2.0**-16
 
 logger = logging.getLogger(__name__)
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, TrainingStopped | TrainingError | ImageError)
+
+
+# Detectron2's loop logs every exception with its traceback, which is for bugs.
+logging.getLogger("detectron2.engine.train_loop").addFilter(_is_unexpected)
+
+
+class EndableTrainer(TrainerBase):
+    """A trainer that a hook may end by raising ``TrainingStopped``.
+
+    List it after Detectron2's trainer among the base classes.
+    """
+
+    def train(self, start_iter: int, max_iter: int) -> None:
+        try:
+            super().train(start_iter, max_iter)
+        except TrainingStopped as reason:
+            logger.info(str(reason))
 
 
 class TrainingLoop(SimpleTrainer, EndableTrainer):

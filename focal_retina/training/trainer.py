@@ -21,7 +21,6 @@ from focal_retina.data.images import NamingMapper
 from focal_retina.data.loader import build_train_loader
 from focal_retina.data.mapper import build_mapper
 from focal_retina.data.register import class_names
-from focal_retina.errors import EndableTrainer
 from focal_retina.evaluation.evaluators import build_evaluator, evaluation_mode
 from focal_retina.evaluation.validation_losses import build_validation_loader, validation_losses
 from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
@@ -29,7 +28,7 @@ from focal_retina.settings.checks import empty_data_errors
 from focal_retina.settings.options import TrainingOptions, check_clip_type
 from focal_retina.settings.precision import autocast_dtype
 from focal_retina.training.hooks import add_hooks
-from focal_retina.training.loop import TrainingLoop
+from focal_retina.training.loop import EndableTrainer, TrainingLoop
 from focal_retina.training.resume import with_exact_resume
 from focal_retina.training.run_checkpointer import RunCheckpointer
 from focal_retina.training.writers import resumable_writers
