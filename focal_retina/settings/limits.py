@@ -129,7 +129,7 @@ _TABLE = (
         number(0, below=1),
         """
         SOLVER.MOMENTUM                             optimizer.momentum
-        MODEL.FOCAL_RETINA.NORMALIZER_MOMENTUM      model.loss.normalizer.momentum
+        model.loss.normalizer.momentum
         MODEL.ANCHOR_GENERATOR.OFFSET               model.anchor_generator.offset
         """,
     ),
@@ -156,7 +156,7 @@ _TABLE = (
         """
         SOLVER.BASE_LR                              optimizer.lr
         SOLVER.GAMMA                                SOLVER.CLIP_GRADIENTS.CLIP_VALUE
-        MODEL.FOCAL_RETINA.NORMALIZER_START         model.loss.normalizer.start
+        model.loss.normalizer.start
         """,
     ),
     (either(_POSITIVE, one_of(inf)), "SOLVER.CLIP_GRADIENTS.NORM_TYPE"),
