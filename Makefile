@@ -46,14 +46,15 @@ test: export OMP_NUM_THREADS := 2
 test: install ## the tests
 	$(python) -m pytest -q
 
-lint: install ## ruff's checks and its format
+lint: install ## ruff's checks and its format, and mypy's types
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
+	$(python) -m mypy
 
 format: install ## let ruff format and sort the code
 	$(python) -m ruff check --fix .
 	$(python) -m ruff format .
 
 clean: ## remove what builds and tests left behind (not .venv, not output/)
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find focal_retina tests configs -name __pycache__ -prune -exec rm -rf {} +

@@ -37,9 +37,6 @@ def focal_retina_defaults() -> CfgNode:
     node.NORMALIZER = "ema"
     # Added to the foreground count for every image ("gpu" and "all_gpus"); the authors' code has 1.
     node.NORMALIZER_OFFSET = 0
-    # "ema" only: start value, in anchors, and momentum.
-    node.NORMALIZER_START = 100.0
-    node.NORMALIZER_MOMENTUM = 0.9
 
     # Classification loss: "focal" (gamma MODEL.RETINANET.FOCAL_LOSS_GAMMA; 0 is cross entropy),
     # "focal_star" (appendix A, the same gamma), "hinge" (on p_t), or "softmax_focal" (over the K
@@ -92,11 +89,13 @@ def focal_retina_defaults() -> CfgNode:
     # Images are padded to a multiple of this many pixels; 0 means the backbone's own (32 for FPN).
     node.SIZE_DIVISIBILITY = 0
 
-    # Feature maps and weights as (N, H, W, C) in memory, which makes CPUs faster, also since large
-    # 3x3 convolutions in float32 then go by Winograd's algorithm and FrozenBN is folded
-    # (modeling/convolution.py): the same values up to rounding, 1e-5 of the largest output of such
-    # a convolution.
+    # Memory format of feature maps and weights: (N, H, W, C), which is faster on CPUs.
     node.CHANNELS_LAST = True
+    # On a CPU, large 3x3 convolutions in float32 by Winograd's algorithm (on CHANNELS_LAST only),
+    # and FrozenBN folded into convolutions: the same values faster, but rounded to 1e-5 of the
+    # largest output. For Detectron2's values to the bit, set this and CHANNELS_LAST to False and
+    # BACKEND to "reference".
+    node.CPU_ACCELERATION = True
 
     # torch.compile backbone and head. For GPUs: a CPU gains nothing from it.
     node.COMPILE = False
@@ -134,10 +133,10 @@ def add_focal_retina_config(cfg: CfgNode) -> None:
     # best and the final model do not count. In a LazyConfig: train.checkpointer.max_to_keep.
     cfg.SOLVER.CHECKPOINT_MAX_TO_KEEP = None
 
-    # Micro-batches of a process's batch that go through the model one after the other, for less
-    # memory. They make one step of the optimizer, with the gradient of all of SOLVER.IMS_PER_BATCH,
-    # so learning rate and schedule stay. Batch norm sees one micro-batch at a time. Other
-    # meta-architectures than FocalRetinaNet have the mean of the losses of all images.
+    # Micro-batches into which a process's batch is cut, for less memory. They go through the model
+    # one after the other; the optimizer takes one step, with the gradient of all of
+    # SOLVER.IMS_PER_BATCH, so learning rate and schedule stay. Batch norm sees one micro-batch at a
+    # time. Other meta-architectures than FocalRetinaNet get the mean of the losses over images.
     cfg.SOLVER.ACCUMULATION_STEPS = 1
     # Decay, for instance 0.999, of an exponential moving average of the weights that each iteration
     # updates. It is evaluated in the place of the weights, and saved as model_final_ema.pth. None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.structures import Boxes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -77,13 +76,9 @@ def sample_logits(
 
 def _logits_and_labels(model: FocalRetinaNet, inputs: dict) -> tuple[Tensor, Tensor]:
     """Return the logits (R, K) and labels (R,) of an image."""
-    images = model.preprocessor([inputs], model.backbone)
-    features = model.backbone(images.tensor)
-    features = [features[f] for f in model.head_in_features]
-    logits, _ = model.head(features)
-    anchors = Boxes.cat(model.anchor_generator(features)).tensor
-    assignment = model.assigner(anchors, [inputs["instances"].to(model.device)])
-    return flatten_logits(logits, model.num_classes)[0], assignment.gt_labels[0]
+    outputs = model.head_outputs([inputs])
+    _, assignment = model.assign([inputs], outputs)
+    return flatten_logits(outputs.logits, model.num_classes)[0], assignment.gt_labels[0]
 
 
 def cumulative_loss(x_t: Tensor, gamma: float) -> np.ndarray:

@@ -12,6 +12,7 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image, nms
 
+from focal_retina.detectron2_internals import grid_anchors
 from focal_retina.modeling.anchors import anchors_of_level
 from focal_retina.modeling.retinanet import FocalRetinaNet
 from focal_retina.ops.candidates import softmax_log_odds
@@ -47,9 +48,7 @@ class RawOutputs(nn.Module):
 
     def _levels(self, images: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         model = self.model
-        images = (images - model.preprocessor.pixel_mean) / model.preprocessor.pixel_std
-        features = model.backbone(images)
-        features = [features[name] for name in model.head_in_features]
+        features = model.features(model.preprocessor.normalize(images))
         logits, deltas = model.head(features)
         if model.postprocessor.background_logit:
             logits = [softmax_log_odds(x, model.num_classes) for x in logits]
@@ -63,7 +62,7 @@ class RawOutputs(nn.Module):
                 anchors_of_level(cell, generator.offset * stride, size, (stride, stride))
                 for cell, stride, size in levels
             ]
-        return generator._grid_anchors(grid_sizes)
+        return grid_anchors(generator, grid_sizes)
 
 
 class Detections(RawOutputs):
@@ -134,7 +133,7 @@ class Detections(RawOutputs):
 
 def size_divisibility(model: FocalRetinaNet) -> int:
     """Return what the sides of an exported model's images must be multiples of, in pixels."""
-    return model.preprocessor.size_divisibility or model.backbone.size_divisibility or 1
+    return model.preprocessor.divisibility(model.backbone)
 
 
 def _by_anchor(per_level: Tensor) -> Tensor:

@@ -1,21 +1,35 @@
 """Classification and box terms of the loss (paper Sec. 3.2 and 4)."""
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import ciou_loss, diou_loss
 from detectron2.modeling.box_regression import Box2BoxTransform
 from fvcore.nn import giou_loss, smooth_l1_loss
 from torch import Tensor, nn
 
 from focal_retina.config import focal_retina_node
+from focal_retina.errors import UserError
 from focal_retina.ops.backend import resolve_backend
 from focal_retina.ops.gather import gather_anchor_deltas
 from focal_retina.ops.reference import flatten_logits
 
+if TYPE_CHECKING:
+    from focal_retina.modeling.assignment import Assignment
+    from focal_retina.modeling.normalizer import LossNormalizer
+    from focal_retina.modeling.selection import HardExampleSelection
+
 IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 BOX_REG_LOSSES = ("smooth_l1", *IOU_LOSSES)
+
+
+class ClassificationLoss(Protocol):
+    """What the losses of ``modeling.classification`` have in common."""
+
+    def __call__(self, logits: list[Tensor], gt_labels: Tensor, normalizer: Tensor) -> Tensor: ...
+
+    def anchor_losses(self, logits: list[Tensor], gt_labels: Tensor) -> Tensor: ...
 
 
 class FocalRetinaLoss(nn.Module):
@@ -35,17 +49,17 @@ class FocalRetinaLoss(nn.Module):
     def __init__(
         self,
         *,
-        cls_loss: nn.Module,
+        cls_loss: ClassificationLoss,
         box2box_transform: Box2BoxTransform,
-        normalizer: Callable[[Tensor], Tensor],
-        example_selection: Callable | None = None,
+        normalizer: "LossNormalizer",
+        example_selection: "HardExampleSelection | None" = None,
         box_reg_loss_type: str = "smooth_l1",
         smooth_l1_beta: float = 0.0,
         backend: str = "auto",
     ):
         super().__init__()
         if box_reg_loss_type not in BOX_REG_LOSSES:
-            raise ValueError(
+            raise UserError(
                 f"box_reg_loss_type (MODEL.RETINANET.BBOX_REG_LOSS_TYPE) is {box_reg_loss_type!r}; "
                 f"choose one of {', '.join(BOX_REG_LOSSES)}"
             )
@@ -58,41 +72,83 @@ class FocalRetinaLoss(nn.Module):
         self.backend = backend
 
     @classmethod
-    def from_config(cls, cfg, cls_loss, normalizer, example_selection=None):
+    def from_config(cls, cfg: CfgNode, **parts: Any) -> dict[str, Any]:
+        """Take ``cls_loss``, ``normalizer`` and ``example_selection`` as they are given."""
         retinanet, node = cfg.MODEL.RETINANET, focal_retina_node(cfg)
         return {
-            "cls_loss": cls_loss,
-            "normalizer": normalizer,
-            "example_selection": example_selection,
+            **parts,
             "box2box_transform": Box2BoxTransform(weights=retinanet.BBOX_REG_WEIGHTS),
             "box_reg_loss_type": retinanet.BBOX_REG_LOSS_TYPE,
             "smooth_l1_beta": retinanet.SMOOTH_L1_LOSS_BETA,
             "backend": node.BACKEND,
         }
 
-    def forward(self, logits: list[Tensor], deltas: list[Tensor], anchors: Tensor, assignment):
-        """Return ``{"loss_cls", "loss_box_reg"}``, 0-dim float32, whatever the autocast state.
+    def forward(
+        self,
+        logits: list[Tensor],
+        deltas: list[Tensor],
+        anchors: Tensor,
+        assignment: "Assignment",
+        divisor: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Return "loss_cls" and "loss_box_reg", 0-dim float32, whatever the autocast state.
 
         Args:
             logits: L x (N, A*K, H, W).
             deltas: L x (N, A*4, H, W).
             anchors: (R, 4), float32, pixels, xyxy.
-            assignment: labels and matched objects, see ``assignment.Assignment``.
+            assignment: labels and matched objects.
+            divisor: of both losses, 0-dim or (N,); None for the normaliser's.
         """
         with torch.autocast(anchors.device.type, enabled=False):
-            normalizer = self.normalizer(assignment.num_foreground)
-            gt_labels, cls_normalizer = assignment.gt_labels, normalizer
+            if divisor is None:
+                divisor = self.normalizer(assignment.num_foreground)
+            gt_labels, cls_divisor = assignment.gt_labels, divisor
             if self.example_selection is not None:
                 gt_labels = self._selected(logits, deltas, anchors, assignment)
-                if self.example_selection.normalizer == "examples":
-                    cls_normalizer = (gt_labels >= 0).sum().clamp(min=1)
-            loss_cls = self.cls_loss(logits, gt_labels, cls_normalizer)
-            loss_box_reg = self.box_loss(deltas, anchors, assignment, normalizer)
+                if self._divides_by_examples:
+                    cls_divisor = (gt_labels >= 0).sum().clamp(min=1)
+            loss_cls = self.cls_loss(logits, gt_labels, cls_divisor)
+            loss_box_reg = self.box_loss(deltas, anchors, assignment, divisor)
         return {"loss_cls": loss_cls, "loss_box_reg": loss_box_reg}
 
+    def sums(
+        self, logits: list[Tensor], deltas: list[Tensor], anchors: Tensor, assignment: "Assignment"
+    ) -> dict[str, Tensor]:
+        """Return each loss as its sum and what divides it, (2,) float64; arguments as ``forward``.
+
+        Both add up over batches, and then give the loss of all images as one batch. A loss divided
+        by the selected examples is the exception: that becomes the mean over images.
+        """
+        divisor, total = self.normalizer.divisors_of_sums(assignment.num_foreground)
+        losses = self(logits, deltas, anchors, assignment, divisor)
+        sums = {name: torch.stack([loss.double(), total]) for name, loss in losses.items()}
+        if self._divides_by_examples:
+            num_images, one = len(assignment.gt_labels), total.new_ones(())
+            sums["loss_cls"] = num_images * torch.stack([losses["loss_cls"].double(), one])
+        return sums
+
+    def check_micro_batches(self) -> None:
+        """Raise a UserError if the loss of a batch is no sum over its images."""
+        selection = self.example_selection
+        if selection and (self._divides_by_examples or selection.scope == "batch"):
+            raise UserError(
+                "OHEM selects and counts the examples of a whole batch, but gradient accumulation "
+                "sees micro-batches: set SOLVER.ACCUMULATION_STEPS (train.accumulation_steps) 1, "
+                'or give HardExampleSelection normalizer="foreground" and scope="image"'
+            )
+
+    @property
+    def _divides_by_examples(self) -> bool:
+        selection = self.example_selection
+        return selection is not None and selection.normalizer == "examples"
+
     @torch.no_grad()
-    def _selected(self, logits: list[Tensor], deltas: list[Tensor], anchors: Tensor, assignment):
-        """Return the labels (N, R) with all anchors ignored but the selected."""
+    def _selected(
+        self, logits: list[Tensor], deltas: list[Tensor], anchors: Tensor, assignment: "Assignment"
+    ) -> Tensor:
+        """Return the labels (N, R), -1 for all anchors but the selected."""
+        assert self.example_selection is not None
         gt_labels = assignment.gt_labels
         is_foreground = torch.zeros_like(gt_labels, dtype=torch.bool)
         is_foreground[assignment.image_idxs, assignment.anchor_idxs] = True
@@ -105,17 +161,19 @@ class FocalRetinaLoss(nn.Module):
         losses = self.cls_loss.anchor_losses(logits, gt_labels)
         return self.example_selection(losses, boxes, gt_labels, is_foreground)
 
-    def box_loss(self, deltas: list[Tensor], anchors: Tensor, assignment, normalizer: Tensor):
-        """Return the normalised box loss of the foreground anchors, 0-dim float32."""
+    def box_loss(
+        self, deltas: list[Tensor], anchors: Tensor, assignment: "Assignment", divisor: Tensor
+    ) -> Tensor:
+        """Return the box loss of the foreground anchors over a divisor, 0-dim float32."""
         image_idxs, anchor_idxs = assignment.image_idxs, assignment.anchor_idxs
         if resolve_backend(self.backend, anchors.device) == "reference":
             pred_deltas = flatten_logits(deltas, 4)[image_idxs, anchor_idxs].float()
         else:
             pred_deltas = gather_anchor_deltas(deltas, image_idxs, anchor_idxs)
         losses = self._box_losses(pred_deltas, anchors[anchor_idxs], assignment.gt_boxes)
-        if normalizer.dim() == 0:
-            return losses.sum() / normalizer.to(losses.dtype)
-        return (losses.flatten(1).sum(1) / normalizer.to(losses.dtype)[image_idxs]).sum()
+        if divisor.dim() == 0:
+            return losses.sum() / divisor.to(losses.dtype)
+        return (losses.flatten(1).sum(1) / divisor.to(losses.dtype)[image_idxs]).sum()
 
     def _box_losses(self, pred_deltas: Tensor, anchors: Tensor, gt_boxes: Tensor) -> Tensor:
         """Return the loss of each foreground anchor, (F, 4) or (F, 1)."""
@@ -124,4 +182,8 @@ class FocalRetinaLoss(nn.Module):
             gt_deltas = transform.get_deltas(anchors, gt_boxes)
             return smooth_l1_loss(pred_deltas, gt_deltas, beta=self.smooth_l1_beta)
         pred_boxes = transform.apply_deltas(pred_deltas, anchors)
-        return IOU_LOSSES[self.box_reg_loss_type](pred_boxes, gt_boxes)[:, None]
+        try:
+            return IOU_LOSSES[self.box_reg_loss_type](pred_boxes, gt_boxes)[:, None]
+        except AssertionError:
+            # These functions refuse a box of NaN. The loss tells of it instead, and ends the run.
+            return pred_boxes * torch.nan

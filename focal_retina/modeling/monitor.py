@@ -1,13 +1,19 @@
 """What a training run shows in TensorBoard: anchor statistics and pictures."""
 
 import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
-from detectron2.utils.visualizer import Visualizer
+from torch import Tensor
+
+from focal_retina.detectron2_internals import num_pending_images
+
+if TYPE_CHECKING:
+    from focal_retina.modeling.assignment import Assignment
 
 logger = logging.getLogger(__name__)
 
@@ -16,8 +22,8 @@ class TrainingMonitor:
     """Write scalars each iteration and pictures each ``vis_period`` iterations.
 
     Scalars: "num_pos_anchors", foreground anchors per image (Detectron2's name), and
-    "num_unmatched_objects", objects per image that no anchor is matched with; the first of those
-    is warned about with its image's name.
+    "num_unmatched_objects", objects per image that no anchor is matched with. The first time there
+    are such objects, a warning names their image.
 
     Args:
         vis_period: iterations between pictures; 0 for none.
@@ -25,7 +31,7 @@ class TrainingMonitor:
         max_boxes: draw at most so many anchors and predictions.
     """
 
-    # A writer empties the storage's images; without one they must not pile up.
+    # Writers take the pictures out of the storage; without a writer they must not pile up.
     MAX_PENDING_IMAGES = 8
 
     def __init__(self, vis_period: int = 0, input_format: str = "BGR", max_boxes: int = 20):
@@ -34,7 +40,7 @@ class TrainingMonitor:
         self.max_boxes = max_boxes
         self._warned = False
 
-    def write_scalars(self, assignment, batched_inputs: list[dict]) -> None:
+    def write_scalars(self, assignment: "Assignment", batched_inputs: list[dict]) -> None:
         """Write the counts of an ``Assignment``, and warn once about unmatched objects."""
         counts = torch.stack([assignment.num_foreground, assignment.num_unmatched])
         foreground, unmatched = counts.tolist()
@@ -53,17 +59,19 @@ class TrainingMonitor:
             )
 
     def wants_picture(self) -> bool:
-        """Return whether this iteration shall be drawn."""
+        """Return whether to draw a picture in this iteration."""
         return self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0
 
-    def write_picture(self, inputs: dict, anchors, assignment, detections: Instances) -> None:
-        """Draw the first image: objects above, its matched anchors, predictions below.
+    def write_picture(
+        self, inputs: dict, anchors: Tensor, assignment: "Assignment", detections: Instances
+    ) -> None:
+        """Draw the first image three times: with objects, with matched anchors, with predictions.
 
         Args:
             inputs: the dict of the batch's first image.
             anchors: (R, 4), pixels, xyxy.
-            assignment: an ``Assignment``.
-            detections: of the same image, by descending score.
+            assignment: of the batch.
+            detections: of the first image, by descending score.
         """
         image = convert_image_to_rgb(inputs["image"].permute(1, 2, 0), self.input_format)
         matched = anchors[assignment.anchor_idxs[assignment.image_idxs == 0]]
@@ -74,7 +82,7 @@ class TrainingMonitor:
         )
         rows = [_draw_boxes(image, boxes) for boxes in drawn]
         storage = get_event_storage()
-        if len(storage._vis_data) >= self.MAX_PENDING_IMAGES:
+        if num_pending_images(storage) >= self.MAX_PENDING_IMAGES:
             storage.clear_images()
         name = f"objects; matched anchors; predictions (at most {self.max_boxes} of each)"
         storage.put_image(name, np.vstack(rows).transpose(2, 0, 1))
@@ -86,6 +94,9 @@ def _spread(length: int, count: int) -> list[int]:
 
 
 def _draw_boxes(image: np.ndarray, boxes: Boxes) -> np.ndarray:
+    # Few runs draw, and the import takes a second: of matplotlib, among others.
+    from detectron2.utils.visualizer import Visualizer
+
     boxes = boxes.to("cpu").clone()
     boxes.clip(image.shape[:2])
     return Visualizer(image, None).overlay_instances(boxes=boxes).get_image()

@@ -1,40 +1,45 @@
 """The number that both losses are divided by.
 
-The paper divides each image's loss by its foreground anchors and leaves open how images and GPUs
-are combined; every known answer is a choice here.
+The paper divides the loss of an image by its foreground anchors. It does not say how images and
+GPUs are combined: each known answer is a choice here.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.utils import comm
 from torch import Tensor, nn
 
 from focal_retina.config import focal_retina_node
+from focal_retina.errors import UserError
 
 NORMALIZERS = ("image", "gpu", "all_gpus", "ema")
 
-# Foreground anchors of a typical batch. Dividing by 1 before the count is known would let float16
-# gradients overflow; a power of two rounds nothing.
-_PROVISIONAL = 128.0
+# Divides micro-batches until the count of the whole batch is known. It is near that of a typical
+# batch, since float16 gradients could overflow with 1, and a power of two, which rounds nothing.
+_PROVISIONAL_DIVISOR = 128.0
 
 
 class LossNormalizer(nn.Module):
-    """Turn foreground counts into the divisor of the losses.
+    """Turn the foreground counts of a batch into the divisor of its losses.
 
     Args:
-        kind: "image": the mean over images of (loss / foreground), the paper;
-            "gpu": the foreground of this GPU's images;
-            "all_gpus": that of all GPUs' images divided by the number of GPUs, so that the mean
-            gradient over GPUs is the one of a single GPU with all the images;
-            "ema": a running mean of "gpu" (Detectron2). Here it is a buffer, so that a resumed
-            run goes on with it; Detectron2 starts again from ``start``.
-        offset: added to the count once for every image ("gpu", "all_gpus"). 1 is Detectron's.
-        start: first value of "ema", in anchors.
-        momentum: of "ema", in [0, 1).
+        kind: which foreground anchors divide a loss.
+            "image": each image's loss is divided by its own, then averaged over images (paper);
+            "gpu": those of all images of this GPU;
+            "all_gpus": those of all images, divided by the number of GPUs. The mean gradient over
+            GPUs is then that of one GPU with all images;
+            "ema": the running mean of "gpu" (Detectron2). It is a buffer, so a resumed run
+            continues with it; Detectron2 starts again from ``start``.
+        offset: added to the count once per image ("gpu", "all_gpus"). The authors' code has 1.
+        start: first value of the running mean, in anchors, > 0.
+        momentum: share of its old value that the running mean keeps, in [0, 1).
     """
+
+    foreground_ema: Tensor
 
     @configurable
     def __init__(
@@ -47,61 +52,68 @@ class LossNormalizer(nn.Module):
     ):
         super().__init__()
         if kind not in NORMALIZERS:
-            raise ValueError(
-                f"normalizer kind (MODEL.FOCAL_RETINA.NORMALIZER) is {kind!r}; "
+            raise UserError(
+                f"kind of the normaliser (MODEL.FOCAL_RETINA.NORMALIZER) is {kind!r}; "
                 f"choose one of {', '.join(NORMALIZERS)}"
             )
         self.kind = kind
         self.offset = offset
         self.momentum = momentum
-        # Counts of the pieces seen so far within ``deferred``.
-        self._pieces = None
+        self._micro_batches: list[Tensor] | None = None  # their counts, inside ``deferred``
         if kind == "ema":
             # float64 because Detectron2's value is a Python float.
             self.register_buffer("foreground_ema", torch.tensor(start, dtype=torch.float64))
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         node = focal_retina_node(cfg)
-        return {
-            "kind": node.NORMALIZER,
-            "offset": node.NORMALIZER_OFFSET,
-            "start": node.NORMALIZER_START,
-            "momentum": node.NORMALIZER_MOMENTUM,
-        }
+        return {"kind": node.NORMALIZER, "offset": node.NORMALIZER_OFFSET}
 
     def forward(self, num_foreground: Tensor) -> Tensor:
-        """Return the divisor: 0-dim, or (N,) for kind "image", float64.
+        """Return the divisor, float64: (N,) for kind "image", else 0-dim.
 
         Args:
             num_foreground: (N,), int64, foreground anchors of each image.
         """
         counts = num_foreground.double()
-        if self._pieces is not None:
-            self._pieces.append(counts)
-            is_per_image = self.kind == "image"
-            return counts.clamp(min=1) if is_per_image else counts.new_full((), _PROVISIONAL)
-        return self._divisor(counts)
+        if self._micro_batches is None:
+            return self._divisor(counts)
+        self._micro_batches.append(counts)
+        is_per_image = self.kind == "image"
+        return counts.clamp(min=1) if is_per_image else counts.new_full((), _PROVISIONAL_DIVISOR)
 
     @contextlib.contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Within, take the calls for pieces of one batch.
+    def deferred(self) -> Iterator[Callable[[], Tensor]]:
+        """Inside this context, each call is for one micro-batch of a larger batch.
 
-        They all divide by the same; the losses and gradients summed over the pieces are those of
-        the whole batch once multiplied by ``correction()``.
+        The context gives a function to call once, after the last micro-batch. It returns a factor,
+        0-dim float64: losses and gradients, summed over the micro-batches, become those of the
+        whole batch when multiplied by it. It also updates the running mean of "ema".
         """
-        self._pieces = []
-        try:
-            yield
-        finally:
-            self._pieces = None
+        counts: list[Tensor] = []
+        self._micro_batches = counts
 
-    def correction(self) -> Tensor:
-        """Return the factor, 0-dim float64, for the pieces so far; updates "ema", once a batch."""
-        counts = torch.cat(self._pieces)
+        def factor() -> Tensor:
+            whole = torch.cat(counts)
+            if self.kind == "image":
+                return whole.new_full((), 1 / len(whole))
+            return _PROVISIONAL_DIVISOR / self._divisor(whole)
+
+        try:
+            yield factor
+        finally:
+            self._micro_batches = None
+
+    def divisors_of_sums(self, num_foreground: Tensor) -> tuple[Tensor, Tensor]:
+        """Return two divisors, so that losses of many batches can be added up before the second.
+
+        The first is for each batch, 0-dim or (N,). The second, 0-dim, is added up over batches, and
+        divides the sum. Both are float64. "ema" and "all_gpus" do as "gpu" here.
+        """
+        counts = num_foreground.double()
         if self.kind == "image":
-            return counts.new_full((), 1 / len(counts))
-        return _PROVISIONAL / self._divisor(counts)
+            return counts.clamp(min=1), counts.new_tensor(len(counts))
+        return counts.new_ones(()), (counts + self.offset).sum()
 
     def _divisor(self, counts: Tensor) -> Tensor:
         if self.kind == "image":

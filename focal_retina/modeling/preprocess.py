@@ -1,13 +1,15 @@
 """Images of any size -> one normalised, padded batch."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.modeling import Backbone
 from detectron2.structures import ImageList
-from torch import nn
+from torch import Tensor, nn
 
 from focal_retina.config import focal_retina_node
 
@@ -20,10 +22,12 @@ class ImagePreprocessor(nn.Module):
         input_format: order of channels, "BGR" or "RGB", for those who draw or load images.
         size_divisibility: pad to a multiple of so many pixels; 0 means the backbone's own.
             The authors' code pads to 128, the stride of P7.
-        channels_last: lay the batch out as (N, H, W, C) in memory; its values and shape are the
-            same. The model lays out its weights to match, and computes some of its convolutions in
-            another way, see ``modeling.convolution``.
+        channels_last: memory format of the batch, (N, H, W, C); its values and shape do not
+            change. The model lays out its weights alike.
     """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     @configurable
     def __init__(
@@ -39,13 +43,12 @@ class ImagePreprocessor(nn.Module):
         self.input_format = input_format
         self.size_divisibility = size_divisibility
         self.channels_last = channels_last
-        # Pieces of a batch are padded as the whole is: the least height and width, in pixels.
-        self.min_size = (0, 0)
+        self._min_size = (0, 0)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         return {
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
@@ -61,20 +64,41 @@ class ImagePreprocessor(nn.Module):
             batched_inputs: N dicts with "image", (C, H, W), uint8 or float, 0 to 255.
             backbone: tells what its input's size must be a multiple of.
         """
-        images = [x["image"].to(self.pixel_mean.device) for x in batched_inputs]
-        images = [(x - self.pixel_mean) / self.pixel_std for x in images]
-        divisibility = self.size_divisibility or backbone.size_divisibility
+        images = [self.normalize(x["image"].to(self.pixel_mean.device)) for x in batched_inputs]
+        divisibility = self.divisibility(backbone)
         # Detectron2 0.6 has no padding constraints.
         constraints = getattr(backbone, "padding_constraints", None)
         kwargs = {"padding_constraints": constraints} if constraints else {}
         batch = ImageList.from_tensors(images, divisibility, **kwargs)
-        batch.tensor = _pad_to(batch.tensor, self.min_size, divisibility or 1)
+        batch.tensor = _pad_to(batch.tensor, self._min_size, divisibility)
         if self.channels_last:
             batch.tensor = batch.tensor.contiguous(memory_format=torch.channels_last)
         return batch
 
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Return pixels (..., C, H, W) of 0 to 255 as the network sees them."""
+        return (pixels - self.pixel_mean) / self.pixel_std
 
-def _pad_to(images: torch.Tensor, min_size: tuple[int, int], divisibility: int) -> torch.Tensor:
+    def divisibility(self, backbone: Backbone) -> int:
+        """Return what height and width are padded to a multiple of, in pixels, >= 1."""
+        return self.size_divisibility or backbone.size_divisibility or 1
+
+    @contextlib.contextmanager
+    def padded_as_one(self, batches: Sequence[list[dict]]) -> Iterator[None]:
+        """Inside this context, pad each of these batches to the size of all of them together.
+
+        For micro-batches: padding is background to the loss, and group normalisation sees it.
+        """
+        sizes = [x["image"].shape[-2:] for batch in batches for x in batch]
+        height, width = (max(sides) for sides in zip(*sizes, strict=True))
+        self._min_size = (height, width)
+        try:
+            yield
+        finally:
+            self._min_size = (0, 0)
+
+
+def _pad_to(images: Tensor, min_size: tuple[int, int], divisibility: int) -> Tensor:
     """Pad images (N, C, H, W) at the bottom and right to at least a multiple over ``min_size``."""
     height, width = (-(-side // divisibility) * divisibility for side in min_size)
     bottom, right = max(0, height - images.shape[2]), max(0, width - images.shape[3])

@@ -1,9 +1,11 @@
 """FocalProposalGenerator: the same parts as the first stage of a two-stage detector."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.modeling.box_regression import Box2BoxTransform
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from focal_retina.config import focal_retina_node
 from focal_retina.modeling.assignment import AnchorAssigner, Assignment
 from focal_retina.modeling.classification import SigmoidFocalLoss
+from focal_retina.modeling.level_faults import level_faults
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.normalizer import LossNormalizer
 from focal_retina.modeling.proposal_postprocess import ProposalPostprocessor
@@ -25,12 +28,12 @@ from focal_retina.registry import register
 class FocalProposalGenerator(nn.Module):
     """Proposals from the focal-loss head, with object against background as the only class.
 
-    Takes the place of Detectron2's ``RPN`` in any two-stage config: set
-    ``MODEL.PROPOSAL_GENERATOR.NAME`` to it and ``MODEL.RPN.HEAD_NAME`` to "FocalRetinaHead".
-    ``MODEL.RPN.*`` keep their meaning, but for ``BATCH_SIZE_PER_IMAGE`` and
-    ``POSITIVE_FRACTION``, which sample anchors (the focal loss takes all of them), and
-    ``CONV_DIMS``, which belongs to Detectron2's own head. The keys of the head and of the focal
-    loss are those of ``FocalRetinaNet``: ``MODEL.RETINANET.NUM_CONVS``, ``NORM``, ``PRIOR_PROB``,
+    It takes the place of Detectron2's ``RPN`` in any two-stage config: set
+    ``MODEL.PROPOSAL_GENERATOR.NAME`` to "FocalProposalGenerator" and ``MODEL.RPN.HEAD_NAME`` to
+    "FocalRetinaHead". The keys ``MODEL.RPN.*`` keep their meaning, with two exceptions:
+    ``BATCH_SIZE_PER_IMAGE`` and ``POSITIVE_FRACTION`` have none, as the focal loss takes all
+    anchors, and ``CONV_DIMS`` belongs to Detectron2's own head. Head and focal loss have the keys
+    that they have in ``FocalRetinaNet``: ``MODEL.RETINANET.NUM_CONVS``, ``NORM``, ``PRIOR_PROB``,
     ``FOCAL_LOSS_ALPHA`` and ``FOCAL_LOSS_GAMMA``, and ``MODEL.FOCAL_RETINA.*``.
 
     Args:
@@ -40,8 +43,8 @@ class FocalProposalGenerator(nn.Module):
         assigner: from anchors (R, 4) and objects to an ``Assignment``, with K = 1.
         loss: from logits, deltas, anchors and assignment to "loss_cls" and "loss_box_reg".
         postprocessor: from anchors, logits and deltas to proposals.
-        anchor_boundary_thresh: ignore anchors that reach further out of their image, pixels;
-            below 0 for none.
+        anchor_boundary_thresh: ignore anchors that reach further out of their image than so many
+            pixels; below 0: ignore none.
         loss_weight: factors of "loss_rpn_cls" and "loss_rpn_loc"; None for 1.
     """
 
@@ -52,9 +55,9 @@ class FocalProposalGenerator(nn.Module):
         in_features: Sequence[str],
         head: nn.Module,
         anchor_generator: nn.Module,
-        assigner: Callable,
+        assigner: Callable[..., Assignment],
         loss: FocalRetinaLoss,
-        postprocessor: Callable,
+        postprocessor: Callable[..., list[Instances]],
         anchor_boundary_thresh: float = -1.0,
         loss_weight: Mapping[str, float] | None = None,
     ):
@@ -70,7 +73,7 @@ class FocalProposalGenerator(nn.Module):
         self.loss_weight = loss_weight or {"loss_rpn_cls": 1.0, "loss_rpn_loc": 1.0}
 
     @classmethod
-    def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]):
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         rpn, retinanet = cfg.MODEL.RPN, cfg.MODEL.RETINANET
         node = focal_retina_node(cfg)
         shapes = [input_shape[f] for f in rpn.IN_FEATURES]
@@ -122,21 +125,36 @@ class FocalProposalGenerator(nn.Module):
             features: by name, each (N, C, H, W).
             gt_instances: N ``Instances`` with ``gt_boxes``; in training only.
         """
-        features = [features[f] for f in self.in_features]
-        logits, deltas = self.rpn_head(features)
-        anchors = self.anchor_generator(features)
-        losses = self.losses(anchors, logits, deltas, gt_instances) if self.training else {}
+        levels = [features[f] for f in self.in_features]
+        logits, deltas = self.rpn_head(levels)
+        anchors = self.anchor_generator(levels)
+        losses = {}
+        if self.training:
+            assert gt_instances is not None, "training needs objects"
+            losses = self.losses(anchors, logits, deltas, gt_instances)
         sizes = images.image_sizes
         return self.postprocessor(anchors, logits, deltas, sizes, self.training), losses
 
-    def losses(self, anchors: list[Boxes], logits, deltas, gt_instances) -> dict[str, Tensor]:
+    def losses(
+        self,
+        anchors: list[Boxes],
+        logits: list[Tensor],
+        deltas: list[Tensor],
+        gt_instances: list[Instances],
+    ) -> dict[str, Tensor]:
         """Return "loss_rpn_cls" and "loss_rpn_loc", as Detectron2's RPN names them."""
-        assignment = self.assign(anchors, [x.shape[-2:] for x in logits], gt_instances)
+        grid_sizes = [(x.shape[2], x.shape[3]) for x in logits]
+        assignment = self.assign(anchors, grid_sizes, gt_instances)
         losses = self.loss(logits, deltas, Boxes.cat(anchors).tensor, assignment)
         named = {"loss_rpn_cls": losses["loss_cls"], "loss_rpn_loc": losses["loss_box_reg"]}
         return {name: loss * self.loss_weight[name] for name, loss in named.items()}
 
-    def assign(self, anchors: list[Boxes], grid_sizes, gt_instances) -> Assignment:
+    def assign(
+        self,
+        anchors: list[Boxes],
+        grid_sizes: Sequence[tuple[int, int]],
+        gt_instances: list[Instances],
+    ) -> Assignment:
         """Label the anchors of each image: 0 object, 1 background, -1 ignore."""
         all_anchors = Boxes.cat(anchors)
         lattice = AnchorLattice.of(self.anchor_generator, grid_sizes)
@@ -147,6 +165,10 @@ class FocalProposalGenerator(nn.Module):
         sizes = [x.image_size for x in gt_instances]
         inside = [all_anchors.inside_box(s, self.anchor_boundary_thresh) for s in sizes]
         return _ignore_outside(assignment, torch.stack(inside))
+
+    def level_faults(self) -> AbstractContextManager[list[str]]:
+        """See the function ``level_faults``."""
+        return level_faults(self.loss, self.in_features)
 
 
 def _of_one_class(objects: Instances) -> Instances:

@@ -2,20 +2,23 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, detector_postprocess
 from detectron2.modeling.anchor_generator import build_anchor_generator
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
 from focal_retina.acceleration.convolution import fast_convolutions
 from focal_retina.acceleration.folding import folded_in_each_forward
 from focal_retina.config import focal_retina_node, has_background_logit
-from focal_retina.modeling.assignment import AnchorAssigner
+from focal_retina.errors import UserError
+from focal_retina.modeling.assignment import AnchorAssigner, Assignment
 from focal_retina.modeling.classification import build_classification_loss
 from focal_retina.modeling.head import FocalRetinaHead
+from focal_retina.modeling.level_faults import level_faults
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.monitor import TrainingMonitor
 from focal_retina.modeling.normalizer import LossNormalizer
@@ -25,6 +28,19 @@ from focal_retina.modeling.selection import build_example_selection
 from focal_retina.ops.backend import resolve_backend
 from focal_retina.ops.matching.lattice import AnchorLattice
 from focal_retina.registry import register
+
+
+class HeadOutputs(NamedTuple):
+    """What the network says of N images, and of which boxes it says it."""
+
+    anchors: list[Boxes]  # L x ``Boxes`` of length H*W*A, pixels
+    logits: list[Tensor]  # L x (N, A*K, H, W)
+    deltas: list[Tensor]  # L x (N, A*4, H, W)
+    image_sizes: list[tuple[int, int]]  # N x (height, width) without padding, pixels
+
+    def of_first_image(self) -> "HeadOutputs":
+        logits, deltas = [x[:1] for x in self.logits], [x[:1] for x in self.deltas]
+        return HeadOutputs(self.anchors, logits, deltas, self.image_sizes[:1])
 
 
 @register(META_ARCH_REGISTRY)
@@ -40,12 +56,14 @@ class FocalRetinaNet(nn.Module):
         anchor_generator: from L features to L ``Boxes``.
         assigner: from anchors (R, 4) and objects to an ``Assignment``.
         loss: from logits, deltas, anchors and assignment to named losses.
-        postprocessor: from anchors, logits and deltas to detections.
+        postprocessor: from the ``HeadOutputs`` to detections.
         preprocessor: from the data loader's dicts to one batch.
         num_classes: K, which head, assigner, loss and postprocessor were built with.
         head_in_features: names of the backbone's features the head sees, fine to coarse;
             None for all.
         monitor: what training writes to the event storage; None for nothing.
+        cpu_acceleration: on a CPU, compute the same values faster, up to rounding; see
+            ``focal_retina.acceleration``.
     """
 
     @configurable
@@ -55,13 +73,14 @@ class FocalRetinaNet(nn.Module):
         backbone: Backbone,
         head: nn.Module,
         anchor_generator: nn.Module,
-        assigner: Callable,
-        loss: nn.Module,
-        postprocessor: Callable,
+        assigner: Callable[..., Assignment],
+        loss: FocalRetinaLoss,
+        postprocessor: DetectionPostprocessor,
         preprocessor: ImagePreprocessor,
         num_classes: int,
         head_in_features: Sequence[str] | None = None,
         monitor: TrainingMonitor | None = None,
+        cpu_acceleration: bool = True,
     ):
         super().__init__()
         _check_divisibility(preprocessor.size_divisibility, backbone.size_divisibility)
@@ -77,13 +96,15 @@ class FocalRetinaNet(nn.Module):
         shapes = backbone.output_shape()
         self.head_in_features = head_in_features or sorted(shapes, key=lambda f: shapes[f].stride)
         self.monitor = monitor
+        self.cpu_acceleration = cpu_acceleration
         if preprocessor.channels_last:
             self.to(memory_format=torch.channels_last)
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        node = focal_retina_node(cfg)
         # An unavailable backend is an error now, not at the first batch.
-        resolve_backend(focal_retina_node(cfg).BACKEND, torch.device(cfg.MODEL.DEVICE))
+        resolve_backend(node.BACKEND, torch.device(cfg.MODEL.DEVICE))
         backbone = build_backbone(cfg)
         num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
         head_in_features = cfg.MODEL.RETINANET.IN_FEATURES
@@ -92,7 +113,7 @@ class FocalRetinaNet(nn.Module):
         head = FocalRetinaHead(
             cfg, shapes, num_classes=num_classes, background_logit=has_background_logit(cfg)
         )
-        if focal_retina_node(cfg).COMPILE:
+        if node.COMPILE:
             backbone.compile()
             head.compile()
         return {
@@ -102,15 +123,16 @@ class FocalRetinaNet(nn.Module):
             "assigner": AnchorAssigner(cfg),
             "loss": FocalRetinaLoss(
                 cfg,
-                build_classification_loss(cfg),
-                LossNormalizer(cfg),
-                build_example_selection(cfg),
+                cls_loss=build_classification_loss(cfg),
+                normalizer=LossNormalizer(cfg),
+                example_selection=build_example_selection(cfg),
             ),
             "postprocessor": DetectionPostprocessor(cfg),
             "preprocessor": ImagePreprocessor(cfg),
             "num_classes": num_classes,
             "head_in_features": head_in_features,
             "monitor": TrainingMonitor(cfg.VIS_PERIOD, cfg.INPUT.FORMAT),
+            "cpu_acceleration": node.CPU_ACCELERATION,
         }
 
     @property
@@ -125,48 +147,91 @@ class FocalRetinaNet(nn.Module):
                 training "instances" with ``gt_boxes`` and ``gt_classes``; at test optionally the
                 output's "height" and "width" in pixels.
         """
-        images = self.preprocessor(batched_inputs, self.backbone)
-        with self._fast_on_cpu():
-            features = self.backbone(images.tensor)
-            features = [features[f] for f in self.head_in_features]
-            logits, deltas = self.head(features)
-        anchors = self.anchor_generator(features)
+        outputs = self.head_outputs(batched_inputs)
         if self.training:
-            return self.losses(batched_inputs, images, anchors, logits, deltas)
-        detections = self.postprocessor(anchors, logits, deltas, images.image_sizes)
+            return self.losses(batched_inputs, outputs)
+        detections = self.postprocessor(*outputs)
         return [
             {"instances": _resize(d, x)} for d, x in zip(detections, batched_inputs, strict=True)
         ]
 
+    def head_outputs(self, batched_inputs: list[dict]) -> HeadOutputs:
+        """Return what the network says of a batch; of each dict only the "image" is used."""
+        images = self.preprocessor(batched_inputs, self.backbone)
+        with self._accelerated():
+            features = self.features(images.tensor)
+            logits, deltas = self.head(features)
+        return HeadOutputs(self.anchor_generator(features), logits, deltas, images.image_sizes)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Return what the head sees, L x (N, C, H, W), of preprocessed images (N, C, H, W)."""
+        features = self.backbone(images)
+        return [features[f] for f in self.head_in_features]
+
     @contextlib.contextmanager
-    def _fast_on_cpu(self) -> Iterator[None]:
-        """What makes a pass forward on a CPU faster, and differ from Detectron2's by rounding."""
+    def _accelerated(self) -> Iterator[None]:
         is_recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
-        if self.preprocessor.channels_last and self.device.type == "cpu" and not is_recorded:
+        if self.cpu_acceleration and self.device.type == "cpu" and not is_recorded:
             with fast_convolutions(), folded_in_each_forward(self.backbone):
                 yield
         else:
             yield
 
-    def losses(self, batched_inputs, images, anchors: list[Boxes], logits, deltas):
+    def losses(self, batched_inputs: list[dict], outputs: HeadOutputs) -> dict[str, Tensor]:
         """Return the named losses of a batch, and let the monitor see it."""
-        gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
-        lattice = AnchorLattice.of(self.anchor_generator, [x.shape[-2:] for x in logits])
-        all_anchors = Boxes.cat(anchors).tensor
-        assignment = self.assigner(all_anchors, gt_instances, lattice)
+        anchors, assignment = self.assign(batched_inputs, outputs)
         if self.monitor is not None:
             self.monitor.write_scalars(assignment, batched_inputs)
             if self.monitor.wants_picture():
-                first = [[x[:1] for x in per_level] for per_level in (logits, deltas)]
-                detections = self.postprocessor(anchors, *first, images.image_sizes[:1])[0]
-                self.monitor.write_picture(batched_inputs[0], all_anchors, assignment, detections)
-        return self.loss(logits, deltas, all_anchors, assignment)
+                detections = self.postprocessor(*outputs.of_first_image())[0]
+                self.monitor.write_picture(batched_inputs[0], anchors, assignment, detections)
+        return self.loss(outputs.logits, outputs.deltas, anchors, assignment)
+
+    def assign(self, batched_inputs: list[dict], outputs: HeadOutputs) -> tuple[Tensor, Assignment]:
+        """Return the anchors of all levels, (R, 4), and their labels and objects."""
+        gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
+        grid_sizes = [(x.shape[2], x.shape[3]) for x in outputs.logits]
+        lattice = AnchorLattice.of(self.anchor_generator, grid_sizes)
+        anchors = Boxes.cat(outputs.anchors).tensor
+        return anchors, self.assigner(anchors, gt_instances, lattice)
+
+    @property
+    def divides_by_foreground(self) -> bool:
+        """Whether a ``LossNormalizer`` divides all losses, as the three methods below need."""
+        is_ours = isinstance(self.loss, FocalRetinaLoss)
+        return is_ours and isinstance(self.loss.normalizer, LossNormalizer)
+
+    def check_micro_batches(self) -> None:
+        """Raise a UserError if the loss of a batch is no sum over its images."""
+        self.loss.check_micro_batches()
+
+    @contextlib.contextmanager
+    def micro_batches(self, batches: Sequence[list[dict]]) -> Iterator[Callable[[], Tensor]]:
+        """Inside this context, each call is for one micro-batch of a larger batch.
+
+        The context gives the function of ``LossNormalizer.deferred``.
+
+        Args:
+            batches: all micro-batches of the batch.
+        """
+        padded = self.preprocessor.padded_as_one(batches)
+        with padded, self.loss.normalizer.deferred() as correction:
+            yield correction
+
+    def loss_sums(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
+        """Return each loss as its sum and what divides it, see ``FocalRetinaLoss.sums``."""
+        outputs = self.head_outputs(batched_inputs)
+        return self.loss.sums(outputs.logits, outputs.deltas, *self.assign(batched_inputs, outputs))
+
+    def level_faults(self) -> contextlib.AbstractContextManager[list[str]]:
+        """See the function ``level_faults``."""
+        return level_faults(self.loss, self.head_in_features)
 
 
 def _check_features(names: Sequence[str], backbone: Backbone) -> None:
     known = backbone.output_shape()
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(
+        raise UserError(
             f"head_in_features (MODEL.RETINANET.IN_FEATURES) has {unknown[0]}, but the backbone "
             f"has {', '.join(known)}"
         )
@@ -174,13 +239,13 @@ def _check_features(names: Sequence[str], backbone: Backbone) -> None:
 
 def _check_divisibility(asked: int, needed: int) -> None:
     if asked and needed and asked % needed:
-        raise ValueError(
+        raise UserError(
             f"size_divisibility (MODEL.FOCAL_RETINA.SIZE_DIVISIBILITY) is {asked}; the backbone "
             f"needs a multiple of {needed}, or 0 for its own"
         )
 
 
-def _resize(detections, inputs: dict):
+def _resize(detections: Instances, inputs: dict) -> Instances:
     """Scale detections from the network's input to the size asked for."""
     height, width = detections.image_size
     return detector_postprocess(

@@ -2,28 +2,33 @@
 
 from collections.abc import Callable
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import torch
+from detectron2.data.transforms import TransformList
 from detectron2.layers import batched_nms
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from focal_retina.modeling.retinanet import FocalRetinaNet
 
 
 class FocalRetinaNetWithTTA(nn.Module):
     """A ``FocalRetinaNet`` that sees each image several times.
 
-    The rule: the detections of all augmented images, mapped back to the image asked for, are put
-    together; of each class, the lower of two boxes that overlap goes; the best stay. The threshold
-    of overlap and the number are those of the model's postprocessor. Detectron2's own
-    ``GeneralizedRCNNWithTTA`` merges by this rule too.
+    Detections of all augmented images are mapped back to the image asked for and merged: of two
+    overlapping boxes of a class the one of lower score is dropped, and the best are kept. The
+    model's postprocessor has the threshold of overlap and the number to keep. Detectron2's
+    ``GeneralizedRCNNWithTTA`` merges in the same way.
 
     Args:
-        model: has the ``postprocessor`` of ``FocalRetinaNet``; not a DistributedDataParallel.
+        model: not a ``DistributedDataParallel``.
         tta_mapper: from a dict of the data loader to the same for each augmentation, with
             "transforms" that lead to it; Detectron2's ``DatasetMapperTTA(cfg)``.
     """
 
-    def __init__(self, model: nn.Module, tta_mapper: Callable):
+    def __init__(self, model: "FocalRetinaNet", tta_mapper: Callable[[dict], list[dict]]):
         super().__init__()
         self.model = model
         self.tta_mapper = tta_mapper
@@ -42,7 +47,7 @@ class FocalRetinaNetWithTTA(nn.Module):
         height, width = inputs["image"].shape[-2:]
         size = (inputs.get("height", height), inputs.get("width", width))
         augmented = self.tta_mapper({**inputs, "height": size[0], "width": size[1]})
-        # Together only where they are of one size, so that none is padded to another's.
+        # Only images of one size form a batch, so that none is padded.
         groups = [list(group) for _, group in groupby(augmented, lambda x: x["image"].shape)]
         detections = [found for group in groups for found in self._detect_augmented(group)]
         boxes, scores, classes = (torch.cat(x) for x in zip(*detections, strict=True))
@@ -58,15 +63,18 @@ class FocalRetinaNetWithTTA(nn.Module):
             for x, d in zip(augmented, found, strict=True)
         ]
 
-    def _merge(self, size: tuple[int, int], boxes: Boxes, scores: Tensor, classes: Tensor):
+    def _merge(
+        self, size: tuple[int, int], boxes: Boxes, scores: Tensor, classes: Tensor
+    ) -> Instances:
         boxes.clip(size)
-        rule = self.model.postprocessor
-        keep = batched_nms(boxes.tensor, scores, classes, rule.nms_thresh)[: rule.max_detections]
+        limits = self.model.postprocessor
+        keep = batched_nms(boxes.tensor, scores, classes, limits.nms_thresh)
+        keep = keep[: limits.max_detections]
         return Instances(
             size, pred_boxes=boxes[keep], scores=scores[keep], pred_classes=classes[keep]
         )
 
 
-def _map_back(boxes: Tensor, transforms) -> Tensor:
+def _map_back(boxes: Tensor, transforms: TransformList) -> Tensor:
     mapped = transforms.inverse().apply_box(boxes.cpu().numpy())
     return torch.as_tensor(mapped, dtype=boxes.dtype, device=boxes.device)

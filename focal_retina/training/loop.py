@@ -1,4 +1,7 @@
-"""The training loop: Detectron2's, in every precision, with accumulated gradients and a watch."""
+"""The training loop: Detectron2's steps in every precision, with accumulated gradients.
+
+It ends a run whose losses or gradients are not finite.
+"""
 
 import contextlib
 import logging
@@ -13,6 +16,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from focal_retina.detectron2_internals import gradient_norms, next_batch
 from focal_retina.errors import ImageError, TrainingError, TrainingStopped
 from focal_retina.training.accumulation import as_one_batch, check_accumulation, split_batch
 from focal_retina.training.nonfinite import NonFiniteWatch
@@ -46,25 +50,24 @@ class EndableTrainer(TrainerBase):
 
 
 class TrainingLoop(SimpleTrainer, EndableTrainer):
-    """Detectron2's ``SimpleTrainer``, and its ``AMPTrainer`` in either type and on any device.
+    """Detectron2's ``SimpleTrainer``, and its ``AMPTrainer`` for both types and all devices.
 
-    With none of the options it gives ``SimpleTrainer``'s weights, to the bit. A loss that is not
-    finite ends the run on every process before the optimizer's step, see ``nonfinite``. So do
-    gradients, but in float16, where such a step is left out, counted and logged. The losses come to
-    the host in one transfer, gradients' finiteness with them; Detectron2 makes one for each loss.
+    Without options it gives the weights of ``SimpleTrainer``, to the bit. Losses or gradients that
+    are not finite end the run on every process, before the optimizer's step (see ``nonfinite``).
+    Gradients in float16 do not: such a step is skipped, counted and logged. One transfer brings
+    all losses to the host, and whether gradients are finite; Detectron2 makes one for each loss.
 
-    Losses are written at once: written later, as ``async_write_metrics`` does, they could not stop
-    the step.
+    Losses are written at once: if they were written later, as by ``async_write_metrics``, they
+    could not stop the step.
 
     Args:
         model, data_loader, optimizer: as of ``SimpleTrainer``.
-        dtype: what autocast computes in; None for no autocast. float16 has its loss scaled.
-        accumulation_steps: pieces of each batch that go through the model one after the other, see
-            ``accumulation``; >= 1.
-        output_dir: where the batch is kept that had no finite loss.
+        dtype: of autocast; None for no autocast. With float16 the loss is scaled.
+        accumulation_steps: micro-batches of each batch, see ``accumulation``; >= 1.
+        output_dir: folder for the batch whose losses or gradients are not finite.
 
     Raises:
-        ValueError: as ``check_accumulation``.
+        UserError: as ``check_accumulation``.
     """
 
     def __init__(
@@ -90,8 +93,8 @@ class TrainingLoop(SimpleTrainer, EndableTrainer):
         if dtype == torch.float16:
             if self._device_type == "cpu":
                 logger.warning(
-                    "Few CPUs multiply float16 (avx512_fp16, amx_fp16), the others ten times "
-                    "slower than float32: set SOLVER.AMP.DTYPE (train.amp.dtype) bfloat16"
+                    "Most CPUs multiply float16 ten times slower than float32, all but those with "
+                    "avx512_fp16 or amx_fp16: set SOLVER.AMP.DTYPE (train.amp.dtype) bfloat16"
                 )
             self.grad_scaler = torch.amp.GradScaler(self._device_type)
             optimizer.register_step_post_hook(self._remember_step)
@@ -103,46 +106,51 @@ class TrainingLoop(SimpleTrainer, EndableTrainer):
             NonFiniteError: on every process.
         """
         start = time.perf_counter()
-        pieces = split_batch(next(self._data_loader_iter), self.accumulation_steps)
+        micro_batches = split_batch(next_batch(self), self.accumulation_steps)
         data_time = time.perf_counter() - start
         self._watch.remember()
-        losses, weights, factor = self._backward(pieces)
+        losses, weights, correction = self._backward(micro_batches)
         if hasattr(self, "after_backward"):  # Detectron2 0.6 has no such hook
             self.after_backward()
-        rows, factor, largest = self._to_host(losses, factor)
-        means = {name: factor * sum(_products(rows, name, weights)) for name in rows[0]}
+        rows, correction, largest = self._to_host(losses, correction)
+        means = correction * sum(row * weight for row, weight in zip(rows, weights, strict=True))
+        means = dict(zip(losses[0], means.tolist(), strict=True))
         gathered = comm.all_gather((means, data_time, largest))
         if not all(math.isfinite(x) for means, _, x in gathered for x in (*means.values(), x)):
-            self._watch.end(self.iter, pieces, rows, self._forward)
+            named = [dict(zip(losses[0], row, strict=True)) for row in rows.tolist()]
+            self._watch.end(self.iter, micro_batches, named, self._forward)
         _write(gathered, data_time)
         self._step()
 
-    def _backward(self, pieces: list[list]) -> tuple[list[dict], list[float], Tensor | None]:
-        """Return the losses of each piece by name, their weights, and a factor of them all."""
-        losses, factor = [], None
-        with as_one_batch(self._plain, pieces) as share:
-            for piece, weight in zip(pieces, share.weights, strict=True):
-                is_last = len(losses) == len(pieces) - 1
+    def _backward(
+        self, micro_batches: list[list]
+    ) -> tuple[list[dict[str, Tensor]], list[float], Tensor | None]:
+        """Compute the gradients; return the losses of each micro-batch, weights and correction."""
+        losses: list[dict[str, Tensor]] = []
+        correction = None
+        with as_one_batch(self._plain, micro_batches) as factors:
+            for micro_batch, weight in zip(micro_batches, factors.weights, strict=True):
+                is_last = len(losses) == len(micro_batches) - 1
                 with contextlib.nullcontext() if is_last else self._no_sync():
-                    losses.append(self._forward(piece))
+                    losses.append(self._forward(micro_batch))
                     total = sum(losses[-1].values()) * weight
                     if len(losses) == 1:
                         self.optimizer.zero_grad()
-                    if is_last and (factor := share.correction()) is not None:
-                        # Before the gradients meet those of other processes, whose factor differs.
-                        total = self._correct(total, factor)
+                    if is_last and (correction := factors.correction()) is not None:
+                        # Before gradients meet those of other processes: their factor is another.
+                        total = self._correct(total, correction)
                     self._scaled(total).backward()
-        return losses, share.weights, factor
+        return losses, factors.weights, correction
 
     def _correct(self, loss: Tensor, factor: Tensor) -> Tensor:
-        """Multiply the gradients so far, and return the loss multiplied."""
+        """Multiply the gradients so far by a factor; return the loss times the factor."""
         for gradient in self._gradients():
             gradient.mul_(factor.to(gradient.dtype))
         return loss * factor.to(loss.dtype)
 
-    def _forward(self, piece: list) -> dict[str, Tensor]:
+    def _forward(self, micro_batch: list) -> dict[str, Tensor]:
         with torch.autocast(self._device_type, self.dtype, enabled=self.dtype is not None):
-            losses = self.model(piece)
+            losses = self.model(micro_batch)
         return {"total_loss": losses} if isinstance(losses, Tensor) else losses
 
     def _no_sync(self) -> contextlib.AbstractContextManager:
@@ -156,21 +164,20 @@ class TrainingLoop(SimpleTrainer, EndableTrainer):
         groups = self.optimizer.param_groups
         return [p.grad for group in groups for p in group["params"] if p.grad is not None]
 
-    def _to_host(self, losses: list[dict], factor: Tensor | None):
-        """Return losses by name, the factor, and the largest norm of a gradient, as numbers."""
-        table = torch.stack([_row(piece) for piece in losses])
-        # float16 gradients may overflow: the scaler looks after them.
+    def _to_host(
+        self, losses: list[dict[str, Tensor]], correction: Tensor | None
+    ) -> tuple[np.ndarray, float, float]:
+        """Return a row of losses per micro-batch, the correction, and the largest gradient norm."""
+        rows = [[x.detach().float().reshape(()) for x in by_name.values()] for by_name in losses]
+        table = torch.stack([torch.stack(row) for row in rows])
+        # Not of gradients in float16, which may overflow: the scaler checks them.
         gradients = self._gradients() if self._checks_gradients else []
-        # Norms are read in one pass; the largest absolute value takes 15 times as long on a CPU.
-        largest = table.new_zeros(())
-        if gradients:
-            largest = torch.stack(torch._foreach_norm(gradients)).max()
-        factor = table.new_ones(()) if factor is None else factor
-        *numbers, factor, largest = torch.cat(
-            [table.flatten(), factor.to(table).view(1), largest.to(table).view(1)]
-        ).tolist()
-        rows = np.reshape(numbers, table.shape).tolist()
-        return [dict(zip(losses[0], row, strict=True)) for row in rows], factor, largest
+        # Norms take one pass; the largest absolute value takes 15 times as long on a CPU.
+        largest = gradient_norms(gradients).max() if gradients else table.new_zeros(())
+        correction = table.new_ones(()) if correction is None else correction
+        numbers = [table.flatten(), correction.to(table).view(1), largest.to(table).view(1)]
+        *on_host, factor, norm = torch.cat(numbers).tolist()
+        return np.reshape(on_host, table.shape), factor, norm
 
     def _step(self) -> None:
         if self.grad_scaler is None:
@@ -208,14 +215,6 @@ class TrainingLoop(SimpleTrainer, EndableTrainer):
         if self.grad_scaler is not None and "grad_scaler" in state_dict:
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
             self.skipped_steps = state_dict.get("skipped_steps", 0)
-
-
-def _row(losses: dict[str, Tensor]) -> Tensor:
-    return torch.stack([loss.detach().float().reshape(()) for loss in losses.values()])
-
-
-def _products(rows: list[dict[str, float]], name: str, weights: list[float]) -> list[float]:
-    return [row[name] * weight for row, weight in zip(rows, weights, strict=True)]
 
 
 def _write(gathered: list[tuple[dict, float, float]], data_time: float) -> None:

@@ -1,4 +1,4 @@
-"""A loss that is not finite: the run ends before the step, with what is needed to look into it."""
+"""End a run before a step whose loss is not finite, and keep what is needed to look into it."""
 
 import math
 import os
@@ -7,19 +7,20 @@ from typing import NoReturn
 
 import torch
 from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 from torch import nn
 
+from focal_retina.detectron2_internals import BatchNorm
 from focal_retina.errors import TrainingError
 from focal_retina.modeling.normalizer import LossNormalizer
-from focal_retina.training.levels import faulty_levels
 from focal_retina.training.replay import save_batch
 
 _REMEDY = (
     "look at the objects of these images; if they are right, lower the learning rate, lengthen its "
     "warm-up, or clip the gradients (SOLVER.CLIP_GRADIENTS.ENABLED True; train.clip_gradients)"
 )
-# What a forward pass in training mode changes.
-_CHANGING = (nn.modules.batchnorm._BatchNorm, LossNormalizer)
+# Modules whose buffers a forward pass in training mode changes.
+_CHANGING = (BatchNorm, LossNormalizer)
 
 
 class NonFiniteError(TrainingError, FloatingPointError):
@@ -27,12 +28,12 @@ class NonFiniteError(TrainingError, FloatingPointError):
 
 
 class NonFiniteWatch:
-    """What a step needs so that its batch can be run again.
+    """Keeps what is needed to run the batch of a step again.
 
     Args:
         model: without the wrapper of ``DistributedDataParallel``.
-        output_dir: folder of the file that keeps batch and weights.
-        dtype: that the model is autocast to, or None.
+        output_dir: folder of the file with batch and weights.
+        dtype: of autocast, or None.
     """
 
     def __init__(self, model: nn.Module, output_dir: str, dtype: torch.dtype | None = None):
@@ -49,25 +50,25 @@ class NonFiniteWatch:
     def end(
         self,
         iteration: int,
-        pieces: list[list[dict]],
+        micro_batches: list[list[dict]],
         losses: list[dict[str, float]],
         forward: Callable[[list[dict]], object],
     ) -> NoReturn:
-        """Raise a NonFiniteError on every process; to be called by all of them.
+        """Raise a NonFiniteError on every process. All processes must call this together.
 
         The processes at fault write ``nonfinite_iter_<iteration>_rank<rank>.pth``, see ``replay``.
 
         Args:
-            pieces: of this process's batch.
-            losses: of each piece, by name; where they are finite on all processes, gradients are
-                not.
-            forward: lets a piece go through the model.
+            micro_batches: of this process's batch.
+            losses: of each micro-batch, by name. If they are finite on all processes, the
+                gradients are not.
+            forward: lets a micro-batch go through the model.
         """
         bad = [i for i, row in enumerate(losses) if not all(map(math.isfinite, row.values()))]
         is_loss = any(comm.all_gather(bool(bad)))
-        batch = pieces[bad[0] if bad else 0] if is_loss else [x for piece in pieces for x in piece]
-        # By all processes: batch norm may synchronise them.
-        levels = faulty_levels(self._model, lambda: forward(batch)) if is_loss else []
+        batch = micro_batches[bad[0] if bad else 0] if is_loss else sum(micro_batches, [])
+        # On all processes: batch norm may wait for the others.
+        levels = _faulty_levels(self._model, lambda: forward(batch)) if is_loss else []
         self._restore()
         sentence = None
         if bad:
@@ -94,6 +95,17 @@ class NonFiniteWatch:
         return f"{path} has the batch and the weights before it (focal_retina.training.replay)"
 
 
+@torch.no_grad()
+def _faulty_levels(model: nn.Module, forward: Callable[[], object]) -> list[str]:
+    """Run a batch again; return the faults that the parts of the model find, finest level first."""
+    for module in model.modules():
+        if hasattr(module, "level_faults"):
+            with EventStorage(1), module.level_faults() as faults:
+                forward()
+            return faults
+    return []
+
+
 def _of_losses(losses: dict[str, float], levels: list[str]) -> str:
     terms = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
     return f"{' and '.join(terms)}{', from ' if levels else ''}{', '.join(levels)}"
@@ -101,7 +113,7 @@ def _of_losses(losses: dict[str, float], levels: list[str]) -> str:
 
 def _of_gradients(model: nn.Module) -> str:
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    # As the loop has looked at them: the norm.
+    # The loop has looked at their norms, which may overflow where no element does.
     names = [name for name, gradient in gradients.items() if not gradient.norm().isfinite()]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"the losses are finite, but not the gradients of {', '.join(names[:3])}{more},"

@@ -20,9 +20,9 @@ def save_batch(path: str, model: nn.Module, batch: list[dict], dtype: torch.dtyp
     """Write what :func:`replay` needs; ``torch.load`` reads it with ``weights_only=True``.
 
     Args:
-        batch: dicts as Detectron2's data loader makes them; what is neither a tensor nor a
-            structure of Detectron2 nor plain is left out.
-        dtype: that the model is autocast to, or None.
+        batch: dicts as Detectron2's data loader makes them. The file has their tensors, plain
+            values and structures of Detectron2, and nothing else.
+        dtype: of autocast, or None.
     """
     content = {"model": model.state_dict(), "batch": _to_plain(batch)}
     torch.save({**content, "dtype": None if dtype is None else str(dtype).split(".")[1]}, path)
@@ -49,7 +49,7 @@ def replay(path: str, model: nn.Module) -> dict[str, Tensor]:
 
 
 def _to_plain(value):
-    """Return tensors and plain containers for structures: {"class": name, "fields": ...}."""
+    """Return the value with {"class": name, "fields": ...} in the place of each structure."""
     match value:
         case np.ndarray():
             return torch.as_tensor(value)

@@ -25,8 +25,7 @@ def test_grids_are_those_of_the_real_features(profile):
     for i, (height, width) in enumerate(sizes.tolist()):
         inputs = [{"image": torch.zeros(3, height, width)}]
         with torch.no_grad():
-            features = model.backbone(model.preprocessor(inputs, model.backbone).tensor)
-        found = [tuple(features[name].shape[-2:]) for name in cfg.MODEL.RETINANET.IN_FEATURES]
+            found = [tuple(x.shape[-2:]) for x in model.head_outputs(inputs).logits]
         assert grids.of_image(i) == found
 
 

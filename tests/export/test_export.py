@@ -149,8 +149,7 @@ def test_raw_outputs_are_the_head_s_for_every_anchor(kind, tmp_path):
 def test_anchors_are_the_generator_s_to_the_bit(overrides):
     model, images = confident_model(overrides), noise(1, 96, 160)
     with torch.no_grad():
-        features = model.backbone(images)
-        expected = model.anchor_generator([features[f] for f in model.head_in_features])
+        expected = model.anchor_generator(model.features(images))
         anchors = RawOutputs(model)(images)[2]
     assert torch.equal(anchors, Boxes.cat(expected).tensor)
 

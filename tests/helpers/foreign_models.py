@@ -110,6 +110,5 @@ def built(config_file: Path):
 @torch.no_grad()
 def outputs(model, images: list[torch.Tensor]):
     """Return logits, L x (N, A*K, H, W), and deltas of ``FocalRetinaNet``."""
-    batch = model.preprocessor([{"image": x} for x in images], model.backbone)
-    features = model.backbone(batch.tensor)
-    return model.head([features[f] for f in model.head_in_features])
+    outputs = model.head_outputs([{"image": x} for x in images])
+    return outputs.logits, outputs.deltas

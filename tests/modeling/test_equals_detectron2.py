@@ -38,7 +38,8 @@ def build_pair(overrides, backend):
     torch.nn.init.normal_(theirs.head.cls_score.weight, std=0.1)
     cfg.MODEL.META_ARCHITECTURE = "FocalRetinaNet"
     cfg.MODEL.FOCAL_RETINA.BACKEND = backend
-    cfg.MODEL.FOCAL_RETINA.CHANNELS_LAST = False  # convolutions would round differently
+    # Convolutions would round differently.
+    cfg.MODEL.FOCAL_RETINA.CHANNELS_LAST = cfg.MODEL.FOCAL_RETINA.CPU_ACCELERATION = False
     ours = build_model(cfg)
     missing = ours.load_state_dict(theirs.state_dict(), strict=False)
     assert missing.missing_keys == ["loss.normalizer.foreground_ema"]
