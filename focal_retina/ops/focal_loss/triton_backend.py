@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """Focal loss as a Triton kernel, for the loss or for the gradient, which computes everything anew.
 
 It reads the logits in their own layout and the labels next to them, and stores nothing else.
