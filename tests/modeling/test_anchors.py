@@ -5,7 +5,7 @@ import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Boxes
 
-from focal_retina import OctaveAnchorGenerator
+from focal_retina import OctaveAnchorGenerator, TorchvisionAnchorGenerator
 from focal_retina.errors import UserError
 
 STRIDES = [8, 16, 32, 64, 128]
@@ -64,8 +64,9 @@ def test_rounded_sides_are_the_authors_whole_pixels():
     ],
 )
 def test_impossible_anchors_are_refused_by_the_name_of_their_key(arguments, culprit):
-    with pytest.raises(UserError, match=culprit):
-        octave(**arguments)
+    for generator in (OctaveAnchorGenerator, TorchvisionAnchorGenerator):
+        with pytest.raises(UserError, match=culprit):
+            generator(**{"base_sizes": BASE_SIZES, "strides": STRIDES, **arguments})
 
 
 def test_levels_may_have_different_anchors():
