@@ -1,13 +1,13 @@
 """Registration into Detectron2's registries that survives a second import or a reload."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fvcore.common.registry import Registry
 
 from focal_retina.detectron2_internals import registered_objects
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Any)
 
 
 def register(registry: Registry) -> Callable[[T], T]:

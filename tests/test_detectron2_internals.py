@@ -1,4 +1,4 @@
-"""The private names that we lean on still mean what they meant."""
+"""The private names of others that we lean on still mean what they meant."""
 
 from itertools import islice
 
@@ -6,9 +6,22 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data.samplers import RandomSubsetTrainingSampler, TrainingSampler
+from detectron2.engine import SimpleTrainer, hooks
+from detectron2.evaluation import COCOEvaluator, coco_evaluation
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from fvcore.common.registry import Registry
 from torch import nn
 
-from focal_retina.detectron2_internals import OpenCheckpointer, sampler_state, set_sampler_state
+from focal_retina import detectron2_internals as internals
+from focal_retina.detectron2_internals import (
+    OpenAnchorGenerator,
+    OpenCheckpointer,
+    registered_objects,
+    sampler_state,
+    set_sampler_state,
+)
 
 
 class Recording(OpenCheckpointer):
@@ -52,3 +65,116 @@ def test_a_sampler_with_the_state_of_another_gives_its_indices(kind):
     set_sampler_state(other, sampler_state(one))
     assert (other._rank, other._world_size) == (0, 1)
     assert list(islice(one, 9)) == list(islice(other, 1, 18, 2))
+
+
+CELL_ANCHORS = {"sizes": [[32.0]], "aspect_ratios": [[1.0]], "strides": [8]}
+
+
+def test_a_registry_knows_its_objects_by_name_and_forgets_what_is_deleted():
+    registry = Registry("TEST")
+    registry.register(dict)
+    assert registered_objects(registry) == {"dict": dict}
+    del registered_objects(registry)["dict"]
+    assert "dict" not in registry
+
+
+def test_an_anchor_generator_places_anchors_by_its_public_step():
+    class Moved(OpenAnchorGenerator):
+        def grid_anchors(self, grid_sizes):
+            return [anchors + 3 for anchors in super().grid_anchors(grid_sizes)]
+
+    features = [torch.zeros(1, 1, 2, 3)]
+    (expected,) = DefaultAnchorGenerator(**CELL_ANCHORS)(features)
+    (found,) = OpenAnchorGenerator(**CELL_ANCHORS)(features)
+    (moved,) = Moved(**CELL_ANCHORS)(features)
+    assert torch.equal(found.tensor, expected.tensor)
+    assert torch.equal(moved.tensor, expected.tensor + 3)
+
+
+def test_a_trainer_s_hooks_and_batches_are_its_own():
+    trainer = SimpleTrainer(nn.Linear(1, 1), [[1], [2]], None)
+    hook = hooks.IterationTimer()
+    trainer.register_hooks([hook])
+    assert internals.hooks_of(trainer) == [hook]
+    assert [internals.next_batch(trainer) for _ in range(2)] == [[1], [2]]
+
+
+def test_precise_batch_norm_has_a_loader_only_where_a_layer_needs_it():
+    model, loader = nn.BatchNorm1d(2).train(), [1]
+    assert internals.precise_bn_loader(hooks.PreciseBN(0, model, loader, 1)) is loader
+    assert internals.precise_bn_loader(hooks.PreciseBN(0, nn.Linear(1, 1), loader, 1)) is None
+
+
+def test_a_writing_hook_tells_its_writers(tmp_path):
+    writer = internals.OpenJSONWriter(str(tmp_path / "metrics.json"))
+    assert internals.writers_of(hooks.PeriodicWriter([writer])) == [writer]
+
+
+def test_pictures_that_no_writer_took_are_counted():
+    with EventStorage() as storage:
+        storage.put_image("a", np.zeros((3, 2, 2)))
+        assert internals.num_pending_images(storage) == 1
+
+
+def test_norms_and_steps_of_many_tensors_are_those_of_each():
+    tensors = [torch.tensor([3.0, 4.0]), torch.tensor([-2.0])]
+    assert internals.gradient_norms(tensors).tolist() == [5.0, 2.0]
+    internals.lerp_all_(tensors, [torch.zeros(2), torch.zeros(1)], 0.5)
+    assert [x.tolist() for x in tensors] == [[1.5, 2.0], [-1.0]]
+
+
+def test_layers_of_every_number_of_dimensions_are_known():
+    assert all(issubclass(x, internals.BatchNorm) for x in (nn.BatchNorm1d, nn.BatchNorm3d))
+    assert all(issubclass(x, internals.Dropout) for x in (nn.Dropout, nn.Dropout3d))
+
+
+def test_groups_of_processes_are_set_and_forgotten():
+    group = object()
+    internals.set_local_process_group(group)
+    assert comm._LOCAL_PROCESS_GROUP is group
+    internals.forget_process_groups()
+    assert comm._LOCAL_PROCESS_GROUP is None
+
+
+def test_the_class_of_coco_s_evaluation_is_another_inside_only():
+    before = coco_evaluation.COCOeval
+    with internals.coco_eval_class(dict):
+        assert coco_evaluation.COCOeval is dict
+    assert coco_evaluation.COCOeval is before
+    assert {"_eval_predictions"} <= vars(COCOEvaluator).keys()
+
+
+def test_sizes_of_an_example_are_not_taken_for_constants():
+    class Tiles(nn.Module):
+        def forward(self, x):
+            return x.contiguous(memory_format=torch.channels_last) * 2
+
+    sizes = {2: torch.export.Dim("h", min=1), 3: torch.export.Dim("w", min=1)}
+    with internals.sizes_not_specialised():
+        example = (torch.zeros(1, 3, 4, 6),)
+        program = torch.export.export(Tiles(), example, dynamic_shapes=(sizes,)).module()
+    assert program(torch.ones(1, 3, 1, 5)).shape == (1, 3, 1, 5)
+
+
+def test_the_json_writer_tells_its_file_and_last_iteration(tmp_path):
+    writer = internals.OpenJSONWriter(str(tmp_path / "metrics.json"))
+    with EventStorage(7) as storage:
+        storage.put_scalar("a", 1.0)
+        storage.step()
+        writer.write()
+    assert writer.file.name.endswith("metrics.json")
+    assert writer.last_write == 7
+    writer.last_write = 9
+    assert writer._last_write == 9
+
+
+def test_the_tensorboard_writer_begins_a_new_file_and_hides_old_events(tmp_path):
+    writer = internals.OpenTensorboardXWriter(str(tmp_path))
+    writer.flush()  # nothing is open yet
+    first = writer._writer
+    writer.reopen()
+    writer.hide_from(3)
+    assert writer._writer is not first
+    assert writer._writer_args["purge_step"] == 3
+    writer.last_write = 5
+    assert writer._last_write == writer.last_write == 5

@@ -52,17 +52,10 @@ class OctaveAnchorGenerator(OpenAnchorGenerator):
         offset: float = 0.0,
         round_sides: bool = False,
     ):
-        if not isinstance(scales_per_octave, int) or scales_per_octave < 1:
-            raise UserError(
-                f"scales_per_octave (MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE) is {scales_per_octave!r}"
-                "; give a whole number of at least 1"
-            )
-        sizes = _per_level(base_sizes, strides, "base_sizes (MODEL.ANCHOR_GENERATOR.SIZES)")
+        sizes = _sizes(base_sizes, scales_per_octave, strides)
         ratios = _per_level(
             aspect_ratios, strides, "aspect_ratios (MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS)"
         )
-        steps = [2 ** (k / scales_per_octave) for k in range(scales_per_octave)]
-        sizes = [[size * step for size in level for step in steps] for level in sizes]
         super().__init__(sizes=sizes, aspect_ratios=ratios, strides=list(strides), offset=offset)
         if round_sides:
             levels = zip(sizes, ratios, strides, strict=True)
@@ -114,10 +107,9 @@ class TorchvisionAnchorGenerator(OctaveAnchorGenerator):
         aspect_ratios: Sequence = (0.5, 1.0, 2.0),
         strides: Sequence[int],
     ):
-        sizes = _per_level(base_sizes, strides, "base_sizes (MODEL.ANCHOR_GENERATOR.SIZES)")
-        steps = [2 ** (k / scales_per_octave) for k in range(scales_per_octave)]
+        sizes = _sizes(base_sizes, scales_per_octave, strides)
         super().__init__(
-            base_sizes=[[int(size * step) for size in level for step in steps] for level in sizes],
+            base_sizes=[[int(size) for size in level] for level in sizes],
             scales_per_octave=1,
             aspect_ratios=aspect_ratios,
             strides=strides,
@@ -159,6 +151,20 @@ def anchors_of_level(
     y, x = torch.meshgrid(y, x, indexing="ij")
     shifts = torch.stack([x, y, x, y], dim=-1).view(-1, 1, 4)
     return (shifts + cell_anchors).view(-1, 4)
+
+
+def _sizes(
+    base_sizes: Sequence, scales_per_octave: int, strides: Sequence[int]
+) -> list[list[float]]:
+    """Return the sizes of each level, pixels: the base sizes, each in all scales."""
+    if not isinstance(scales_per_octave, int) or scales_per_octave < 1:
+        raise UserError(
+            f"scales_per_octave (MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE) is {scales_per_octave!r}; "
+            "give a whole number of at least 1"
+        )
+    scales = [2 ** (k / scales_per_octave) for k in range(scales_per_octave)]
+    levels = _per_level(base_sizes, strides, "base_sizes (MODEL.ANCHOR_GENERATOR.SIZES)")
+    return [[size * scale for size in level for scale in scales] for level in levels]
 
 
 def _per_level(values: Sequence, strides: Sequence[int], name: str) -> list[list[float]]:

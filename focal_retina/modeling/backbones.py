@@ -1,7 +1,7 @@
 """FPN backbones with levels P3 to P7 (paper Sec. 4, footnote 2)."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -163,7 +163,9 @@ class TimmBackbone(Backbone):
         MissingExtraError: timm is not installed.
     """
 
-    def __init__(self, name: str, *, pretrained: bool = False, freeze_bn: bool = False, **options):
+    def __init__(
+        self, name: str, *, pretrained: bool = False, freeze_bn: bool = False, **options: Any
+    ):
         super().__init__()
         try:
             import timm
@@ -173,8 +175,9 @@ class TimmBackbone(Backbone):
             ) from error
         if not timm.is_model(name):
             raise UserError(f"timm {timm.__version__} has no model {name!r}: see timm.list_models")
+        options = {"pretrained": pretrained, "features_only": True, **options}
         try:
-            model = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
+            model: Any = timm.create_model(name, **options)
         except TypeError as error:
             raise UserError(
                 f"timm's {name} does not take the options {options}: {error}"

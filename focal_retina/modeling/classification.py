@@ -7,6 +7,7 @@ each anchor, (N, R), 0 for ignored ones.
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -195,20 +196,19 @@ def _check_gamma(gamma: float) -> None:
         )
 
 
-def _set_alpha(module: nn.Module, alpha: float | Sequence[float] | None, num_classes: int) -> None:
+def _set_alpha(module: Any, alpha: float | Sequence[float] | None, num_classes: int) -> None:
     """Set ``module.alpha``: a number, None, or a buffer (K,) that moves with the module."""
-    is_number = isinstance(alpha, int | float)
-    values = [alpha] if is_number else list(alpha or ())
-    if not all(0 <= value <= 1 for value in values):
-        key = "MODEL.RETINANET.FOCAL_LOSS_ALPHA" if is_number else "MODEL.FOCAL_RETINA.CLASS_ALPHA"
-        raise UserError(f"alpha ({key}) is {alpha}; it must lie in [0, 1]")
-    if is_number or alpha is None:
+    if alpha is None or isinstance(alpha, int | float):
+        if alpha is not None and not 0 <= alpha <= 1:
+            raise UserError(
+                f"alpha (MODEL.RETINANET.FOCAL_LOSS_ALPHA) is {alpha}; it must lie in [0, 1]"
+            )
         module.alpha = alpha
-    elif len(values) == num_classes:
-        # A setting, not a result of training: not in the checkpoint.
-        module.register_buffer("alpha", torch.tensor(values), persistent=False)
-    else:
+        return
+    if len(alpha) != num_classes or not all(0 <= value <= 1 for value in alpha):
         raise UserError(
-            f"alpha (MODEL.FOCAL_RETINA.CLASS_ALPHA) has {len(values)} numbers for {num_classes} "
-            "classes; give one for each class"
+            f"alpha (MODEL.FOCAL_RETINA.CLASS_ALPHA) is {alpha}; give one number in [0, 1] for "
+            f"each of {num_classes} classes"
         )
+    # A setting, not a result of training: not in the checkpoint.
+    module.register_buffer("alpha", torch.tensor(list(alpha)), persistent=False)

@@ -72,13 +72,13 @@ class FocalRetinaHead(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.get_parameter("bias"))
         background_log_odds = math.log((1 - prior_prob) / prior_prob)
+        biases = self.cls_score.get_parameter("bias").detach().view(num_anchors, num_logits)
         if background_logit:
-            biases = self.cls_score.bias.detach().view(num_anchors, num_logits)
             nn.init.constant_(biases[:, -1], background_log_odds + math.log(num_classes))
         else:
-            nn.init.constant_(self.cls_score.bias, -background_log_odds)
+            nn.init.constant_(biases, -background_log_odds)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
@@ -110,17 +110,17 @@ def _apply(layers: Iterable[nn.Module], features: list[Tensor]) -> list[Tensor]:
 
 
 def _single_count(num_anchors: int | Sequence[int]) -> int:
-    counts = {num_anchors} if isinstance(num_anchors, int) else set(num_anchors)
-    if len(counts) != 1:
+    counts = [num_anchors] if isinstance(num_anchors, int) else list(num_anchors)
+    if len(set(counts)) != 1:
         raise UserError(
-            f"the levels have {list(num_anchors)} anchors per location, but the head's weights are "
+            f"the levels have {counts} anchors per location, but the head's weights are "
             "shared over levels; give every level as many MODEL.ANCHOR_GENERATOR.SIZES and "
             "ASPECT_RATIOS as the others"
         )
-    return counts.pop()
+    return counts[0]
 
 
-def _subnet(channels: Sequence[int], make_norm: Callable[[int], nn.Module] | None) -> nn.Module:
+def _subnet(channels: Sequence[int], make_norm: Callable[[int], nn.Module] | None) -> nn.Sequential:
     layers: list[nn.Module] = []
     for in_channels, out_channels in zip(channels[:-1], channels[1:], strict=True):
         layers.append(nn.Conv2d(in_channels, out_channels, 3, padding=1))

@@ -11,7 +11,7 @@ from detectron2.modeling import build_backbone, build_model
 from helpers.batches import random_batch
 
 from focal_retina import add_focal_retina_config
-from focal_retina.errors import MissingExtraError
+from focal_retina.errors import MissingExtraError, UserError
 from focal_retina.modeling.backbones import TimmBackbone
 
 REGNET_200MF = {
@@ -91,7 +91,7 @@ def test_regnet_and_timm_backbones_train_two_steps(kind, event_storage):
 
 
 def test_features_that_a_regnet_lacks_are_an_error_that_names_what_there_is():
-    with pytest.raises(ValueError, match=r"\['res3', 'res4', 'res5'\].* has \['s1', 's2'"):
+    with pytest.raises(UserError, match=r"\['res3', 'res4', 'res5'\].* has \['s1', 's2'"):
         build_backbone(config(REGNET_200MF, {"MODEL.FPN.IN_FEATURES": ["res3", "res4", "res5"]}))
 
 
@@ -113,10 +113,10 @@ def test_timm_features_have_the_shapes_that_are_announced(name, options):
 
 @needs_timm
 def test_timm_mistakes_are_errors_that_name_the_model_or_its_features():
-    with pytest.raises(ValueError, match="no model 'resnet17'"):
+    with pytest.raises(UserError, match="no model 'resnet17'"):
         TimmBackbone("resnet17")
     one_stride = {"MODEL.FOCAL_RETINA.TIMM.NAME": "vit_tiny_patch16_224"}
-    with pytest.raises(ValueError, match=r"this backbone has \['res4'\]"):
+    with pytest.raises(UserError, match=r"this backbone has \['res4'\]"):
         build_backbone(config(TIMM_R18, one_stride))
 
 
@@ -141,7 +141,7 @@ def test_pretrained_timm_weights_need_their_pixels_and_are_loaded(tmp_path):
     cfg.MODEL.FOCAL_RETINA.TIMM.OPTIONS.pretrained_cfg_overlay = overlay
     mean, std = "[123.675, 116.28, 103.53]", "[58.395, 57.12, 57.375]"
     message = f"timm's resnet18 .*PIXEL_MEAN. to {mean}, .*PIXEL_STD. to {std}.*FORMAT. to RGB"
-    with pytest.raises(ValueError, match=message.replace("[", r"\[")):
+    with pytest.raises(UserError, match=message.replace("[", r"\[")):
         build_backbone(cfg)
     cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
     cfg.INPUT.FORMAT = "RGB"

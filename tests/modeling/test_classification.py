@@ -1,5 +1,6 @@
 """Every loss and selection is chosen by key and by LazyConfig, and works in every profile."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,17 @@ from detectron2.config import LazyCall as L  # noqa: N817
 from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
-from helpers.batches import GN_R18, random_batch
+from helpers.batches import GN_R18, detectron2_retinanet_config, random_batch
 
+from focal_retina.errors import UserError
 from focal_retina.modeling.classification import (
     HingeLoss,
     SigmoidFocalLoss,
     SigmoidFocalLossStar,
     SoftmaxFocalLoss,
+    build_classification_loss,
 )
-from focal_retina.modeling.selection import HardExampleSelection
+from focal_retina.modeling.selection import HardExampleSelection, build_example_selection
 from focal_retina.settings.yaml_config import load_yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -26,7 +29,7 @@ CHOICES = {
     "balanced CE": {"MODEL.RETINANET.FOCAL_LOSS_GAMMA": 0.0},
     "focal": {},
     "alpha per class": {NODE + "CLASS_ALPHA": [0.1, 0.2, 0.3, 0.4]},
-    "FL*": {NODE + "CLS_LOSS": "focal_star", NODE + "FOCAL_STAR_BETA": 0.5},
+    "FL*": {NODE + "CLS_LOSS": "focal_star"},
     "hinge": {NODE + "CLS_LOSS": "hinge"},
     "softmax": {NODE + "CLS_LOSS": "softmax_focal"},
     "softmax, alpha per class": {
@@ -34,13 +37,24 @@ CHOICES = {
         NODE + "CLASS_ALPHA": [0.1, 0.2, 0.3, 0.4],
     },
     "OHEM": {NODE + "EXAMPLE_SELECTION": "ohem", NODE + "OHEM_BATCH_SIZE": 16},
-    "OHEM 1:3 over decoded boxes of the batch": {
-        NODE + "EXAMPLE_SELECTION": "ohem_1_3",
-        NODE + "OHEM_NMS_OVER": "boxes",
-        NODE + "OHEM_SCOPE": "batch",
-        NODE + "OHEM_NORMALIZER": "foreground",
-    },
+    "OHEM 1:3": {NODE + "EXAMPLE_SELECTION": "ohem_1_3"},
+    "OHEM over decoded boxes of the batch": {},
 }
+# What only a LazyConfig chooses.
+SELECTIONS = {
+    "OHEM over decoded boxes of the batch": HardExampleSelection(
+        nms_over="boxes", scope="batch", normalizer="foreground"
+    )
+}
+ALPHAS = [0.1, 0.5, 0.9]
+LOSSES = {
+    "focal": SigmoidFocalLoss(num_classes=3, alpha=ALPHAS, gamma=1.5),
+    "reference": SigmoidFocalLoss(num_classes=3, backend="reference"),
+    "FL*": SigmoidFocalLossStar(num_classes=3, beta=0.5),
+    "hinge": HingeLoss(num_classes=3, alpha=ALPHAS),
+    "softmax": SoftmaxFocalLoss(num_classes=3, alpha=ALPHAS),
+}
+losses = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
 def build(choice, profile="paper"):
@@ -55,6 +69,12 @@ def build(choice, profile="paper"):
     return build_model(load_yaml(str(CONFIGS / f"Base-FocalRetinaNet-{profile}.yaml"), opts))
 
 
+def build_named(name, profile="paper"):
+    model = build(CHOICES[name], profile)
+    model.loss.example_selection = SELECTIONS.get(name, model.loss.example_selection)
+    return model
+
+
 def step(model, objects=(3, 0)):
     """Return the losses of a batch, and the gradients."""
     with EventStorage(0):
@@ -63,10 +83,18 @@ def step(model, objects=(3, 0)):
     return losses, [p.grad for p in model.parameters() if p.requires_grad]
 
 
+def head_outputs(loss, num_anchors=40):
+    """Return logits for a loss of three classes, and labels, of two images."""
+    num_logits = 4 if isinstance(loss, SoftmaxFocalLoss) else 3
+    generator = torch.Generator().manual_seed(0)
+    logits = [torch.randn(2, 2 * num_logits, 4, num_anchors // 8, generator=generator)]
+    return logits, torch.randint(-1, 4, (2, num_anchors), generator=generator)
+
+
 @pytest.mark.parametrize("profile", ["paper", "detectron1", "detectron2"])
 @pytest.mark.parametrize("name", CHOICES)
 def test_each_choice_trains_and_detects_in_every_profile(name, profile):
-    model = build(CHOICES[name], profile)
+    model = build_named(name, profile)
     losses, gradients = step(model)
     assert losses["loss_cls"] > 0
     assert losses["loss_cls"].dtype == torch.float32 and losses["loss_cls"].dim() == 0
@@ -79,33 +107,45 @@ def test_each_choice_trains_and_detects_in_every_profile(name, profile):
 
 @pytest.mark.parametrize("name", CHOICES)
 def test_a_batch_without_objects_has_finite_losses(name):
-    losses, gradients = step(build(CHOICES[name]), objects=(0, 0))
+    losses, gradients = step(build_named(name), objects=(0, 0))
     assert all(x.isfinite() for x in losses.values())
     assert all(g.isfinite().all() for g in gradients)
 
 
-@pytest.mark.parametrize("gamma", [0.0, 2.0])
-def test_alpha_per_class_that_is_equal_for_all_is_alpha(gamma):
-    gamma = {"MODEL.RETINANET.FOCAL_LOSS_GAMMA": gamma}
-    single, _ = step(build({**gamma, "MODEL.RETINANET.FOCAL_LOSS_ALPHA": 0.3}))
-    per_class, _ = step(build({**gamma, NODE + "CLASS_ALPHA": [0.3] * 4}))
-    torch.testing.assert_close(single, per_class)
+@losses
+def test_the_sum_of_the_anchors_losses_is_the_loss(loss):
+    logits, labels = head_outputs(loss)
+    anchors = loss.anchor_losses(logits, labels)
+    assert anchors.shape == labels.shape
+    assert (anchors[labels < 0] == 0).all()
+    for normalizer in (torch.tensor(2.0), torch.tensor([2.0, 2.0])):
+        found = loss(logits, labels, normalizer)
+        torch.testing.assert_close(found, anchors.sum() / 2, rtol=1e-5, atol=0)
 
 
-def test_the_sum_of_the_anchors_losses_is_the_loss():
-    generator = torch.Generator().manual_seed(0)
-    logits = [torch.randn(2, 2 * 3, 4, 5, generator=generator)]
-    labels = torch.randint(-1, 4, (2, 40), generator=generator)
-    for loss in (
-        SigmoidFocalLoss(num_classes=3, alpha=[0.1, 0.5, 0.9], gamma=1.5),
-        SigmoidFocalLossStar(num_classes=3),
-        HingeLoss(num_classes=3),
-    ):
-        anchors = loss.anchor_losses(logits, labels)
-        assert (anchors[labels < 0] == 0).all()
-        torch.testing.assert_close(
-            loss(logits, labels, torch.tensor(2.0)), anchors.sum() / 2, rtol=1e-5, atol=0
+@losses
+def test_logits_of_bfloat16_under_autocast_are_computed_in_float32(loss):
+    logits, labels = head_outputs(loss)
+    rounded = [x.bfloat16() for x in logits]
+    expected = [x.float() for x in rounded]
+    with torch.autocast("cpu", torch.bfloat16):
+        total, anchors = (
+            loss(rounded, labels, torch.tensor(2.0)),
+            loss.anchor_losses(rounded, labels),
         )
+    assert total.dtype == anchors.dtype == torch.float32
+    torch.testing.assert_close(total, loss(expected, labels, torch.tensor(2.0)), rtol=1e-5, atol=0)
+    torch.testing.assert_close(anchors, loss.anchor_losses(expected, labels), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("loss_class", [SigmoidFocalLoss, HingeLoss, SoftmaxFocalLoss])
+def test_alpha_per_class_that_is_equal_for_all_is_alpha(loss_class):
+    single = loss_class(num_classes=3, alpha=0.3)
+    per_class = loss_class(num_classes=3, alpha=[0.3] * 3)
+    logits, labels = head_outputs(single)
+    torch.testing.assert_close(
+        single(logits, labels, torch.ones(())), per_class(logits, labels, torch.ones(()))
+    )
 
 
 @pytest.mark.parametrize("num_classes", [1, 4, 1203])
@@ -124,12 +164,10 @@ def test_the_softmax_head_starts_with_the_prior_and_scores_are_softmax_probabili
 
 
 def test_ohem_leaves_only_the_kept_anchors_in_the_loss():
-    choice = {**CHOICES["OHEM"], NODE + "OHEM_NMS_THRESH": 1.0}
-    loss = build(choice).loss
-    logits = [torch.randn(2, 9 * 4, 2, 2, generator=torch.Generator().manual_seed(0))]
-    labels = torch.randint(-1, 5, (2, 36), generator=torch.Generator().manual_seed(1))
-    losses = loss.cls_loss.anchor_losses(logits, labels)
-    selected = loss.example_selection(losses, torch.rand(2, 36, 4), labels, labels == 0)
+    cls_loss, select = LOSSES["focal"], HardExampleSelection(batch_size=16, nms_thresh=1.0)
+    logits, labels = head_outputs(cls_loss)
+    losses = cls_loss.anchor_losses(logits, labels)
+    selected = select(losses, torch.rand(2, 40, 4), labels, labels == 0)
     assert (selected >= 0).sum(1).tolist() == [16, 16]
     kept = selected >= 0
     assert torch.equal(selected[kept], labels[kept])
@@ -149,15 +187,14 @@ def test_scope_batch_shares_the_examples_among_the_images():
     assert kept == {"image": [16, 16], "batch": [0, 32]}
 
 
-@pytest.mark.parametrize("divisor", ["examples", "foreground"])
-def test_the_divisor_of_ohem_is_the_chosen_one(divisor):
-    choice = {**CHOICES["OHEM"], NODE + "OHEM_NORMALIZER": divisor}
-    loss, _ = step(build(choice), objects=(0, 0))
-    other = {"examples": 32, "foreground": 2}  # kept of two images; at least one an image, N times
-    choice[NODE + "OHEM_NORMALIZER"] = next(d for d in other if d != divisor)
-    expected = step(build(choice), objects=(0, 0))[0]["loss_cls"]
-    expected *= other[choice[NODE + "OHEM_NORMALIZER"]] / other[divisor]
-    torch.testing.assert_close(loss["loss_cls"], expected)
+def test_the_divisor_of_ohem_is_the_chosen_one():
+    losses = {}
+    for divisor in ("examples", "foreground"):
+        model = build(CHOICES["OHEM"])
+        model.loss.example_selection.normalizer = divisor
+        losses[divisor] = step(model, objects=(0, 0))[0]["loss_cls"]
+    # 32 examples are kept of two images; at least one foreground anchor an image, N times.
+    torch.testing.assert_close(losses["examples"] * 32, losses["foreground"] * 2)
 
 
 @pytest.mark.parametrize(
@@ -178,22 +215,43 @@ def test_a_lazy_config_names_the_loss_and_the_selection(call):
     assert loss.example_selection.batch_size == 64
 
 
+# Part, what it refuses, what it takes at the limit, and the argument and key that are named.
+LIMITS = [
+    (SigmoidFocalLoss, {"gamma": -0.1}, {"gamma": 0.0}, "gamma .MODEL.RETINANET.FOCAL_LOSS_GAMMA"),
+    (SigmoidFocalLoss, {"gamma": float("nan")}, {"gamma": 0.0}, "gamma"),
+    (SigmoidFocalLoss, {"alpha": 1.1}, {"alpha": 1.0}, "alpha .MODEL.RETINANET.FOCAL_LOSS_ALPHA"),
+    (SigmoidFocalLoss, {"alpha": -0.1}, {"alpha": 0.0}, "alpha"),
+    (SigmoidFocalLoss, {"alpha": [0.1] * 2}, {"alpha": [0.1] * 3}, "alpha .*CLASS_ALPHA"),
+    (SigmoidFocalLoss, {"alpha": [1.1] * 3}, {"alpha": [1.0] * 3}, "alpha .*CLASS_ALPHA"),
+    (SigmoidFocalLossStar, {"gamma": 0.0}, {"gamma": 0.5}, "gamma of FL. .*FOCAL_LOSS_GAMMA"),
+    (HingeLoss, {"threshold": 0.0}, {"threshold": 0.01}, "threshold"),
+    (HingeLoss, {"threshold": 1.1}, {"threshold": 1.0}, "threshold"),
+    (HingeLoss, {"alpha": 1.1}, {"alpha": 1.0}, "alpha"),
+    (SoftmaxFocalLoss, {"gamma": -0.1}, {"gamma": 0.0}, "gamma"),
+    (SoftmaxFocalLoss, {"alpha": 1.1}, {"alpha": None}, "alpha"),
+    (HardExampleSelection, {"batch_size": 0}, {"batch_size": 1}, "batch_size .*OHEM_BATCH_SIZE"),
+    (HardExampleSelection, {"nms_thresh": -0.1}, {"nms_thresh": 0}, "nms_thresh .*OHEM_NMS_THRESH"),
+    (HardExampleSelection, {"nms_thresh": 1.1}, {"nms_thresh": 1}, "nms_thresh"),
+    (HardExampleSelection, {"nms_over": "rois"}, {"nms_over": "boxes"}, "nms_over"),
+    (HardExampleSelection, {"scope": "gpu"}, {"scope": "batch"}, "scope"),
+    (HardExampleSelection, {"normalizer": "ema"}, {"normalizer": "foreground"}, "normalizer"),
+]
+
+
+@pytest.mark.parametrize(("part", "refused", "taken", "culprit"), LIMITS)
+def test_a_part_refuses_what_is_beyond_the_limit_and_takes_the_limit(part, refused, taken, culprit):
+    if part is not HardExampleSelection:
+        part = partial(part, num_classes=3)
+    part(**taken)
+    with pytest.raises(UserError, match=culprit):
+        part(**refused)
+
+
 @pytest.mark.parametrize(
-    ("choice", "culprit"),
-    [
-        ({NODE + "CLS_LOSS": "focal_loss"}, "CLS_LOSS is 'focal_loss'"),
-        ({NODE + "CLASS_ALPHA": [0.1]}, "CLASS_ALPHA.*1 numbers for 4"),
-        ({NODE + "CLASS_ALPHA": [2.0] * 4}, "CLASS_ALPHA"),
-        ({NODE + "CLS_LOSS": "hinge", NODE + "HINGE_THRESHOLD": 0.0}, "HINGE_THRESHOLD"),
-        (
-            {NODE + "CLS_LOSS": "focal_star", "MODEL.RETINANET.FOCAL_LOSS_GAMMA": 0.0},
-            "FOCAL_LOSS_GAMMA",
-        ),
-        ({NODE + "EXAMPLE_SELECTION": "hard"}, "EXAMPLE_SELECTION is 'hard'"),
-        ({**CHOICES["OHEM"], NODE + "OHEM_NMS_OVER": "rois"}, "OHEM_NMS_OVER"),
-        ({**CHOICES["OHEM"], NODE + "OHEM_BATCH_SIZE": 0}, "OHEM_BATCH_SIZE"),
-    ],
+    ("build_part", "key"),
+    [(build_classification_loss, "CLS_LOSS"), (build_example_selection, "EXAMPLE_SELECTION")],
 )
-def test_impossible_choices_are_refused(choice, culprit):
-    with pytest.raises(ValueError, match=culprit):
-        build(choice)
+def test_an_unknown_name_is_refused(build_part, key):
+    cfg = detectron2_retinanet_config({NODE + key: "hard"})
+    with pytest.raises(UserError, match=f"{key} is 'hard'; choose one of"):
+        build_part(cfg)

@@ -10,6 +10,7 @@ from helpers.batches import GN_R18, detectron2_retinanet_config
 from torch import nn
 
 from focal_retina import FocalRetinaHead
+from focal_retina.errors import UserError
 
 SHAPES = [ShapeSpec(channels=16, stride=s) for s in (8, 16, 32)]
 
@@ -51,6 +52,8 @@ def test_parameters_and_outputs_are_those_of_detectron2s_head(norm):
     )
     ours, theirs = FocalRetinaHead(**arguments).eval(), RetinaNetHead(**arguments).eval()
     ours.load_state_dict(theirs.state_dict())
+    ours_types, theirs_types = ({type(m) for m in x.modules()} for x in (ours, theirs))
+    assert ours_types - {FocalRetinaHead} == theirs_types - {RetinaNetHead}
     features = [torch.randn(2, 32, s, s + 1) for s in (8, 4, 2)]
     for ours_out, theirs_out in zip(ours(features), theirs(features), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours_out, theirs_out, strict=True))
@@ -64,8 +67,18 @@ def test_built_as_an_rpn_head_it_has_one_class():
 
 @pytest.mark.parametrize(
     ("arguments", "culprit"),
-    [({"num_classes": 0}, "num_classes"), ({"prior_prob": 1.0}, "prior_prob")],
+    [
+        ({"num_classes": 0}, "num_classes .MODEL.RETINANET.NUM_CLASSES"),
+        ({"prior_prob": 1.0}, "prior_prob .MODEL.RETINANET.PRIOR_PROB"),
+        ({"prior_prob": 0.0}, "prior_prob"),
+        ({"num_anchors": [9, 9, 6]}, r"\[9, 9, 6\] anchors per location.*ANCHOR_GENERATOR.SIZES"),
+    ],
 )
 def test_impossible_heads_are_refused(arguments, culprit):
-    with pytest.raises(ValueError, match=culprit):
+    with pytest.raises(UserError, match=culprit):
         small_head(**arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"num_classes": 1}, {"num_anchors": [9, 9, 9]}])
+def test_heads_at_the_limit_are_built(arguments):
+    small_head(**arguments)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from fvcore.nn import sigmoid_focal_loss as fvcore_focal_loss
 from fvcore.nn import sigmoid_focal_loss_star as fvcore_focal_loss_star
+from helpers.loss_cases import both_layouts
 from torch.autograd import gradcheck
 
 from focal_retina.ops import reference
@@ -168,6 +169,7 @@ def test_gradcheck_of_the_losses_of_anchors(name):
     assert gradcheck(lambda x: loss([x], labels).sum(), x)
 
 
+@both_layouts
 @pytest.mark.parametrize("backend", ["reference", "torch"])
 @pytest.mark.parametrize(
     "loss",
@@ -178,8 +180,9 @@ def test_gradcheck_of_the_losses_of_anchors(name):
         partial(sigmoid_focal_loss_star, gamma=2.0, beta=1.0),
     ],
 )
-def test_gradcheck_of_the_losses_that_have_backends(loss, backend):
+def test_gradcheck_of_the_losses_that_have_backends(loss, backend, layout):
     x, labels = leaf_logits(2, 2 * K, 2, 1, scale=1.0), some_labels(2, 4, lowest=-1)
+    x = x.detach().contiguous(memory_format=layout).requires_grad_()
     loss = partial(loss, num_classes=K, normalizer=3.0, backend=backend)
     assert gradcheck(lambda x: loss([x], labels), x)
 

@@ -52,7 +52,7 @@ class _SavedGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, targets: LossTargets, *logits: Tensor) -> Tensor:
-        loss, grads = torch_backend.focal_loss_and_gradient(logits, targets)
+        loss, grads = torch_backend.loss_and_gradient(logits, targets)
         ctx.save_for_backward(*grads)
         return loss.to(loss_dtype(logits))
 

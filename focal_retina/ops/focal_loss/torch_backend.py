@@ -30,24 +30,18 @@ _NO_LOGIT = -1e30
 
 def focal_loss(logits: Sequence[Tensor], targets: LossTargets) -> Tensor:
     """Return the 0-dim loss, float64."""
-    return _loss_and_gradient(logits, targets, gradient=False)[0]
+    return loss_and_gradient(logits, targets, gradient=False)[0]
 
 
 def focal_loss_gradient(logits: Sequence[Tensor], targets: LossTargets) -> list[Tensor]:
     """Return the gradient in the dtypes and memory formats of the logits."""
-    return _loss_and_gradient(logits, targets, gradient=True)[1]
+    return loss_and_gradient(logits, targets)[1]
 
 
-def focal_loss_and_gradient(
-    logits: Sequence[Tensor], targets: LossTargets
+def loss_and_gradient(
+    logits: Sequence[Tensor], targets: LossTargets, *, gradient: bool = True
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return both, in one sweep over the logits."""
-    return _loss_and_gradient(logits, targets, gradient=True)
-
-
-def _loss_and_gradient(
-    logits: Sequence[Tensor], targets: LossTargets, *, gradient: bool
-) -> tuple[Tensor, list[Tensor]]:
+    """Return the loss and, unless ``gradient`` is off, the gradient, in one sweep."""
     labels, weights, scale, form = targets
     num_classes = weights.shape[1]
     sweep: Callable[..., Tensor] = _dense_sweep

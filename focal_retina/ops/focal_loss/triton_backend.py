@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """Focal loss as a Triton kernel, for the loss or for the gradient, which computes everything anew.
 
 It reads the logits in their own layout and the labels next to them, and stores nothing else.
@@ -8,7 +9,7 @@ image and level. It counts anchors in memory order: (A, H*W) in a contiguous fea
 (``by_plane``), (H*W, A), which is the order of the labels, in a channels_last one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import triton
@@ -23,26 +24,18 @@ _BLOCK = 2048  # logits of a program
 def focal_loss(logits: Sequence[Tensor], targets: LossTargets) -> Tensor:
     """Return the 0-dim loss, float64."""
     total = torch.zeros_like(targets.scale[0])
-    for x, launch, num_programs in _levels(logits, targets):
-        partial = x.new_empty(len(x), num_programs, dtype=torch.float32)
-        launch(partial, gradient=False)
+    for partial in _run(logits, targets, gradient=False):  # (N, programs)
         total += (partial.sum(1, dtype=torch.float64) * targets.scale).sum()
     return total
 
 
 def focal_loss_gradient(logits: Sequence[Tensor], targets: LossTargets) -> list[Tensor]:
     """Return the gradient in the dtypes and memory formats of the logits."""
-    grads = []
-    for x, launch, _ in _levels(logits, targets):
-        grads.append(torch.empty_like(x))
-        launch(grads[-1], gradient=True)
-    return grads
+    return list(_run(logits, targets, gradient=True))
 
 
-def _levels(
-    logits: Sequence[Tensor], targets: LossTargets
-) -> Iterator[tuple[Tensor, Callable[..., None], int]]:
-    """Yield the logits of each level, a function that launches the kernel, and its programs."""
+def _run(logits: Sequence[Tensor], targets: LossTargets, *, gradient: bool) -> Iterator[Tensor]:
+    """Run the kernel on each level and yield what it writes."""
     labels, weights = targets.labels.contiguous(), targets.weights.float().contiguous()
     scale = targets.scale.float()
     num_classes = weights.shape[1]
@@ -53,17 +46,19 @@ def _levels(
         n, channels, h, w = x.shape
         anchors = channels // num_classes * h * w
         grid = triton.cdiv(anchors, block_r), triton.cdiv(num_classes, block_k), n
+        losses = (n, grid[0] * grid[1])
+        out = torch.empty_like(x) if gradient else x.new_empty(losses, dtype=torch.float32)
         sizes = num_classes, h * w, anchors, labels.shape[1]
-        args = scale, labels[:, start:], weights, *sizes, *targets.form
-        blocks = {"by_plane": x.is_contiguous(), "block_r": block_r, "block_k": block_k}
-
-        def launch(
-            out: Tensor, *, gradient: bool, x=x, grid=grid, args=args, blocks=blocks
-        ) -> None:
-            with torch.cuda.device_of(x):
-                _kernel[grid](x, out, *args, gradient=gradient, **blocks)
-
-        yield x, launch, grid[0] * grid[1]
+        args = x, out, scale, labels[:, start:], weights, *sizes, *targets.form
+        with torch.cuda.device_of(x):
+            _kernel[grid](
+                *args,
+                gradient=gradient,
+                by_plane=x.is_contiguous(),
+                block_r=block_r,
+                block_k=block_k,
+            )
+        yield out
         start += anchors
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
@@ -41,12 +42,11 @@ class AnchorLattice:
         if generator_class is not DefaultAnchorGenerator and not is_declared:
             return None
         anchors, rows, num_anchors = [], [], 0
-        levels = zip(
-            anchor_generator.cell_anchors, anchor_generator.strides, grid_sizes, strict=True
-        )
+        generator: Any = anchor_generator
+        levels = zip(generator.cell_anchors, generator.strides, grid_sizes, strict=True)
         for cell_anchors, stride, (height, width) in levels:
             step = len(cell_anchors)
-            anchors.append(cell_anchors.double() + anchor_generator.offset * stride)
+            anchors.append(cell_anchors.double() + generator.offset * stride)
             rows += [(stride, width, height, num_anchors + a, step) for a in range(step)]
             num_anchors += height * width * step
         first_anchors = torch.cat(anchors)
