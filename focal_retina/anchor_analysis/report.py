@@ -21,14 +21,14 @@ def fit_table(objects: Objects, fits: Sequence[AnchorFit], thresholds: Sequence[
         thresholds: of the intervals of IoU to count, ascending.
     """
     rows = [
-        [name, str(int(group.sum())), *_cells(fits, group, thresholds)]
+        [name, *_counts(group, fits[0].is_labelled & group), *_cells(fits, group, thresholds)]
         for name, group in _groups(objects)
         if group.any()
     ]
     bounds = zip(thresholds[-2::-1], thresholds[:0:-1], strict=True)
     intervals = [f"IoU ≥ {thresholds[-1]:g}", *(f"{low:g} to {high:g}" for low, high in bounds)]
-    headers = ["objects", "number", "mean best IoU", *intervals, f"below {thresholds[0]:g}"]
-    headers += ["in labelled images", "of these without foreground anchor"]
+    headers = ["objects", "number", "in labelled images", "mean best IoU", *intervals]
+    headers += [f"below {thresholds[0]:g}", "labelled, without foreground anchor"]
     headers.append("the same without low-quality matches")
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
@@ -57,10 +57,13 @@ def _cells(fits: Sequence[AnchorFit], group: Tensor, thresholds: Sequence[float]
         intervals = torch.bucketize(ious, edges, right=True)
         shares = intervals.bincount(minlength=len(thresholds) + 1) / len(ious)
         percentages = [f"{100 * x:.1f}%" for x in shares.flip(0).tolist()]
-        masks = fit.is_labelled, fit.unmatched, fit.unmatched_without_low_quality
-        counts = [str(int(mask[group].sum())) for mask in masks]
+        counts = _counts(fit.unmatched & group, fit.unmatched_without_low_quality & group)
         columns.append([f"{float(ious.mean()):.3f}", *percentages, *counts])
     return (" → ".join(cells) for cells in zip(*columns, strict=True))
+
+
+def _counts(*masks: Tensor) -> list[str]:
+    return [str(int(mask.sum())) for mask in masks]
 
 
 def examples(objects: Objects, fit: AnchorFit, count: int = 10) -> list[str]:
