@@ -1,1 +1,1 @@
-"""How well anchors cover the objects of a data set, and which would cover them better."""
+"""How well anchors fit the objects of a dataset, and which would fit better."""

@@ -1,6 +1,6 @@
-"""The objects of data sets as training has them: resized, clipped, without crowds."""
+"""The objects of datasets as training has them: resized, clipped, without crowds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from detectron2.structures import BoxMode
 from torch import Tensor
 
 from focal_retina.data.coco import is_coco_json
+from focal_retina.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -21,35 +22,44 @@ class Objects:
     boxes: Tensor  # (G, 4) float32, pixels of the network's input, xyxy
     areas: Tensor  # (G,) float64, of the boxes in pixels of the image file, squared
     image_idxs: Tensor  # (G,) int64, ascending
-    annotation_ids: list[object]  # G; "number 3" of its image where the data set gives no id
+    annotation_ids: list[object]  # G; "number 3" of its image if the dataset states no id
     image_sizes: Tensor  # (N, 2) int64, height and width of the network's input, unpadded
     file_names: list[str]  # N
-    num_crowds: int  # annotations left out because they are crowds
-    num_empty: int  # those left out because nothing of their box is inside the image
+    num_crowds: int  # annotations that are left out because they are crowds
+    num_empty: int  # others that are left out because their box has no area inside the image
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def sample(self, count: int, seed: int) -> "Objects":
-        """Return at most ``count`` objects, drawn uniformly, of the same images."""
-        generator = torch.Generator().manual_seed(seed)
-        kept = torch.randperm(len(self), generator=generator)[:count].sort().values
-        return self._select(kept)
+        """Return at most ``count`` objects, drawn at random, of the same images."""
+        return self.select(_sample(torch.arange(len(self)), count, seed))
 
-    def _select(self, kept: Tensor, **changes) -> "Objects":
+    def sample_images(self, count: int, seed: int) -> Tensor:
+        """Return the indices of at most ``count`` images with objects, drawn at random."""
+        return _sample(self.image_idxs.unique(), count, seed)
+
+    def select(self, kept: Tensor) -> "Objects":
+        """Return the objects of these indices, of the same images."""
         per_object = {name: getattr(self, name)[kept] for name in ("boxes", "areas", "image_idxs")}
         ids = [self.annotation_ids[i] for i in kept.tolist()]
-        return replace(self, annotation_ids=ids, **per_object, **changes)
+        return replace(self, annotation_ids=ids, **per_object)
+
+
+def _sample(values: Tensor, count: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    kept = torch.randperm(len(values), generator=generator)[:count]
+    return values[kept.sort().values]
 
 
 def load_objects(dataset_names: Sequence[str], resize: T.Augmentation) -> Objects:
-    """Return the objects of registered data sets, each image resized once.
+    """Return the objects of registered datasets, each image resized once.
 
     Args:
-        resize: draws the size of each image, from numpy's global generator, as in training.
+        resize: draws the size of each image from NumPy's global generator, as in training.
 
     Raises:
-        ValueError: an image without size, or a box that is not four numbers, by file.
+        UserError: an image has no size, or a box is not four numbers; it names the file.
     """
     records = [record for name in dataset_names for record in _records(name)]
     old, new = _image_sizes(records, resize)
@@ -58,7 +68,7 @@ def load_objects(dataset_names: Sequence[str], resize: T.Augmentation) -> Object
     image_idxs = np.repeat(np.arange(len(records)), counts)
     boxes = _corners(annotations, lambda i: records[image_idxs[i]]["file_name"])
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    # From here on what DatasetMapper does: scale, clip, drop crowds and what has no area.
+    # The rest is what DatasetMapper does: scale, clip, drop crowds and boxes without area.
     scales, limits = (np.tile(x[image_idxs, ::-1], 2) for x in (new / old, new))
     boxes = boxes * scales
     # Detectron2 scales a box of whole numbers in integers.
@@ -77,11 +87,11 @@ def load_objects(dataset_names: Sequence[str], resize: T.Augmentation) -> Object
         num_crowds=int(is_crowd.sum()),
         num_empty=int((~is_crowd & ~has_area).sum()),
     )
-    return everything._select((~is_crowd & has_area).nonzero().squeeze(1))
+    return everything.select((~is_crowd & has_area).nonzero().squeeze(1))
 
 
 def _records(name: str) -> list[dict]:
-    """Return a data set in Detectron2's format, with the ids of COCO's annotations."""
+    """Return a dataset in Detectron2's format, with the ids of COCO's annotations."""
     metadata = MetadataCatalog.get(name)
     if is_coco_json(name):  # whose loader leaves the ids out
         return load_coco_json(metadata.json_file, metadata.image_root, name, ["id"])
@@ -98,29 +108,28 @@ def _image_sizes(records: list[dict], resize: T.Augmentation) -> tuple[np.ndarra
     """Return the images' heights and widths, (N, 2), int64, in the file and resized."""
     for record in records:
         if not (record.get("height", 0) > 0 and record.get("width", 0) > 0):
-            raise ValueError(f"{record['file_name']}: the data set gives it no height and width")
+            raise UserError(f"{record['file_name']}: the dataset states no height and width")
     old = [(record["height"], record["width"]) for record in records]
     new = [_resized(resize, *size) for size in old]
     return np.array(old).reshape(-1, 2), np.array(new).reshape(-1, 2)
 
 
 def _resized(resize: T.Augmentation, height: int, width: int) -> tuple[int, int]:
-    # A picture of that size without its memory.
+    # An image of that size that takes no memory.
     transform = resize.get_transform(np.broadcast_to(np.uint8(0), (height, width)))
     [[new_width, new_height]] = transform.apply_coords(np.array([[width, height]], dtype=float))
     return round(new_height), round(new_width)
 
 
-def _corners(annotations: list[dict], file_name) -> np.ndarray:
+def _corners(annotations: list[dict], file_name: Callable[[int], str]) -> np.ndarray:
     """Return the boxes, (G, 4), float64, pixels of the file, xyxy with ascending corners."""
     boxes = [x.get("bbox") for x in annotations]
     wrong = next((i for i, box in enumerate(boxes) if np.shape(box) != (4,)), None)
     if wrong is not None:
-        raise ValueError(f"{file_name(wrong)}: a box is four numbers, not {boxes[wrong]!r}")
+        raise UserError(f"{file_name(wrong)}: a box is four numbers, not {boxes[wrong]!r}")
     boxes = np.array(boxes, dtype=np.float64).reshape(-1, 4)
     modes = np.array([x["bbox_mode"] for x in annotations])
     for mode in np.unique(modes):
         of_mode = torch.from_numpy(boxes[modes == mode])
         boxes[modes == mode] = BoxMode.convert(of_mode, BoxMode(mode), BoxMode.XYXY_ABS).numpy()
-    return np.concatenate([np.minimum(boxes[:, :2], boxes[:, 2:]),
-                           np.maximum(boxes[:, :2], boxes[:, 2:])], axis=1)  # fmt: skip
+    return np.sort(boxes.reshape(-1, 2, 2), axis=1).reshape(-1, 4)

@@ -1,4 +1,4 @@
-"""Coverage as Markdown tables, with examples of objects that are not learned."""
+"""Tables in Markdown of how well anchors fit, and the objects that get no foreground anchor."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,31 +6,30 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from focal_retina.anchor_analysis.measuring import Coverage
+from focal_retina.anchor_analysis.fit import AnchorFit
 from focal_retina.anchor_analysis.objects import Objects
 
-_RATIO_EDGES = {1 / 4: "1/4", 1 / 2: "1/2", 1.0: "1", 2.0: "2", 4.0: "4"}
+# Height over width.
+_RATIO_EDGES = {0.0: "0", 1 / 4: "1/4", 1 / 2: "1/2", 1.0: "1", 2.0: "2", 4.0: "4", torch.inf: "∞"}
 
 
-def coverage_table(
-    objects: Objects, coverages: Sequence[Coverage], thresholds: Sequence[float]
-) -> str:
+def fit_table(objects: Objects, fits: Sequence[AnchorFit], thresholds: Sequence[float]) -> str:
     """Return a table of all objects, and of those of each size and aspect ratio.
 
     Args:
-        coverages: of the config's anchors, and, where there are any, of others: "before → after".
+        fits: of the config's anchors and, if there are any, of others: "before → after".
         thresholds: of the intervals of IoU to count, ascending.
     """
     rows = [
-        [name, str(int(group.sum())), *_cells(coverages, group, thresholds)]
+        [name, *_counts(group, fits[0].is_labelled & group), *_cells(fits, group, thresholds)]
         for name, group in _groups(objects)
         if group.any()
     ]
-    highest, *middle = reversed(thresholds)
-    bounds = zip([*middle], thresholds[:0:-1], strict=True)
-    intervals = [f"IoU ≥ {highest:g}", *(f"{low:g} to {high:g}" for low, high in bounds)]
-    headers = ["objects", "number", "mean best IoU", *intervals, f"below {thresholds[0]:g}"]
-    headers += ["without foreground anchor", "the same without low-quality matches"]
+    bounds = zip(thresholds[-2::-1], thresholds[:0:-1], strict=True)
+    intervals = [f"IoU ≥ {thresholds[-1]:g}", *(f"{low:g} to {high:g}" for low, high in bounds)]
+    headers = ["objects", "number", "in labelled images", "mean best IoU", *intervals]
+    headers += [f"below {thresholds[0]:g}", "labelled, without foreground anchor"]
+    headers.append("the same without low-quality matches")
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 
@@ -44,45 +43,37 @@ def _groups(objects: Objects) -> Iterator[tuple[str, Tensor]]:
     octaves = (width * height).sqrt().log2().floor()
     for octave in octaves.unique().tolist():
         yield f"{2**octave:g} to {2 ** (octave + 1):g} pixels (input, √area)", octaves == octave
-    ratios = height / width
-    previous = None
-    for edge, name in _RATIO_EDGES.items():
-        group = (ratios < edge) & (ratios >= (previous or 0))
-        below = f"below {name}" if previous is None else f"{_RATIO_EDGES[previous]} to {name}"
-        yield f"height/width {below}", group
-        previous = edge
-    yield f"height/width from {_RATIO_EDGES[previous]}", ratios >= previous
+    edges, ratios = list(_RATIO_EDGES), height / width
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        name = f"height/width {_RATIO_EDGES[low]} to {_RATIO_EDGES[high]}"
+        yield name, (ratios >= low) & (ratios < high)
 
 
-def _cells(
-    coverages: Sequence[Coverage], group: Tensor, thresholds: Sequence[float]
-) -> Iterator[str]:
+def _cells(fits: Sequence[AnchorFit], group: Tensor, thresholds: Sequence[float]) -> Iterator[str]:
     edges = torch.tensor(thresholds, dtype=torch.float64)
     columns = []
-    for coverage in coverages:
-        ious = coverage.ious[group]
+    for fit in fits:
+        ious = fit.ious[group]
         intervals = torch.bucketize(ious, edges, right=True)
         shares = intervals.bincount(minlength=len(thresholds) + 1) / len(ious)
-        column = [
-            f"{float(ious.mean()):.3f}",
-            *(f"{100 * x:.1f}%" for x in shares.flip(0).tolist()),
-        ]
-        for unmatched in (coverage.unmatched, coverage.unmatched_without_low_quality):
-            column.append(str(int(unmatched[group].sum())))
-        columns.append(column)
+        percentages = [f"{100 * x:.1f}%" for x in shares.flip(0).tolist()]
+        counts = _counts(fit.unmatched & group, fit.unmatched_without_low_quality & group)
+        columns.append([f"{float(ious.mean()):.3f}", *percentages, *counts])
     return (" → ".join(cells) for cells in zip(*columns, strict=True))
 
 
-def examples(objects: Objects, coverage: Coverage, count: int = 10) -> list[str]:
-    """Return a line for each of the worst covered objects without a foreground anchor."""
-    unmatched = coverage.unmatched.nonzero().squeeze(1)
-    worst = unmatched[coverage.ious[unmatched].argsort(stable=True)][:count]
-    lines = []
-    for index in worst.tolist():
-        x0, y0, x1, y1 = objects.boxes[index].tolist()
-        lines.append(
-            f"{objects.file_names[int(objects.image_idxs[index])]}: annotation "
-            f"{objects.annotation_ids[index]}, {x1 - x0:.1f} x {y1 - y0:.1f} pixels at the "
-            f"network's input, best IoU {float(coverage.ious[index]):.3f}"
-        )
-    return lines
+def _counts(*masks: Tensor) -> list[str]:
+    return [str(int(mask.sum())) for mask in masks]
+
+
+def examples(objects: Objects, fit: AnchorFit, count: int = 10) -> list[str]:
+    """Return a line for each object without a foreground anchor, those of lowest IoU first."""
+    unmatched = fit.unmatched.nonzero().squeeze(1)
+    worst = unmatched[fit.ious[unmatched].argsort(stable=True)][:count]
+    sides = (objects.boxes[:, 2:] - objects.boxes[:, :2]).tolist()
+    return [
+        f"{objects.file_names[int(objects.image_idxs[i])]}: annotation "
+        f"{objects.annotation_ids[i]}, {sides[i][0]:.1f} x {sides[i][1]:.1f} pixels at the "
+        f"network's input, best IoU {float(fit.ious[i]):.3f}"
+        for i in worst.tolist()
+    ]

@@ -23,15 +23,14 @@ def read_checkpoint(path: str) -> dict:
     """Return the content of a ``.pkl``, a ``.safetensors`` or any other file, by ``torch.save``.
 
     Raises:
-        UserError: the file asks for something other than arrays and plain containers, which the
-            error names and nothing runs; or it is none of the three kinds.
-        OSError: there is no such file.
+        UserError: there is no such file, it is none of the three kinds, or it asks for something
+            other than arrays and plain containers, which the error names and nothing runs.
     """
     readers = {"pkl": _read_pickle, "safetensors": _read_safetensors}
     try:
         content = readers.get(path.rpartition(".")[2], _read_torch)(path)
-    except OSError:
-        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # a damaged file may raise any
         # As torch.load and ArrayUnpickler word it.
         wanted = re.search(r"GLOBAL (\S+)", str(error))

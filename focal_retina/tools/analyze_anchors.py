@@ -1,14 +1,17 @@
-"""Say which objects of a data set get no anchor, and which anchors would cover it better.
+"""Say which objects of a dataset get no anchor, and which anchors would fit them better.
 
     python -m focal_retina.tools.analyze_anchors --config-file X.yaml
     python -m focal_retina.tools.analyze_anchors --config-file X.yaml --dataset cells_train \\
         --held-out cells_val DATASETS.REGISTER "[['cells_train', 'train.json', 'images'], ...]"
 
-Writes into --output: report.md, the best IoU of every object with any anchor, by size and aspect
-ratio, and objects that no foreground anchor is matched with; coverage.png; and proposal.yaml, a
-config with anchors that are better on one count and worse on none, or the config's own if none were
-found. Each image is resized once, as INPUT.MIN_SIZE_TRAIN and MAX_SIZE_TRAIN say; where they leave
-a choice, it is drawn as in training, from --seed. Crops and flips are left out.
+Writes into --output:
+- report.md: the best IoU of every object with any anchor, by size and aspect ratio, and the objects
+  of --max-images images that training would match with no foreground anchor;
+- anchors.png: the same as a plot;
+- proposal.yaml: a config with anchors that are better in one respect and worse in none, or the
+  config's own if none were found.
+Each image is resized once, as INPUT.MIN_SIZE_TRAIN and MAX_SIZE_TRAIN say; a choice of sizes is
+drawn from --seed. Crops and flips are left out.
 """
 
 import argparse
@@ -21,77 +24,77 @@ import numpy as np
 import yaml
 from detectron2.config import CfgNode
 
-from focal_retina.anchor_analysis.measuring import Coverage, measure_coverage
+from focal_retina.anchor_analysis.anchor_config import AnchorConfig
+from focal_retina.anchor_analysis.fit import AnchorFit, measure_fit
 from focal_retina.anchor_analysis.objects import Objects, load_objects
-from focal_retina.anchor_analysis.picture import draw_coverage
-from focal_retina.anchor_analysis.proposal import propose, starting_shapes
-from focal_retina.anchor_analysis.report import coverage_table, examples
-from focal_retina.anchor_analysis.setting import AnchorSetting
+from focal_retina.anchor_analysis.plot import plot_fits
+from focal_retina.anchor_analysis.report import examples, fit_table
+from focal_retina.anchor_analysis.search import propose, starting_shapes
 from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.engine import job
-from focal_retina.errors import reports_errors
-from focal_retina.tools.command_line import tool_parser
+from focal_retina.errors import UserError, reports_errors
+from focal_retina.settings.machine import why_not_writable
+from focal_retina.tools.command_line import count, tool_parser
 
 
 @reports_errors("analyze_anchors")
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Return 0, or 2 after one sentence on what is wrong."""
     args = parse_arguments(argv)
-    output = Path(args.output)
-    output.mkdir(parents=True, exist_ok=True)
-    analyze(args, output)
+    if reason := why_not_writable(args.output):
+        raise UserError(f"--output {args.output} cannot be written: {reason}; name another folder")
+    analyze(args, Path(args.output))
     return 0
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = tool_parser("analyze_anchors", __doc__)
     parser.add_argument("--config-file", required=True, help="YAML")
-    parser.add_argument("--dataset", help="in the place of DATASETS.TRAIN")
-    parser.add_argument("--held-out", help="in the place of DATASETS.TEST")
+    parser.add_argument("--dataset", help="used instead of DATASETS.TRAIN")
+    parser.add_argument("--held-out", help="used instead of DATASETS.TEST")
     parser.add_argument("--output", default="output/anchors", help="folder (output/anchors)")
     parser.add_argument("--no-proposal", action="store_true", help="report only")
-    parser.add_argument("--scales-per-octave", type=int, help="how many to propose")
-    parser.add_argument("--aspect-ratios", type=int, help="how many to propose")
-    parser.add_argument("--max-objects", type=int, default=2000, help="to search with (2000)")
-    parser.add_argument("--generations", type=int, default=60, help="of the search (60)")
-    parser.add_argument("--seed", type=int, default=0, help="of sizes, sample and search (0)")
+    parser.add_argument("--scales-per-octave", type=count(), help="how many to propose")
+    parser.add_argument("--aspect-ratios", type=count(), help="how many to propose")
+    parser.add_argument("--max-images", type=count(), default=1000, help="to label (1000)")
+    parser.add_argument("--max-objects", type=count(), default=2000, help="to search with (2000)")
+    parser.add_argument("--generations", type=count(), default=60, help="of the search (60)")
+    parser.add_argument("--seed", type=count(0), default=0, help="of sizes, samples and search (0)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
     return parser.parse_args(argv)
 
 
 def analyze(args: argparse.Namespace, output: Path) -> None:
-    """Write and print the report, the picture and the proposal."""
-    if args.max_objects < 1 or args.generations < 1:
-        raise ValueError(
-            f"--max-objects is {args.max_objects}, --generations {args.generations}: "
-            "at least 1 each"
-        )
+    """Write and print the report, the plot and the proposal."""
     cfg = load_config(args)
-    setting = AnchorSetting.from_config(cfg)
-    starts = starting_shapes(setting, args.scales_per_octave, args.aspect_ratios)
-    np.random.seed(args.seed)  # which Detectron2's augmentations draw from
+    config = AnchorConfig.of(cfg)
+    starts = starting_shapes(config, args.scales_per_octave, args.aspect_ratios)
+    np.random.seed(args.seed)  # Detectron2's augmentations draw from this generator
     objects = load(cfg, cfg.DATASETS.TRAIN)
-    coverages = [measure_coverage(objects, setting)]
+    labelled = objects.sample_images(args.max_images, args.seed)
+    fits = [measure_fit(objects, config, labelled)]
     if not args.no_proposal:
         search = {"max_objects": args.max_objects, "generations": args.generations}
-        coverages.append(propose(objects, setting, *coverages, starts, **search, seed=args.seed))
-    is_better = coverages[-1] is not coverages[0]
-    coverages = coverages if is_better else coverages[:1]
+        proposed = propose(objects, config, *fits, starts, **search, seed=args.seed)
+        fits += [proposed] if proposed is not fits[0] else []
 
-    report = [section(cfg.DATASETS.TRAIN, objects, coverages, setting)]
-    report += ["\n".join(lines) for lines in [unmatched_lines(objects, coverages[0])] if lines]
+    thresholds = config.rule.thresholds
+    report = [section(cfg.DATASETS.TRAIN, objects, fits, thresholds)]
+    if lines := [f"- {line}" for line in examples(objects, fits[0])]:
+        report.append("\n".join(["Without a foreground anchor, the worst first:", "", *lines]))
     held_out = [name for name in cfg.DATASETS.TEST if name not in cfg.DATASETS.TRAIN]
     if held_out:
         others = load(cfg, held_out)
-        measured = [measure_coverage(others, setting, x.shapes) for x in coverages]
-        report.append(section(held_out, others, measured, setting))
+        labelled = others.sample_images(args.max_images, args.seed)
+        measured = [measure_fit(others, config, labelled, x.shapes) for x in fits]
+        report.append(section(held_out, others, measured, thresholds))
     if not args.no_proposal:
-        report.append(write_proposal(args, coverages[-1], is_better, output / "proposal.yaml"))
+        report.append(write_proposal(args, fits, output / "proposal.yaml"))
     (output / "report.md").write_text("\n\n".join(report) + "\n")
-    drawn = [(x, setting.build(x.shapes)) for x in coverages]
+    drawn = [(x, config.build_generator(x.shapes)) for x in fits]
     named = dict(zip(("configured", "proposed"), drawn, strict=False))
-    draw_coverage(objects, named, setting.rule.thresholds, output / "coverage.png")
-    print("\n\n".join([*report, f"{output}/report.md, {output}/coverage.png"]))
+    plot_fits(objects, named, thresholds, output / "anchors.png")
+    print("\n\n".join([*report, f"{output}/report.md, {output}/anchors.png"]))
 
 
 def load_config(args: argparse.Namespace) -> CfgNode:
@@ -103,52 +106,44 @@ def load_config(args: argparse.Namespace) -> CfgNode:
 
 
 def load(cfg: CfgNode, names: Sequence[str]) -> Objects:
-    """Return the objects at training size; ValueError where there is none."""
+    """Return the objects at the size of training; raise a UserError if there are none."""
     keys = cfg.INPUT
     resize = ResizeShortestEdge(
         keys.MIN_SIZE_TRAIN, keys.MAX_SIZE_TRAIN, keys.MIN_SIZE_TRAIN_SAMPLING
     )
     objects = load_objects(names, resize)
     if not len(objects):
-        raise ValueError(f"{', '.join(names)}: no object in {len(objects.file_names)} images")
+        raise UserError(f"{', '.join(names)}: no object in {len(objects.file_names)} images")
     return objects
 
 
 def section(
-    names: Sequence[str], objects: Objects, coverages: list[Coverage], setting: AnchorSetting
+    names: Sequence[str], objects: Objects, fits: list[AnchorFit], thresholds: Sequence[float]
 ) -> str:
-    """Return the table of some data sets under a line on what it is about."""
+    """Return the table of some datasets under a line that says what it is about."""
     about = f"{len(objects.file_names)} images, {len(objects)} objects"
     if objects.num_crowds or objects.num_empty:
         about += (
             f"; left out, as in training: {objects.num_crowds} crowds, {objects.num_empty} boxes "
             "without area in the image"
         )
-    if len(coverages) > 1:
-        about += ". Configured → proposed"
-    table = coverage_table(objects, coverages, setting.rule.thresholds)
-    return f"## {', '.join(names)}\n\n{about}.\n\n{table}"
+    images = len(objects.image_idxs.unique())
+    labelled = len(objects.image_idxs[fits[0].is_labelled].unique())
+    about += f". Labelled as in training: {labelled} of {images} images with objects"
+    about += ", a random sample" if labelled < images else ""
+    about += ". Configured → proposed" if len(fits) > 1 else ""
+    return f"## {', '.join(names)}\n\n{about}.\n\n{fit_table(objects, fits, thresholds)}"
 
 
-def unmatched_lines(objects: Objects, coverage: Coverage) -> list[str]:
-    """Return examples of objects without a foreground anchor, under a heading; or nothing."""
-    lines = [f"- {line}" for line in examples(objects, coverage)]
-    return ["Without a foreground anchor, the worst first:", "", *lines] if lines else []
-
-
-def write_proposal(
-    args: argparse.Namespace, coverage: Coverage, is_better: bool, path: Path
-) -> str:
-    """Write a config with the anchors of ``coverage``, and return it for the report."""
+def write_proposal(args: argparse.Namespace, fits: list[AnchorFit], path: Path) -> str:
+    """Write a config with the anchors of the last fit, and return it for the report."""
     base = Path(args.config_file).resolve()
-    keys = {"_BASE_": os.path.relpath(base, path.resolve().parent), **coverage.shapes.as_config()}
+    keys = {"_BASE_": os.path.relpath(base, path.resolve().parent), **fits[-1].shapes.as_config()}
     text = yaml.safe_dump(keys, sort_keys=False, default_flow_style=None)
     path.write_text(f"# Keys given on the command line are not in here.\n{text}")
-    found = (
-        "Proposed"
-        if is_better
-        else "No anchors were found that are better on one count and worse on none; the config's"
-    )
+    found = "Proposed"
+    if len(fits) == 1:
+        found = "No anchors were better in one respect and worse in none; those of the config"
     return f"{found} ({path}):\n\n```yaml\n{text}```"
 
 

@@ -5,41 +5,43 @@
     python train_net.py --config-file output/retinanet.yaml --eval-only
     python -m focal_retina.tools.convert_checkpoint output/retinanet.pth back.pth --to torchvision
 
-From Detectron2, Detectron (.pkl), torchvision's and mmdetection's RetinaNet, and the ImageNet
-ResNets of torchvision and timm (as a backbone). Nothing in the file is run.
+It takes the RetinaNets of Detectron2, Detectron (.pkl), torchvision and mmdetection, and as a
+backbone ImageNet's ResNets of torchvision and timm. No code in the file is run.
 """
 
 import argparse
 import hashlib
+import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import yaml
 
+from focal_retina.checkpoint.atomic import write_atomically
 from focal_retina.checkpoint.conversion.sources import SOURCES, convert
 from focal_retina.checkpoint.conversion.to_torchvision import to_torchvision
 from focal_retina.checkpoint.conversion.weights import NORM_EPS, Conversion
 from focal_retina.checkpoint.reading import read_checkpoint
-from focal_retina.errors import reports_errors
+from focal_retina.errors import UserError, reports_errors
 from focal_retina.settings.flat_keys import nested_keys
 from focal_retina.settings.yaml_config import load_yaml
 from focal_retina.tools.command_line import share, tool_parser
 
-# SHA-256 of torchvision's COCO_V1, which it evaluates with batch norms of epsilon 0.
+# Start of the SHA-256 of torchvision's COCO_V1, whose batch norms have an epsilon of 0.
 _COCO_V1 = "eeacb38b"
 
 
 @reports_errors("convert_checkpoint")
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Convert; return 0, or 2 after one sentence on what is wrong."""
     args = parse_arguments(argv)
     if not args.target.endswith(".pth"):
-        raise ValueError(f"the target {args.target} must end in .pth")
+        raise UserError(f"the target {args.target} must end in .pth")
     checkpoint = read_checkpoint(args.source)
     eps = norm_eps(args.source) if args.norm_eps is None else args.norm_eps
     conversion = convert_file(args.source, checkpoint, args.kind, eps)
-    Path(args.target).parent.mkdir(parents=True, exist_ok=True)
     if args.to == "torchvision":
         write_torchvision(conversion, args)
     else:
@@ -47,16 +49,16 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = tool_parser("convert_checkpoint", __doc__)
     parser.add_argument("source", help=".pth, .pkl or .safetensors")
     parser.add_argument("target", help="a .pth; the config is written beside it, as .yaml")
     parser.add_argument(
-        "--from", dest="kind", choices=SOURCES, help="what the names of its weights tell otherwise"
+        "--from", dest="kind", choices=SOURCES, help="recognised by the names otherwise"
     )
     parser.add_argument("--to", choices=("focal_retina", "torchvision"), default="focal_retina")
     parser.add_argument(
-        "--config-file", help="the source's config, with --to torchvision (its name with .yaml)"
+        "--config-file", help="of the source, for --to torchvision (the source's name with .yaml)"
     )
     parser.add_argument(
         "--norm-eps",
@@ -76,13 +78,24 @@ def norm_eps(source: str) -> float:
 def convert_file(source: str, checkpoint: dict, kind: str | None, eps: float) -> Conversion:
     try:
         return convert(checkpoint, kind, eps)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+
+
+def save(content: dict, path: str) -> None:
+    """Write a checkpoint and make its folder; raise a UserError if that is not possible."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, buffer.getbuffer())
+    except OSError as error:
+        raise UserError(f"the target {path} cannot be written: {error.strerror}") from error
 
 
 def write(conversion: Conversion, target: str) -> None:
     """Write the weights, with the names of their classes, and the config beside them."""
-    torch.save({"model": conversion.weights, "class_names": conversion.class_names}, target)
+    save({"model": conversion.weights, "class_names": conversion.class_names}, target)
     config_file = Path(target).with_suffix(".yaml")
     config = nested_keys({**conversion.config, "MODEL.WEIGHTS": target})
     notes = "".join(f"# Note: {note}.\n" for note in conversion.notes)
@@ -96,7 +109,7 @@ def write_torchvision(conversion: Conversion, args: argparse.Namespace) -> None:
     config_file = args.config_file or str(Path(args.source).with_suffix(".yaml"))
     cfg = load_yaml(config_file)
     weights, call = to_torchvision(conversion.weights, cfg, conversion.class_names)
-    torch.save(weights, args.target)
+    save(weights, args.target)
     print(f"{len(weights)} weights: {args.target}\nfor torchvision.models.detection.{call}")
 
 

@@ -13,6 +13,7 @@ from helpers.tiny_jobs import catalogs_restored
 from focal_retina.anchor_analysis.objects import load_objects
 from focal_retina.data.register import register_datasets
 from focal_retina.data.shapes import write_shapes
+from focal_retina.errors import UserError
 
 
 def boxes_of_training(name, resize):
@@ -26,7 +27,7 @@ def boxes_of_training(name, resize):
 
 @pytest.fixture
 def odd(tmp_path):
-    """The name of a data set with boxes of every kind."""
+    """The name of a dataset with boxes of every kind."""
     folder = write_shapes(tmp_path, "train", 3, image_size=64)
     content = json.loads((folder / "instances.json").read_text())
     template = {"category_id": 1, "area": 1, "image_id": 2}
@@ -74,10 +75,10 @@ def test_a_box_that_is_not_four_numbers_is_named_by_its_file():
     resize = T.ResizeShortestEdge([9, 9])
     with catalogs_restored():
         DatasetCatalog.register("broken", lambda: [record])
-        with pytest.raises(ValueError, match=r"a\.png.*\[1, 2, 3\]"):
+        with pytest.raises(UserError, match=r"a\.png.*\[1, 2, 3\]"):
             load_objects(["broken"], resize)
         DatasetCatalog.register("without_size", lambda: [{"file_name": "b.png"}])
-        with pytest.raises(ValueError, match=r"b\.png.*height and width"):
+        with pytest.raises(UserError, match=r"b\.png.*height and width"):
             load_objects(["without_size"], resize)
 
 

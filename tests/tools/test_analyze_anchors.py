@@ -29,14 +29,14 @@ def cells(report, group):
     return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
 
 
-def test_the_report_covers_both_data_sets_and_the_proposal_builds(config_file, tmp_path, capsys):
+def test_the_report_covers_both_datasets_and_the_proposal_builds(config_file, tmp_path, capsys):
     assert analyze(config_file, tmp_path, *QUICK) == 0
     report = (tmp_path / "report.md").read_text()
     assert report.strip() in capsys.readouterr().out
     for all_objects in cells(report, "all"):
-        assert all(" → " in cell for cell in all_objects[2:])
+        assert all(" → " in cell for cell in all_objects[3:])
     assert re.findall("^## (.*)$", report, re.MULTILINE) == ["tiny_train", "tiny_val"]
-    assert cv2.imread(str(tmp_path / "coverage.png")).std() > 10
+    assert cv2.imread(str(tmp_path / "anchors.png")).std() > 10
 
     proposed = load_yaml(str(tmp_path / "proposal.yaml"), ["MODEL.DEVICE", "cpu"])
     configured = load_yaml(config_file)
@@ -49,7 +49,7 @@ def test_groups_of_a_kind_add_up_and_shares_to_one(config_file, tmp_path):
     assert analyze(config_file, tmp_path, "--no-proposal") == 0
     report = (tmp_path / "report.md").read_text()
     [every, _] = cells(report, "all")
-    assert sum(float(x.rstrip("%")) for x in every[3:6]) == pytest.approx(100, abs=0.2)
+    assert sum(float(x.rstrip("%")) for x in every[4:7]) == pytest.approx(100, abs=0.2)
     train = report.split("\n## ")[0]
     for kind in (r"(?:small|medium|large)", r"[\d.]+ to [\d.]+ pixels", "height/width"):
         assert sum(int(row[1]) for row in cells(train, kind)) == int(every[1])
@@ -62,22 +62,46 @@ def test_objects_without_foreground_are_named_by_file_and_annotation(config_file
     report = (tmp_path / "report.md").read_text()
     assert re.search(r"00000\d\.png: annotation \d+, .* best IoU 0\.\d+", report)
     [every, _] = cells(report, "all")
-    assert every[-1] == every[-2] == every[1]
+    assert every[-1] == every[-2] == every[2] == every[1]
+
+
+def test_a_sample_of_the_images_is_labelled_and_the_report_says_so(config_file, tmp_path):
+    assert analyze(config_file, tmp_path, "--no-proposal", "--max-images", "2") == 0
+    report = (tmp_path / "report.md").read_text()
+    assert "2 of 4 images with objects, a random sample." in report
+    [every, _] = cells(report, "all")
+    assert 0 < int(every[2]) < int(every[1])
 
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (["--dataset", "tiny_trian"], "tiny_trian"),
-        (["--scales-per-octave", "0"], "--scales-per-octave is 0"),
         (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], "MODEL.META_ARCHITECTURE"),
-        (["--max-objects", "0"], "--max-objects"),
+        (["--output", "{config_file}"], "File exists"),
     ],
 )
 def test_a_mistake_ends_in_one_sentence_that_names_it(
     config_file, tmp_path, capsys, arguments, named
 ):
+    arguments = [x.format(config_file=config_file) for x in arguments]
     assert analyze(config_file, tmp_path, *arguments) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert message.startswith("analyze_anchors: ")
+    assert message.startswith("analyze_anchors: error: ")
     assert named in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "--config-file"),
+        *(
+            (["--config-file", "a.yaml", flag, "0"], f"argument {flag}: '0' is not")
+            for flag in ("--scales-per-octave", "--aspect-ratios", "--max-images", "--max-objects")
+        ),
+    ],
+)
+def test_a_flag_that_is_missing_or_out_of_range_is_named(capsys, arguments, named):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert named in capsys.readouterr().err.splitlines()[-1]

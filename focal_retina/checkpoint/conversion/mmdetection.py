@@ -5,7 +5,6 @@ between P6 and P7. What the weights do not tell is read from the config's text, 
 keeps in its checkpoints.
 """
 
-import ast
 import re
 
 from focal_retina.checkpoint.conversion.weights import (
@@ -76,14 +75,20 @@ def _stated(text: str) -> dict[str, object]:
     """Return the keys that the text of a config tells, which is Python or json."""
     config: dict[str, object] = {}
     for key, name in (("MODEL.PIXEL_MEAN", "mean"), ("MODEL.PIXEL_STD", "std")):
-        if found := re.search(rf"\b{name}['\"]?\s*[=:]\s*(\[[^\]]*\])", text):
-            config[key] = [float(x) for x in ast.literal_eval(found[1])]
+        if numbers := _numbers(name, text):
+            config[key] = numbers
     if re.search(r"(to_rgb|bgr_to_rgb)['\"]?\s*[=:]\s*(False|false)", text):
         config["INPUT.FORMAT"] = "BGR"
     if re.search(r"\bstyle['\"]?\s*[=:]\s*['\"]caffe", text):
         config["MODEL.RESNETS.STRIDE_IN_1X1"] = True
     if re.search(r"relu_before_extra_convs['\"]?\s*[=:]\s*(True|true)", text):
         config["MODEL.FOCAL_RETINA.P7_RELU"] = True
-    if found := re.search(r"target_stds['\"]?\s*[=:]\s*(\[[^\]]*\])", text):
-        config["MODEL.RETINANET.BBOX_REG_WEIGHTS"] = [1 / x for x in ast.literal_eval(found[1])]
+    if numbers := _numbers("target_stds", text):
+        config["MODEL.RETINANET.BBOX_REG_WEIGHTS"] = [1 / x for x in numbers]
     return config
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    """Return the list that a text gives the name; an empty one if there is none."""
+    found = re.search(rf"\b{name}['\"]?\s*[=:]\s*\[([^\]]*)\]", text)
+    return [float(x) for x in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", found[1])] if found else []

@@ -5,7 +5,8 @@ import torch
 from detectron2.modeling import build_model
 from helpers.tiny_jobs import ROOT
 
-from focal_retina.anchor_analysis.setting import AnchorGrids, AnchorSetting
+from focal_retina.anchor_analysis.anchor_config import AnchorConfig, AnchorGrids
+from focal_retina.errors import UserError
 from focal_retina.settings.yaml_config import load_yaml
 
 SMALL = ["MODEL.RESNETS.DEPTH", "18", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64"]
@@ -19,9 +20,9 @@ def config(profile, *opts):
 @pytest.mark.parametrize("profile", ["paper", "detectron1"])
 def test_grids_are_those_of_the_real_features(profile):
     cfg = config(profile)
-    setting, model = AnchorSetting.from_config(cfg), build_model(cfg)
+    anchors, model = AnchorConfig.of(cfg), build_model(cfg)
     sizes = torch.tensor([[33, 97], [1, 130]])
-    grids = AnchorGrids.of_images(setting.build(setting.shapes), sizes, setting.divisibility)
+    grids = AnchorGrids.of(anchors, anchors.shapes, sizes)
     for i, (height, width) in enumerate(sizes.tolist()):
         inputs = [{"image": torch.zeros(3, height, width)}]
         with torch.no_grad():
@@ -31,12 +32,12 @@ def test_grids_are_those_of_the_real_features(profile):
 
 def test_the_rule_and_the_shapes_are_the_config_s():
     cfg = config("detectron1", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[1.0, 3.0]")
-    setting = AnchorSetting.from_config(cfg)
-    assert setting.rule.low_quality_matches == "detectron1"
-    assert setting.foreground_threshold == 0.5
-    assert setting.shapes.aspect_ratios == [[1.0, 3.0]]
+    anchors = AnchorConfig.of(cfg)
+    assert anchors.rule.low_quality_matches == "detectron1"
+    assert anchors.foreground_threshold == 0.5
+    assert anchors.shapes.aspect_ratios == [[1.0, 3.0]]
     for ours, theirs in zip(
-        setting.build(setting.shapes).cell_anchors,
+        anchors.build_generator(anchors.shapes).cell_anchors,
         build_model(cfg).anchor_generator.cell_anchors,
         strict=True,
     ):
@@ -48,15 +49,9 @@ def test_the_rule_and_the_shapes_are_the_config_s():
     [
         (["MODEL.ANCHOR_GENERATOR.NAME", "TorchvisionAnchorGenerator"], "Torchvision"),
         (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], "MODEL.META_ARCHITECTURE"),
-        (["MODEL.ANCHOR_GENERATOR.SIZES", "[[-1.0]]"], "MODEL.ANCHOR_GENERATOR.SIZES"),
+        (["MODEL.RETINANET.IOU_LABELS", "[0, -1, 0]"], "MODEL.RETINANET.IOU_LABELS"),
     ],
 )
 def test_what_cannot_be_analyzed_is_named(opts, culprit):
-    with pytest.raises(ValueError, match=culprit):
-        AnchorSetting.from_config(config("paper", *opts))
-
-
-def test_labels_without_foreground_are_named():
-    setting = AnchorSetting.from_config(config("paper", "MODEL.RETINANET.IOU_LABELS", "[0, -1, 0]"))
-    with pytest.raises(ValueError, match="MODEL.RETINANET.IOU_LABELS"):
-        setting.foreground_threshold  # noqa: B018
+    with pytest.raises(UserError, match=culprit):
+        AnchorConfig.of(config("paper", *opts))

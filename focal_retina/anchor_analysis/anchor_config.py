@@ -1,4 +1,4 @@
-"""What a config says about anchors, and its anchors on images of many sizes."""
+"""What a config says about anchors, and their grids on images of many sizes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_anchor_generator, build_backbone
 from torch import Tensor, nn
 
+from focal_retina.errors import UserError
 from focal_retina.modeling.assignment import AnchorAssigner
 from focal_retina.ops.matching.lattice import AnchorLattice
 from focal_retina.ops.matching.rule import MatchRule
@@ -29,86 +30,80 @@ class AnchorShapes:
 
 
 @dataclass(frozen=True)
-class AnchorSetting:
+class AnchorConfig:
     """How a detector places and labels anchors."""
 
     shapes: AnchorShapes
-    has_octaves: bool  # whether its generator reads SCALES_PER_OCTAVE
-    build: Callable[[AnchorShapes], nn.Module]  # returns the anchor generator
+    has_octaves: bool  # whether its generator uses SCALES_PER_OCTAVE
+    build_generator: Callable[[AnchorShapes], nn.Module]
     divisibility: int  # images are padded to a multiple of so many pixels
     rule: MatchRule
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> "AnchorSetting":
-        """Read a YAML config of a RetinaNet.
+    def of(cls, cfg: CfgNode) -> "AnchorConfig":
+        """Read the YAML config of a RetinaNet.
 
         Raises:
-            ValueError: another meta-architecture, or a generator that is no regular lattice.
+            UserError: another meta-architecture, a generator that is no regular lattice, or no
+                foreground label.
         """
         if "RetinaNet" not in cfg.MODEL.META_ARCHITECTURE:
-            raise ValueError(
+            raise UserError(
                 f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}; "
                 "the anchors of FocalRetinaNet and RetinaNet can be analyzed"
+            )
+        rule = AnchorAssigner(**AnchorAssigner.from_config(cfg)).rule
+        if 1 not in rule.labels:
+            raise UserError(
+                f"MODEL.RETINANET.IOU_LABELS is {list(rule.labels)}; without 1 nothing is learned"
             )
         cfg = cfg.clone()
         cfg.defrost()
         cfg.MODEL.FOCAL_RETINA.TIMM.PRETRAINED = False  # only the shapes of features are needed
         backbone = build_backbone(cfg)
         features = [backbone.output_shape()[name] for name in cfg.MODEL.RETINANET.IN_FEATURES]
+        keys, octave_keys = cfg.MODEL.ANCHOR_GENERATOR, cfg.MODEL.FOCAL_RETINA
+        sizes, ratios = _nested(keys.SIZES), _nested(keys.ASPECT_RATIOS)
+        shapes = AnchorShapes(sizes, ratios, octave_keys.SCALES_PER_OCTAVE)
 
-        def build(shapes: AnchorShapes) -> nn.Module:
-            cfg.MODEL.ANCHOR_GENERATOR.SIZES = shapes.sizes
-            cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = shapes.aspect_ratios
-            cfg.MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE = shapes.scales_per_octave
+        def build_generator(shapes: AnchorShapes) -> nn.Module:
+            keys.SIZES, keys.ASPECT_RATIOS = shapes.sizes, shapes.aspect_ratios
+            octave_keys.SCALES_PER_OCTAVE = shapes.scales_per_octave
             return build_anchor_generator(cfg, features)
 
-        keys = cfg.MODEL.ANCHOR_GENERATOR
-        shapes = AnchorShapes(
-            _nested(keys.SIZES),
-            _nested(keys.ASPECT_RATIOS),
-            cfg.MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE,
-        )
-        if AnchorLattice.of(build(shapes), [(1, 1)] * len(features)) is None:
-            raise ValueError(
+        if AnchorLattice.of(build_generator(shapes), [(1, 1)] * len(features)) is None:
+            raise UserError(
                 f"MODEL.ANCHOR_GENERATOR.NAME is {keys.NAME}; only generators that are a regular "
                 "lattice, such as OctaveAnchorGenerator, can be analyzed"
             )
-        rule = AnchorAssigner(**AnchorAssigner.from_config(cfg)).rule
-        divisibility = cfg.MODEL.FOCAL_RETINA.SIZE_DIVISIBILITY or backbone.size_divisibility
+        divisibility = octave_keys.SIZE_DIVISIBILITY or backbone.size_divisibility
         has_octaves = keys.NAME == "OctaveAnchorGenerator"
-        return cls(shapes, has_octaves, build, max(divisibility, 1), rule)
+        return cls(shapes, has_octaves, build_generator, max(divisibility, 1), rule)
 
     @property
     def foreground_threshold(self) -> float:
         """The lowest IoU whose label is foreground."""
-        labels = list(self.rule.labels)
-        if 1 not in labels:
-            raise ValueError(
-                f"MODEL.RETINANET.IOU_LABELS is {labels}; without 1 nothing is learned"
-            )
-        return [0.0, *self.rule.thresholds][labels.index(1)]
+        return [0.0, *self.rule.thresholds][list(self.rule.labels).index(1)]
 
 
 @dataclass(frozen=True)
 class AnchorGrids:
-    """The anchors of a generator on each of N images, padded alone.
+    """The anchors of a generator on each of N images, each padded as if alone in its batch.
 
-    In a batch the padding may be larger, which adds anchors beyond the image.
+    In a larger batch, more padding may add anchors beyond the image.
     """
 
     generator: nn.Module
     grid_sizes: Tensor  # (2, N, L) int64: cells in x and y of each level
 
     @classmethod
-    def of_images(
-        cls, generator: nn.Module, image_sizes: Tensor, divisibility: int
-    ) -> "AnchorGrids":
-        """Lay the grids over images of heights and widths (N, 2), padded to a multiple."""
-        padded = -(-image_sizes // divisibility) * divisibility
-        # Each of the strided convolutions rounds up: together they do, too.
-        return cls(
-            generator, -(-padded.flip(1).t().unsqueeze(2) // torch.tensor(generator.strides))
-        )
+    def of(cls, config: AnchorConfig, shapes: AnchorShapes, image_sizes: Tensor) -> "AnchorGrids":
+        """Return the grids of anchors of some shapes on images of heights and widths (N, 2)."""
+        generator = config.build_generator(shapes)
+        padded = -(-image_sizes // config.divisibility) * config.divisibility
+        # Every strided convolution rounds up, and so do all of them together.
+        sizes = -(-padded.flip(1).t().unsqueeze(2) // torch.tensor(generator.strides))
+        return cls(generator, sizes)
 
     def of_objects(self, image_idxs: Tensor) -> AnchorLattice:
         """Return a lattice whose grid sizes are those of each object's image, (2, G, S)."""

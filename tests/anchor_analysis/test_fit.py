@@ -1,0 +1,135 @@
+"""What is measured of anchors equals what training computes image by image."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.structures import Boxes, Instances, pairwise_iou
+
+from focal_retina import OctaveAnchorGenerator
+from focal_retina.anchor_analysis import best_iou
+from focal_retina.anchor_analysis.anchor_config import AnchorConfig, AnchorGrids, AnchorShapes
+from focal_retina.anchor_analysis.best_iou import best_ious
+from focal_retina.anchor_analysis.fit import AnchorFit, is_no_worse, measure_fit, scores
+from focal_retina.anchor_analysis.objects import Objects
+from focal_retina.modeling.assignment import AnchorAssigner
+from focal_retina.ops.matching.match_anchors import LOW_QUALITY_MATCHES
+
+SHAPES = AnchorShapes([], [], 3)
+STRIDES = [8, 16, 32, 64, 128]
+SIZES = [[32], [64], [128], [256], [512]]
+GENERATORS = {
+    "octave": OctaveAnchorGenerator(base_sizes=SIZES, strides=STRIDES, offset=0.5),
+    "rounded": OctaveAnchorGenerator(base_sizes=SIZES, strides=STRIDES, round_sides=True),
+    "default": DefaultAnchorGenerator(
+        sizes=[[24, 31.7], [64, 80], [128, 190], [256, 300], [512, 600]],
+        aspect_ratios=[0.3, 1.0, 3.3],
+        strides=STRIDES,
+    ),
+}
+IMAGE_SIZES = [(200, 333), (64, 64), (1, 640), (480, 320), (97, 350)]
+
+
+def random_objects(counts, seed=0):
+    """Return objects of all sizes, some of them twice, in images of several sizes."""
+    torch.manual_seed(seed)
+    boxes, image_idxs = [], []
+    for i, count in enumerate(counts):
+        height, width = IMAGE_SIZES[i % len(IMAGE_SIZES)]
+        limits = torch.tensor([width, height, width, height], dtype=torch.float32)
+        centers = torch.rand(count, 2) * limits[:2]
+        sides = torch.exp(torch.randn(count, 1) + torch.randn(count, 2) * 0.4 + 3)
+        corners = torch.cat([centers - sides / 2, centers + sides / 2], dim=1)
+        found = torch.minimum(corners.clamp(min=0), limits)
+        found = torch.cat([found, found[: count // 4]])
+        found = found[(found[:, 2:] - found[:, :2] > 1e-5).all(1)]
+        boxes.append(found)
+        image_idxs.append(torch.full((len(found),), i))
+    boxes = torch.cat(boxes)
+    return Objects(
+        boxes=boxes,
+        areas=Boxes(boxes).area().double(),
+        image_idxs=torch.cat(image_idxs),
+        annotation_ids=list(range(len(boxes))),
+        image_sizes=torch.tensor([IMAGE_SIZES[i % len(IMAGE_SIZES)] for i in range(len(counts))]),
+        file_names=[f"{i}.png" for i in range(len(counts))],
+        num_crowds=0,
+        num_empty=0,
+    )
+
+
+def grids_of(name, objects):
+    return AnchorGrids.of(config_of(name, {}), SHAPES, objects.image_sizes)
+
+
+def images(objects, grids):
+    """Yield each image's boxes and all its anchors."""
+    for i in range(len(objects.image_sizes)):
+        features = [torch.empty(1, 1, *size) for size in grids.of_image(i)]
+        yield objects.boxes[objects.image_idxs == i], Boxes.cat(grids.generator(features))
+
+
+def config_of(name, rule):
+    return AnchorConfig(SHAPES, True, lambda shapes: GENERATORS[name], 32, rule)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_best_ious_are_those_of_all_anchors_whatever_the_chunks(name, monkeypatch):
+    objects = random_objects([30, 0, 12, 40, 1])
+    grids = grids_of(name, objects)
+    best = best_ious(objects, grids)
+    dense = [
+        pairwise_iou(Boxes(boxes), anchors).amax(1) for boxes, anchors in images(objects, grids)
+    ]
+    torch.testing.assert_close(best.float(), torch.cat(dense), rtol=1e-4, atol=1e-6)
+    monkeypatch.setattr(best_iou, "_PAIRS_PER_CHUNK", 100)
+    assert torch.equal(best_ious(objects, grids), best)
+
+
+@pytest.mark.parametrize("mode", LOW_QUALITY_MATCHES)
+@pytest.mark.parametrize("name", GENERATORS)
+def test_unmatched_objects_are_those_that_the_assigner_of_training_leaves_out(name, mode):
+    # Crowds of small and equal objects, which take anchors from each other.
+    objects = random_objects([60, 3, 25, 120, 1, 0, 40, 2, 80], seed=1)
+    rule = {"thresholds": [0.4, 0.5], "labels": [0, -1, 1], "low_quality_matches": mode}
+    labelled = objects.sample_images(9, seed=0)
+    fit = measure_fit(objects, config_of(name, rule), labelled)
+    assigner = AnchorAssigner(num_classes=1, backend="reference", **rule)
+    expected = []
+    for boxes, anchors in images(objects, grids_of(name, objects)):
+        instances = Instances(
+            (1, 1), gt_boxes=Boxes(boxes), gt_classes=torch.zeros(len(boxes)).long()
+        )
+        expected.append(int(assigner(anchors.tensor, [instances]).num_unmatched))
+    found = objects.image_idxs[fit.unmatched].bincount(minlength=9)
+    assert found.tolist() == expected
+    assert 0 < int(fit.unmatched.sum()) < len(objects)
+    assert fit.is_labelled.all()
+
+
+def test_only_the_sampled_images_are_labelled():
+    objects = random_objects([2, 0, 3, 1, 4, 0, 5])
+    assert objects.sample_images(5, seed=0).tolist() == [0, 2, 3, 4, 6]
+    sample = objects.sample_images(3, seed=0)
+    assert sample.tolist() == objects.sample_images(3, seed=0).tolist()
+    assert len({tuple(objects.sample_images(3, seed).tolist()) for seed in range(9)}) > 1
+    rule = {"thresholds": [0.99], "labels": [0, 1], "low_quality_matches": "none"}
+    fit = measure_fit(objects, config_of("octave", rule), sample)
+    assert fit.is_labelled.tolist() == [i in sample.tolist() for i in objects.image_idxs.tolist()]
+    assert torch.equal(fit.unmatched, fit.is_labelled)
+
+
+def test_a_fit_is_no_worse_only_if_it_is_so_in_every_respect():
+    ious = torch.tensor([0.5, 0.49, 0.7, 0.1], dtype=torch.float64)
+    assert scores(ious, 0.5).tolist() == pytest.approx([0.5, 0.25, 0.4475])
+    masks = torch.ones(4).bool(), torch.tensor([False, False, False, True])
+    fit = AnchorFit(SHAPES, ious, *masks, masks[1])
+    assert is_no_worse(fit, fit, 0.5)
+    for other in (
+        replace(fit, ious=ious.clone().index_fill_(0, torch.tensor(0), 0.49)),
+        replace(fit, ious=ious.clone().index_fill_(0, torch.tensor(2), 0.59)),
+        replace(fit, unmatched=masks[0]),
+    ):
+        assert is_no_worse(fit, other, 0.5)
+        assert not is_no_worse(other, fit, 0.5)
