@@ -1,7 +1,7 @@
-"""FocalRetinaNet with one tensor in and tensors out, for any batch of one image or more, and any
-image size from one ``size_divisibility`` on each side.
+"""FocalRetinaNet as modules from one tensor to a few tensors, which can be exported.
 
-N, K, R: images, classes, anchors of all levels. n: detections of all images.
+They take any batch of one image or more, of any size from one ``size_divisibility`` a side on.
+Letters: N images, K classes, R anchors of all levels, n detections of all images.
 """
 
 import math
@@ -19,7 +19,7 @@ from focal_retina.ops.candidates import softmax_log_odds
 
 
 class RawOutputs(nn.Module):
-    """What the head says of every anchor.
+    """The head's outputs for every anchor.
 
     Args:
         model: on one device, in eval mode.
@@ -34,7 +34,8 @@ class RawOutputs(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return ``logits`` (N, R, K), ``deltas`` (N, R, 4) and ``anchors`` (R, 4), xyxy, pixels.
 
-        The sigmoid of a logit is the class's score, of models with a background logit too.
+        The sigmoid of a logit is the score of its class. This holds for models with a background
+        logit too.
 
         Args:
             images: (N, 3, H, W), float32, 0 to 255, channels in the config's ``INPUT.FORMAT``; H
@@ -66,19 +67,19 @@ class RawOutputs(nn.Module):
 
 
 class Detections(RawOutputs):
-    """What ``FocalRetinaNet`` detects, clipped to the image, its postprocessing in the graph.
+    """The detections of ``FocalRetinaNet``, clipped to the image; the graph has its postprocessing.
 
-    Nothing branches on a value or turns a size into a Python number, so a trace holds for every
-    size, batch and number of detections.
+    No branch depends on a value, and no size becomes a Python number. So a trace holds for every
+    image size, batch and number of detections.
     """
 
     output_names = ("boxes", "scores", "classes", "image_idxs")
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """
-        Return ``boxes`` (n, 4), xyxy, pixels of ``images``; ``scores`` (n,); ``classes`` (n,),
-        int64; ``image_idxs`` (n,), int64, which image of the batch. By image, then by descending
-        score.
+        """Return ``boxes`` (n, 4), ``scores``, ``classes`` and ``image_idxs``, (n,) each.
+
+        Boxes are xyxy, in pixels of ``images``; classes and image_idxs are int64. Detections are
+        sorted by image, and then by descending score.
 
         Args:
             images: see ``RawOutputs``.
@@ -93,8 +94,8 @@ class Detections(RawOutputs):
         if settings.clip_before_nms:
             boxes = clip_boxes_to_image(boxes, size)
         apart = boxes + self._offsets(boxes, classes, image_idxs)
-        # With two empty boxes, which nothing suppresses and which come last: torchvision promises
-        # torch.export that NMS keeps two.
+        # torchvision promises torch.export that NMS keeps at least two boxes. So two empty ones are
+        # appended: nothing suppresses them, and their score puts them last.
         apart, padded = F.pad(apart, (0, 0, 0, 2)), F.pad(scores, (0, 2), value=-1.0)
         keep = nms(apart, padded, settings.nms_thresh)[:-2]
         keep = keep[_best_of_each_image(image_idxs[keep], images, settings.max_detections)]
@@ -104,9 +105,9 @@ class Detections(RawOutputs):
         return boxes[is_nonempty], scores[keep], classes[keep], image_idxs[keep]
 
     def _candidates(self, anchors: Tensor, logits: Tensor, deltas: Tensor, score_thresh: float):
-        """Return boxes, scores, classes and image_idxs of one level's best."""
+        """Return boxes, scores, classes and image_idxs of a level's highest scores."""
         settings, num_classes = self.model.postprocessor, self.model.num_classes
-        # Padded, for a map that has fewer logits than topk.
+        # Padding serves maps with fewer logits than topk.
         logits = F.pad(_by_anchor(logits), (0, settings.topk_candidates), value=-torch.inf)
         logits, idxs = logits.topk(settings.topk_candidates)
         scores = logits.sigmoid()
@@ -119,15 +120,15 @@ class Detections(RawOutputs):
         return boxes, scores, idxs % num_classes, image_idxs
 
     def _offsets(self, boxes: Tensor, classes: Tensor, image_idxs: Tensor) -> Tensor:
-        """Return (n, 4) that move boxes of different classes or images out of each other's reach.
+        """Return offsets (n, 4) that keep boxes of different classes or images from overlapping.
 
-        One NMS does for all then, as in torchvision's ``batched_nms``. It lays the classes out
-        in a row; a grid keeps coordinates small, and with them what float32 rounds off.
+        Then a single NMS is enough, as in torchvision's ``batched_nms``. That lays the classes out
+        in a row; in a grid, coordinates are smaller and float32 rounds them less.
         """
         columns = math.ceil(math.sqrt(self.model.num_classes))
         rows = torch.div(classes, columns, rounding_mode="floor") + image_idxs * columns
         cells = torch.stack([classes % columns, rows], dim=1)
-        padded = F.pad(boxes, (0, 0, 0, 1))  # no boxes have no maximum
+        padded = F.pad(boxes, (0, 0, 0, 1))  # an empty tensor has no maximum
         return (cells * (padded.max() - padded.min() + 1)).repeat(1, 2)
 
 
@@ -138,13 +139,13 @@ def size_divisibility(model: FocalRetinaNet) -> int:
 
 def _by_anchor(per_level: Tensor) -> Tensor:
     """Return (N, H*W*A*D), float32, of a map (N, A*D, H, W)."""
-    # Copied, since torch.export asks whether it must be, which hangs on the traced sizes.
+    # An explicit copy: flatten alone copies or not depending on the traced sizes.
     by_anchor = per_level.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
     return by_anchor.flatten(1).float()
 
 
 def _best_of_each_image(image_idxs: Tensor, images: Tensor, count: int) -> Tensor:
-    """Return the indices of each image's first ``count``, by image."""
+    """Return the indices of each image's first ``count`` detections, sorted by image."""
     is_of_image = image_idxs[:, None] == torch.arange(images.shape[0], device=images.device)
     is_kept = is_of_image & (is_of_image.long().cumsum(0) <= count)  # (n, N)
     return is_kept.t().nonzero()[:, 1]

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from detectron2.utils.logger import setup_logger
-from helpers.tiny_jobs import catalogs_restored
+from helpers.tiny_jobs import catalogs_restored, remove_log_handlers
 
 from focal_retina.engine import argument_parser, main
 
@@ -145,8 +144,6 @@ def _as_a_process_of(tool: str):
     finally:
         sys.argv, builtins.__import__ = argv, imports
         signal.signal(signal.SIGTERM, terminate)
-        setup_logger.cache_clear()
+        remove_log_handlers()
         logging.captureWarnings(False)
         logging.root.handlers[:] = handlers
-        for name in ("detectron2", "fvcore", "focal_retina"):
-            logging.getLogger(name).handlers.clear()

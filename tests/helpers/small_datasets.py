@@ -5,15 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.data import (
-    DatasetCatalog,
-    DatasetMapper,
-    MetadataCatalog,
-    get_detection_dataset_dicts,
-)
+from detectron2.data import DatasetCatalog, DatasetMapper, get_detection_dataset_dicts
 from detectron2.data import transforms as T
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import Boxes, Instances
+from helpers.tiny_jobs import catalogs_restored
 from PIL import Image
 
 NUM_IMAGES = 3
@@ -66,28 +62,22 @@ def detectron2_trains_on(json_file, image_folder, filter_empty=True):
         image_format="BGR",
         use_instance_mask=False,
     )
-    register_coco_instances("broken", {}, json_file, image_folder)
-    try:
+    with catalogs_restored():
+        register_coco_instances("broken", {}, json_file, image_folder)
         records = get_detection_dataset_dicts("broken", filter_empty=filter_empty)
-    finally:
-        DatasetCatalog.remove("broken")
-        MetadataCatalog.remove("broken")
     return {record["image_id"]: mapper(record) for record in records}
 
 
 def detectron2_evaluates(json_file, image_folder, evaluator_class):
     """Return the box AP of perfect detections for :func:`coco_content` on another json."""
-    register_coco_instances("evaluated", {}, json_file, image_folder)
-    try:
+    with catalogs_restored():
+        register_coco_instances("evaluated", {}, json_file, image_folder)
         evaluator = evaluator_class("evaluated", output_dir=image_folder)
         evaluator.reset()
         for record in DatasetCatalog.get("evaluated"):
             detections = _perfect_detections(record["image_id"])
             evaluator.process([record], [{"instances": detections}])
         return evaluator.evaluate()["bbox"]["AP"]
-    finally:
-        DatasetCatalog.remove("evaluated")
-        MetadataCatalog.remove("evaluated")
 
 
 def _perfect_detections(image_id):

@@ -9,13 +9,8 @@ from focal_retina.training.loop import TrainingLoop
 
 
 def tiny_config(**keys):
-    cfg = detectron2_retinanet_config(
-        {
-            **GN_R18,
-            "MODEL.META_ARCHITECTURE": "FocalRetinaNet",
-            "MODEL.RETINANET.NUM_CLASSES": 4,
-        }
-    )
+    own = {"MODEL.META_ARCHITECTURE": "FocalRetinaNet", "MODEL.RETINANET.NUM_CLASSES": 4}
+    cfg = detectron2_retinanet_config(GN_R18 | own)
     for key, value in keys.items():
         setattr(cfg.MODEL.FOCAL_RETINA, key, value)
     return cfg

@@ -3,6 +3,7 @@
 import logging
 from contextlib import contextmanager
 from pathlib import Path
+from string import Template
 
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -12,26 +13,6 @@ from focal_retina.data.shapes import write_shapes
 from focal_retina.engine import argument_parser, job, main
 
 ROOT = Path(__file__).parents[2]
-
-YAML = """
-_BASE_: {root}/configs/Base-FocalRetinaNet-detectron2.yaml
-MODEL:
-  WEIGHTS: ""
-  BACKBONE: {{FREEZE_AT: 0}}
-  RESNETS: {{DEPTH: 18, RES2_OUT_CHANNELS: 64, NORM: BN}}
-  FPN: {{OUT_CHANNELS: 16}}
-  RETINANET: {{NUM_CONVS: 1}}
-DATASETS:
-  REGISTER:
-    - [tiny_train, {train}/instances.json, {train}/images]
-    - [tiny_val, {val}/instances.json, {val}/images]
-  TRAIN: [tiny_train]
-  TEST: [tiny_val]
-INPUT: {{MIN_SIZE_TRAIN: [64], MIN_SIZE_TEST: 64}}
-SOLVER: {{IMS_PER_BATCH: 2, MAX_ITER: 2, BASE_LR: 0.00125, STEPS: []}}
-DATALOADER: {{NUM_WORKERS: 0}}
-SEED: 1
-"""
 
 LAZY = """
 from detectron2.config import LazyConfig
@@ -71,7 +52,8 @@ train.seed = 1
 def write_jobs(folder: Path) -> Path:
     """Write a few images, ``tiny.yaml`` and ``tiny.py`` into the folder; return it."""
     splits = {split: write_shapes(folder, split, 4, image_size=64) for split in ("train", "val")}
-    (folder / "tiny.yaml").write_text(YAML.format(root=ROOT, **splits))
+    yaml = Template(Path(__file__).with_name("tiny.yaml").read_text())
+    (folder / "tiny.yaml").write_text(yaml.substitute(root=ROOT, **splits))
     (folder / "tiny.py").write_text(LAZY.format(root=ROOT, **splits))
     return folder
 
@@ -92,9 +74,14 @@ def run_here(*arguments) -> None:
     try:
         main(argument_parser().parse_args([str(a) for a in arguments]))
     finally:
-        setup_logger.cache_clear()
-        for name in ("detectron2", "fvcore", "focal_retina"):
-            logging.getLogger(name).handlers.clear()
+        remove_log_handlers()
+
+
+def remove_log_handlers() -> None:
+    """Undo Detectron2's set-up of loggers."""
+    setup_logger.cache_clear()
+    for name in ("detectron2", "fvcore", "focal_retina"):
+        logging.getLogger(name).handlers.clear()
 
 
 @contextmanager

@@ -22,52 +22,7 @@ CONFIGS = {
     "panoptic_fpn": "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml",
 }
 
-# PointRend's published configs are not part of the installed Detectron2: these are the keys of its
-# Base-PointRend-RCNN-FPN.yaml, which pointrend_rcnn_R_50_FPN_1x_coco.yaml completes as Mask R-CNN's
-# config does. The head's name and pooler are what the project makes of the older "CoarseMaskHead".
-POINTREND = {
-    "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES": True,
-    "MODEL.ROI_MASK_HEAD.NAME": "PointRendMaskHead",
-    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "",
-    "MODEL.ROI_MASK_HEAD.FC_DIM": 1024,
-    "MODEL.ROI_MASK_HEAD.NUM_FC": 2,
-    "MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION": 7,
-    "MODEL.ROI_MASK_HEAD.IN_FEATURES": ["p2"],
-    "MODEL.ROI_MASK_HEAD.POINT_HEAD_ON": True,
-    "MODEL.POINT_HEAD.FC_DIM": 256,
-    "MODEL.POINT_HEAD.NUM_FC": 3,
-    "MODEL.POINT_HEAD.IN_FEATURES": ["p2"],
-    "INPUT.MASK_FORMAT": "bitmask",
-}
-
-# Smaller and from scratch, for speed only: FrozenBN diverges on random weights.
-SMALL = {
-    "MODEL.DEVICE": "cpu",
-    "MODEL.WEIGHTS": "",
-    "MODEL.BACKBONE.FREEZE_AT": 0,
-    "MODEL.RESNETS.DEPTH": 18,
-    "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
-    "MODEL.RESNETS.NORM": "BN",
-    "MODEL.FPN.OUT_CHANNELS": 32,
-    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 50,
-    "MODEL.RPN.POST_NMS_TOPK_TRAIN": 20,
-    "MODEL.RPN.PRE_NMS_TOPK_TEST": 50,
-    "MODEL.RPN.POST_NMS_TOPK_TEST": 20,
-    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 16,
-    # Nothing scores high after two steps; masks, keypoints and the evaluation need detections.
-    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0,
-    "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
-    "MODEL.ROI_MASK_HEAD.CONV_DIM": 16,
-    "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS": [16],
-    "TEST.DETECTIONS_PER_IMAGE": 5,
-    "INPUT.MIN_SIZE_TRAIN": [96],
-    "INPUT.MIN_SIZE_TEST": 96,
-    "SOLVER.IMS_PER_BATCH": 2,
-    "SOLVER.MAX_ITER": 2,
-    "SOLVER.STEPS": [],
-    "SOLVER.BASE_LR": 0.001,
-    "DATALOADER.NUM_WORKERS": 0,
-}
+HERE = Path(__file__).parent
 
 
 def two_stage_config(kind, generator="FocalProposalGenerator"):
@@ -76,15 +31,11 @@ def two_stage_config(kind, generator="FocalProposalGenerator"):
     if kind == "pointrend":
         add_pointrend_config(cfg)
     cfg.merge_from_file(model_zoo.get_config_file(CONFIGS[kind]))
-    merge(cfg, POINTREND if kind == "pointrend" else {})
+    if kind == "pointrend":
+        cfg.merge_from_file(str(HERE / "pointrend.yaml"))
+    cfg.merge_from_file(str(HERE / "small_two_stage.yaml"))
     cfg.MODEL.PROPOSAL_GENERATOR.NAME = generator
-    cfg.MODEL.RPN.HEAD_NAME = "FocalRetinaHead"
-    merge(cfg, SMALL)
     return cfg
-
-
-def merge(cfg, overrides):
-    cfg.merge_from_list([x for item in overrides.items() for x in item])
 
 
 def register_images(name: str, folder: Path, only_persons: bool) -> int:

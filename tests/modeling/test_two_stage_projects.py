@@ -8,7 +8,7 @@ from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import COCOEvaluator
 from detectron2.modeling import build_model
 from helpers.tiny_jobs import catalogs_restored
-from helpers.two_stage_jobs import CONFIGS, merge, register_images, two_stage_config
+from helpers.two_stage_jobs import CONFIGS, register_images, two_stage_config
 
 from focal_retina import FocalProposalGenerator, FocalRetinaHead
 
@@ -33,7 +33,7 @@ class Trainer(DefaultTrainer):
 
 def train(cfg, folder):
     """Train, then evaluate; return the trainer and the results."""
-    merge(cfg, {"DATASETS.TRAIN": ["few"], "DATASETS.TEST": [], "OUTPUT_DIR": str(folder)})
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST, cfg.OUTPUT_DIR = ["few"], [], str(folder)
     num_classes = register_images("few", folder, only_persons=cfg.MODEL.KEYPOINT_ON)
     for head in {"ROI_HEADS", "POINT_HEAD"} & set(cfg.MODEL):
         cfg.MODEL[head].NUM_CLASSES = num_classes
