@@ -26,7 +26,6 @@ setup(
     description='The RetinaNet of "Focal Loss for Dense Object Detection" as a Detectron2 plug-in',
     license="Apache-2.0",
     packages=find_packages(include=["focal_retina", "focal_retina.*"]),
-    package_data={"experiments.paper": ["*.yaml", "presets/*.yaml"]},
     python_requires=">=3.10,<3.14",
     install_requires=requirements("base"),
     extras_require={name: requirements(name) for name in EXTRAS},

@@ -8,15 +8,10 @@ from experiments.benchmark.setting import Setting
 
 @dataclass
 class Measurement:
-    """What one implementation needed for the work of a case.
+    """What one implementation needed for the work of a case."""
 
-    Args:
-        times: seconds, one of each round.
-        peak_mib: peak memory above what was in use before; None where it cannot be measured.
-    """
-
-    times: list[float]
-    peak_mib: float | None
+    times: list[float]  # seconds, one of each round
+    peak_mib: float | None  # above what was in use before; None where it cannot be measured
     note: str = ""
 
     @property

@@ -15,37 +15,22 @@ _AIMS = ["any moment"] * 5 + ["checkpoint"] * 3 + ["evaluation"] * 2
 
 @dataclass
 class Kill:
-    """One kill.
-
-    Attributes:
-        run: number of the training, from 1.
-        seconds: from the start of the processes to the kill.
-        activity: what the processes were doing.
-        resumed_from: name of the checkpoint that they had started from, or "the beginning".
-    """
-
-    run: int
-    seconds: float
-    activity: str
-    resumed_from: str
+    run: int  # number of the training, from 1
+    seconds: float  # from the start of the processes
+    activity: str  # what the processes were doing
+    resumed_from: str  # name of the checkpoint they had started from, or "the beginning"
 
 
 @dataclass
 class CrashTest:
-    """What happened with one number of processes and of data workers.
-
-    Attributes:
-        config_file: of the trainings.
-        runs: how many trainings were begun.
-        differences: one line for each difference from the unbroken training.
-    """
+    """What happened with one number of processes and of data workers."""
 
     config_file: Path
     processes: int
     workers: int
+    runs: int = 0  # trainings that were begun
     kills: list[Kill] = field(default_factory=list)
-    runs: int = 0
-    differences: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)  # from the unbroken training
 
     def summary(self) -> str:
         """Return the result in one line."""

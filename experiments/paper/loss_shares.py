@@ -28,22 +28,15 @@ class Reservoir:
     def __init__(self, capacity: int, seed: int = 0):
         self.capacity = capacity
         self._generator = torch.Generator().manual_seed(seed)
-        self._keys = torch.zeros(0)
-        self.values = torch.zeros(0)
+        self._keys = self.values = torch.zeros(0)
 
     def add(self, values: Tensor) -> None:
         """Add (M,) values of the stream."""
         # Each value gets a random key. The sample is the values with the smallest keys.
-        keys = torch.rand(len(values), generator=self._generator)
-        is_candidate = torch.ones_like(keys, dtype=torch.bool)
-        if len(self._keys) == self.capacity:
-            is_candidate = keys < self._keys.max()
-        keys = torch.cat([self._keys, keys[is_candidate]])
-        values = torch.cat([self.values, values.detach().cpu().float()[is_candidate]])
-        if len(keys) > self.capacity:
-            keys, kept = keys.topk(self.capacity, largest=False)
-            values = values[kept]
-        self._keys, self.values = keys, values
+        keys = torch.cat([self._keys, torch.rand(len(values), generator=self._generator)])
+        values = torch.cat([self.values, values.detach().cpu().float()])
+        self._keys, kept = keys.topk(min(self.capacity, len(keys)), largest=False)
+        self.values = values[kept]
 
 
 @torch.no_grad()

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = ROOT / "examples/plug_into_your_project"
 
@@ -28,6 +30,7 @@ def test_the_project_learns_one_square_with_our_parts_in_at_most_60_lines(tmp_pa
     assert "pred_classes: tensor([1])" in printed
 
 
+@pytest.mark.slow
 def test_the_comparison_measures_recall_and_precision_of_both_first_stages(tmp_path):
     small = ["--iterations", 1, "--seeds", 0, "--images", 14]
     smaller = ["SOLVER.IMS_PER_BATCH", 2, "MODEL.FPN.OUT_CHANNELS", 16]
