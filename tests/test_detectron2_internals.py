@@ -22,6 +22,7 @@ from focal_retina.detectron2_internals import (
     sampler_state,
     set_sampler_state,
 )
+from focal_retina.errors import UserError
 
 
 class Recording(OpenCheckpointer):
@@ -178,3 +179,9 @@ def test_the_tensorboard_writer_begins_a_new_file_and_hides_old_events(tmp_path)
     assert writer._writer_args["purge_step"] == 3
     writer.last_write = 5
     assert writer._last_write == writer.last_write == 5
+
+
+def test_a_pytorch_that_cannot_keep_sizes_open_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.fx.experimental, "_config", object())
+    with pytest.raises(UserError, match="any image size; install a later"):
+        internals.sizes_not_specialised().__enter__()

@@ -6,18 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode, instantiate
-from detectron2.data import (
-    DatasetMapper,
-    build_detection_test_loader,
-    get_detection_dataset_dicts,
-)
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.data.seeding import random_state_kept
 from focal_retina.detectron2_internals import BatchNorm, Dropout
 
@@ -64,28 +56,3 @@ def _in_training_mode(model: nn.Module) -> nn.Module:
         if isinstance(module, (BatchNorm, Dropout)):
             module.eval()
     return model
-
-
-def build_validation_loader(cfg: CfgNode):
-    """Return a loader of the images and objects of ``DATASETS.TEST``, sized as for the test."""
-    resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
-    mapper = DatasetMapper(cfg, is_train=True, augmentations=[resize], recompute_boxes=False)
-    dataset = get_detection_dataset_dicts(
-        cfg.DATASETS.TEST,
-        filter_empty=False,
-        proposal_files=cfg.DATASETS.PROPOSAL_FILES_TEST if cfg.MODEL.LOAD_PROPOSALS else None,
-    )
-    return build_detection_test_loader(
-        dataset, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
-    )
-
-
-def lazy_validation_loader(dataloader: DictConfig):
-    """Return the loader of ``dataloader.test`` with objects, as the training's mapper has them."""
-    dataloader = copy.deepcopy(dataloader)
-    mapper = dataloader.test.mapper
-    mapper.is_train = True
-    for name in ("use_instance_mask", "use_keypoint", "instance_mask_format"):
-        if name in dataloader.train.mapper:
-            mapper[name] = dataloader.train.mapper[name]
-    return instantiate(dataloader.test)

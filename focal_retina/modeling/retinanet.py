@@ -11,8 +11,7 @@ from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from focal_retina.acceleration.convolution import fast_convolutions
-from focal_retina.acceleration.folding import folded_in_each_forward
+from focal_retina.acceleration.forward import accelerated_forward
 from focal_retina.config import focal_retina_node, has_background_logit
 from focal_retina.errors import UserError
 from focal_retina.modeling.assignment import AnchorAssigner, Assignment
@@ -158,7 +157,11 @@ class FocalRetinaNet(nn.Module):
     def head_outputs(self, batched_inputs: list[dict]) -> HeadOutputs:
         """Return what the network says of a batch; of each dict only the "image" is used."""
         images = self.preprocessor(batched_inputs, self.backbone)
-        with self._accelerated():
+        with (
+            accelerated_forward(self.backbone)
+            if self.cpu_acceleration
+            else contextlib.nullcontext()
+        ):
             features = self.features(images.tensor)
             logits, deltas = self.head(features)
         return HeadOutputs(self.anchor_generator(features), logits, deltas, images.image_sizes)
@@ -167,15 +170,6 @@ class FocalRetinaNet(nn.Module):
         """Return what the head sees, L x (N, C, H, W), of preprocessed images (N, C, H, W)."""
         features = self.backbone(images)
         return [features[f] for f in self.head_in_features]
-
-    @contextlib.contextmanager
-    def _accelerated(self) -> Iterator[None]:
-        is_recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
-        if self.cpu_acceleration and self.device.type == "cpu" and not is_recorded:
-            with fast_convolutions(), folded_in_each_forward(self.backbone):
-                yield
-        else:
-            yield
 
     def losses(self, batched_inputs: list[dict], outputs: HeadOutputs) -> dict[str, Tensor]:
         """Return the named losses of a batch, and let the monitor see it."""
