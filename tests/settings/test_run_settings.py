@@ -6,11 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from helpers.tiny_jobs import catalogs_restored, run_here, write_jobs
 from omegaconf import DictConfig, OmegaConf
 
+from focal_retina import add_focal_retina_config
 from focal_retina.errors import UserError
+from focal_retina.settings.flat_keys import dotted_keys, nested_keys
 from focal_retina.settings.lazy_parts import clip_gradients
 from focal_retina.settings.load import load_settings
 from focal_retina.settings.run_settings import RunSettings
@@ -115,3 +117,33 @@ def test_a_value_outside_its_limits_is_named_by_the_config_s_own_key(tmp_path, k
     opts = [f"+{key}={value}"] if kind == "py" else [key, value]
     with pytest.raises(UserError, match=f"^{key} is .*; it must be "):
         load_settings(str(write_jobs(tmp_path) / f"tiny.{kind}"), opts)
+
+
+FIELDS = [f for f in RunSettings.__dataclass_fields__.values() if f.metadata]
+BOTH = [(f, kind) for f in FIELDS for kind in (CfgNode, OmegaConf.create)]
+# A value of each field that is not its default.
+OTHER = {
+    **{"register": [["a", "b", "c"]], "train_datasets": ["a"], "test_datasets": ["b"]},
+    **{"batch_size": 3, "learning_rate": 0.5, "ema_decay": 0.5, "best_metric": "bbox/AP"},
+    **{"max_to_keep": 3, "best_mode": "min", "best_patience": 3, "amp_dtype": "bfloat16"},
+    "expected_results": [["bbox", "AP", 1.0, 0.1]],
+}
+
+
+@pytest.mark.parametrize("field, kind", [x for x in BOTH if x[0].name != "log_period"])
+def test_every_key_and_its_twin_fill_their_field(field, kind):
+    key = field.metadata["keys"][kind is not CfgNode]
+    value = (
+        OTHER.get(field.name) or {str: "x", int: 7, bool: not field.default}[type(field.default)]
+    )
+    found = RunSettings.of(kind(nested_keys({key: value})), None)
+    assert getattr(found, field.name) == value != field.default
+    assert getattr(RunSettings.of(kind({}), None), field.name) == field.default
+
+
+def test_every_key_of_ours_outside_the_model_fills_a_field():
+    ours, detectron2s = get_cfg(), get_cfg()
+    add_focal_retina_config(ours)
+    added = dotted_keys(ours).keys() - dotted_keys(detectron2s).keys()
+    added -= {key for key in added if key.startswith("MODEL.FOCAL_RETINA")}
+    assert added - {"TEST.AMP", "TEST.BEST"} <= {f.metadata["keys"][0] for f in FIELDS}
