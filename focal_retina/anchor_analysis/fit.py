@@ -1,15 +1,19 @@
 """How well anchors of given shapes fit objects."""
 
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
+from detectron2.structures import Boxes
 from torch import Tensor
 
 from focal_retina.anchor_analysis.anchor_config import AnchorConfig, AnchorGrids, AnchorShapes
-from focal_retina.anchor_analysis.best_iou import best_ious
-from focal_retina.anchor_analysis.foreground import without_foreground
 from focal_retina.anchor_analysis.objects import Objects
+from focal_retina.ops.matching.lattice import AnchorLattice
+from focal_retina.ops.matching.match_anchors import match_anchors
 
+# Limits the memory: pairs of an object and a cell anchor.
+_PAIRS_PER_CHUNK = 1 << 18
 _MARGIN = 0.1
 
 
@@ -38,6 +42,56 @@ def measure_fit(
     unmatched = [without_foreground(objects, grids, image_idxs, rule) for rule in rules]
     is_labelled = torch.isin(objects.image_idxs, image_idxs)
     return AnchorFit(shapes, best_ious(objects, grids), is_labelled, *unmatched)
+
+
+def best_ious(objects: Objects, grids: AnchorGrids) -> Tensor:
+    """Return the highest IoU of each of G objects with any anchor of its image, (G,), float64.
+
+    Among the anchors of one shape, the one whose centre is nearest has it.
+    """
+    size = max(1, _PAIRS_PER_CHUNK // sum(grids.generator.num_anchors))
+    chunks = zip(objects.boxes.split(size), objects.image_idxs.split(size), strict=True)
+    return torch.cat([_best_ious(boxes.double(), grids.of_objects(idxs)) for boxes, idxs in chunks])
+
+
+def _best_ious(boxes: Tensor, lattice: AnchorLattice) -> Tensor:
+    shifts = lattice.nearest_shifts(boxes)
+    # (x and y, objects, shapes): (2, G, 1) and (2, 1, S).
+    start, stop = boxes.t().view(2, 2, -1, 1)
+    anchor_start, anchor_stop = lattice.first_anchors.t().view(2, 2, 1, -1)
+    sides, anchor_sides = stop - start, anchor_stop - anchor_start
+    overlaps = torch.minimum(stop - anchor_start - shifts, anchor_stop + shifts - start)
+    overlaps = torch.minimum(overlaps, torch.minimum(sides, anchor_sides)).clamp_(min=0)
+    intersections = overlaps.prod(0)
+    unions = sides.prod(0) + anchor_sides.prod(0) - intersections
+    return (intersections / unions).amax(1)
+
+
+def without_foreground(
+    objects: Objects, grids: AnchorGrids, image_idxs: Tensor, rule: dict
+) -> Tensor:
+    """Label some images as training does, and return which objects get no foreground anchor.
+
+    Args:
+        image_idxs: the images to label, int64.
+        rule: arguments of ``match_anchors``.
+
+    Returns:
+        (G,), bool; False for the objects of other images.
+    """
+    unmatched = torch.zeros(len(objects), dtype=torch.bool)
+    # Images of the same grids have the same anchors.
+    ordered = sorted(image_idxs.tolist(), key=grids.of_image)
+    for grid_sizes, group in groupby(ordered, key=grids.of_image):
+        anchors = Boxes.cat(grids.generator([torch.empty(1, 1, *size) for size in grid_sizes]))
+        lattice = AnchorLattice.of(grids.generator, grid_sizes)
+        for image_idx in group:
+            rows = (objects.image_idxs == image_idx).nonzero().squeeze(1)
+            boxes = objects.boxes[rows]
+            matches, labels = match_anchors(anchors.tensor, boxes, lattice=lattice, **rule)
+            unmatched[rows] = True
+            unmatched[rows[matches[labels == 1]]] = False
+    return unmatched
 
 
 def scores(ious: Tensor, threshold: float) -> Tensor:

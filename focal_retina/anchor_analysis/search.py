@@ -8,8 +8,7 @@ from scipy.optimize import differential_evolution
 from torch import Tensor
 
 from focal_retina.anchor_analysis.anchor_config import AnchorConfig, AnchorGrids, AnchorShapes
-from focal_retina.anchor_analysis.best_iou import best_ious
-from focal_retina.anchor_analysis.fit import AnchorFit, is_no_worse, measure_fit, scores
+from focal_retina.anchor_analysis.fit import AnchorFit, best_ious, is_no_worse, measure_fit, scores
 from focal_retina.anchor_analysis.objects import Objects
 from focal_retina.errors import UserError
 

@@ -8,13 +8,12 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Boxes, Instances, pairwise_iou
 
 from focal_retina import OctaveAnchorGenerator
-from focal_retina.anchor_analysis import best_iou
+from focal_retina.anchor_analysis import fit as fit_module
 from focal_retina.anchor_analysis.anchor_config import AnchorConfig, AnchorGrids, AnchorShapes
-from focal_retina.anchor_analysis.best_iou import best_ious
-from focal_retina.anchor_analysis.fit import AnchorFit, is_no_worse, measure_fit, scores
+from focal_retina.anchor_analysis.fit import AnchorFit, best_ious, is_no_worse, measure_fit, scores
 from focal_retina.anchor_analysis.objects import Objects
 from focal_retina.modeling.assignment import AnchorAssigner
-from focal_retina.ops.matching.match_anchors import LOW_QUALITY_MATCHES
+from focal_retina.ops.matching.rule import LOW_QUALITY_MATCHES
 
 SHAPES = AnchorShapes([], [], 3)
 STRIDES = [8, 16, 32, 64, 128]
@@ -83,7 +82,7 @@ def test_best_ious_are_those_of_all_anchors_whatever_the_chunks(name, monkeypatc
         pairwise_iou(Boxes(boxes), anchors).amax(1) for boxes, anchors in images(objects, grids)
     ]
     torch.testing.assert_close(best.float(), torch.cat(dense), rtol=1e-4, atol=1e-6)
-    monkeypatch.setattr(best_iou, "_PAIRS_PER_CHUNK", 100)
+    monkeypatch.setattr(fit_module, "_PAIRS_PER_CHUNK", 100)
     assert torch.equal(best_ious(objects, grids), best)
 
 

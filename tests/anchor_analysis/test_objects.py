@@ -8,7 +8,6 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.data import transforms as T
-from helpers.tiny_jobs import catalogs_restored
 
 from focal_retina.anchor_analysis.objects import load_objects
 from focal_retina.data.register import register_datasets
@@ -37,9 +36,8 @@ def odd(tmp_path):
     odd.append({**template, "bbox": [1, 2, 30, 30], "iscrowd": 1, "id": 990})
     content["annotations"] += odd
     (tmp_path / "odd.json").write_text(json.dumps(content))
-    with catalogs_restored():
-        register_datasets([["odd", str(tmp_path / "odd.json"), str(folder / "images")]])
-        yield "odd"
+    register_datasets([["odd", str(tmp_path / "odd.json"), str(folder / "images")]])
+    return "odd"
 
 
 def test_odd_boxes_are_what_training_makes_of_them(odd):
@@ -73,19 +71,17 @@ def test_a_box_that_is_not_four_numbers_is_named_by_its_file():
     record = {"file_name": "a.png", "height": 9, "width": 9, "image_id": 1}
     record["annotations"] = [{"bbox": [1, 2, 3], "bbox_mode": 1, "category_id": 0}]
     resize = T.ResizeShortestEdge([9, 9])
-    with catalogs_restored():
-        DatasetCatalog.register("broken", lambda: [record])
-        with pytest.raises(UserError, match=r"a\.png.*\[1, 2, 3\]"):
-            load_objects(["broken"], resize)
-        DatasetCatalog.register("without_size", lambda: [{"file_name": "b.png"}])
-        with pytest.raises(UserError, match=r"b\.png.*height and width"):
-            load_objects(["without_size"], resize)
+    DatasetCatalog.register("broken", lambda: [record])
+    with pytest.raises(UserError, match=r"a\.png.*\[1, 2, 3\]"):
+        load_objects(["broken"], resize)
+    DatasetCatalog.register("without_size", lambda: [{"file_name": "b.png"}])
+    with pytest.raises(UserError, match=r"b\.png.*height and width"):
+        load_objects(["without_size"], resize)
 
 
 def test_images_without_objects_are_no_objects():
     records = [{"file_name": "a.png", "height": 9, "width": 8, "annotations": []}]
-    with catalogs_restored():
-        DatasetCatalog.register("none", lambda: records)
-        objects = load_objects(["none", "none"], T.ResizeShortestEdge([18, 18]))
+    DatasetCatalog.register("none", lambda: records)
+    objects = load_objects(["none", "none"], T.ResizeShortestEdge([18, 18]))
     assert len(objects) == 0
     assert objects.image_sizes.tolist() == [[20, 18]] * 2

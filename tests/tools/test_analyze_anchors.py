@@ -5,7 +5,7 @@ import re
 import cv2
 import pytest
 from detectron2.modeling import build_model
-from helpers.tiny_jobs import catalogs_restored, write_jobs
+from helpers.tiny_jobs import write_jobs
 
 from focal_retina.settings.yaml_config import load_yaml
 from focal_retina.tools.analyze_anchors import main
@@ -19,8 +19,7 @@ def config_file(tmp_path_factory):
 
 
 def analyze(config_file, output, *arguments):
-    with catalogs_restored():
-        return main(["--config-file", config_file, "--output", str(output), *arguments])
+    return main(["--config-file", config_file, "--output", str(output), *arguments])
 
 
 def cells(report, group):

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from helpers.small_datasets import coco_content, write_json, write_pictures
-from helpers.tiny_jobs import catalogs_restored, write_jobs
+from helpers.tiny_jobs import write_jobs
 
 from focal_retina.tools.check_dataset import main
 
@@ -26,8 +26,7 @@ def dataset(tmp_path):
 
 
 def run(*arguments):
-    with catalogs_restored():
-        return main([str(x) for x in arguments])
+    return main([str(x) for x in arguments])
 
 
 def test_errors_give_status_1_with_what_training_does(dataset, capsys):
@@ -140,11 +139,10 @@ def test_errors_that_would_stop_the_registration_are_listed_too(tmp_path, capsys
 def test_a_dataset_registered_in_python_is_checked_as_its_loader_returns_it(tmp_path, capsys):
     jobs = write_jobs(tmp_path)
     record = {"file_name": "/none.png", "height": 4, "width": 4, "annotations": []}
-    with catalogs_restored():
-        DatasetCatalog.register("mine", lambda: [record])
-        MetadataCatalog.get("mine").thing_classes = ["cat"]
-        opts = ["DATASETS.TRAIN", "('mine',)", "DATASETS.TEST", "()"]
-        assert main(["--config-file", str(jobs / "tiny.yaml"), *opts]) == 1
+    DatasetCatalog.register("mine", lambda: [record])
+    MetadataCatalog.get("mine").thing_classes = ["cat"]
+    opts = ["DATASETS.TRAIN", "('mine',)", "DATASETS.TEST", "()"]
+    assert run("--config-file", jobs / "tiny.yaml", *opts) == 1
     said = capsys.readouterr().out
     assert "file-missing" in said and "/none.png" in said
 
