@@ -185,3 +185,10 @@ def test_a_pytorch_that_cannot_keep_sizes_open_is_refused(monkeypatch):
     monkeypatch.setattr(torch.fx.experimental, "_config", object())
     with pytest.raises(UserError, match="any image size; install a later"):
         internals.sizes_not_specialised().__enter__()
+
+
+def test_anchors_of_grid_sizes_are_those_of_features_of_these_sizes():
+    generator = DefaultAnchorGenerator(sizes=[[32], [64]], aspect_ratios=[[1.0]], strides=[8, 16])
+    expected = generator([torch.zeros(1, 1, 4, 6), torch.zeros(1, 1, 2, 3)])
+    found = internals.grid_anchors(generator, [(4, 6), (2, 3)])
+    assert all(torch.equal(x, y.tensor) for x, y in zip(found, expected, strict=True))

@@ -1,6 +1,6 @@
 """How well anchors of given shapes fit objects."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import torch
@@ -11,6 +11,7 @@ from focal_retina.anchor_analysis.anchor_config import AnchorConfig, AnchorGrids
 from focal_retina.anchor_analysis.objects import Objects
 from focal_retina.ops.matching.lattice import AnchorLattice
 from focal_retina.ops.matching.match_anchors import match_anchors
+from focal_retina.ops.matching.rule import MatchRule
 
 # Limits the memory: pairs of an object and a cell anchor.
 _PAIRS_PER_CHUNK = 1 << 18
@@ -38,7 +39,7 @@ def measure_fit(
     """
     shapes = shapes or config.shapes
     grids = AnchorGrids.of(config, shapes, objects.image_sizes)
-    rules = config.rule, {**config.rule, "low_quality_matches": "none"}
+    rules = config.rule, replace(config.rule, low_quality_matches="none")
     unmatched = [without_foreground(objects, grids, image_idxs, rule) for rule in rules]
     is_labelled = torch.isin(objects.image_idxs, image_idxs)
     return AnchorFit(shapes, best_ious(objects, grids), is_labelled, *unmatched)
@@ -68,13 +69,13 @@ def _best_ious(boxes: Tensor, lattice: AnchorLattice) -> Tensor:
 
 
 def without_foreground(
-    objects: Objects, grids: AnchorGrids, image_idxs: Tensor, rule: dict
+    objects: Objects, grids: AnchorGrids, image_idxs: Tensor, rule: MatchRule
 ) -> Tensor:
     """Label some images as training does, and return which objects get no foreground anchor.
 
     Args:
         image_idxs: the images to label, int64.
-        rule: arguments of ``match_anchors``.
+        rule: the label of each IoU.
 
     Returns:
         (G,), bool; False for the objects of other images.
@@ -88,7 +89,7 @@ def without_foreground(
         for image_idx in group:
             rows = (objects.image_idxs == image_idx).nonzero().squeeze(1)
             boxes = objects.boxes[rows]
-            matches, labels = match_anchors(anchors.tensor, boxes, lattice=lattice, **rule)
+            matches, labels = match_anchors(anchors.tensor, boxes, rule, lattice=lattice)
             unmatched[rows] = True
             unmatched[rows[matches[labels == 1]]] = False
     return unmatched

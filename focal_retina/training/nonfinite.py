@@ -66,7 +66,9 @@ class NonFiniteWatch:
         """
         bad = [i for i, row in enumerate(losses) if not all(map(math.isfinite, row.values()))]
         is_loss = any(comm.all_gather(bool(bad)))
-        batch = micro_batches[bad[0] if bad else 0] if is_loss else sum(micro_batches, [])
+        batch = [x for micro_batch in micro_batches for x in micro_batch]
+        if is_loss:
+            batch = micro_batches[bad[0] if bad else 0]
         # On all processes: batch norm may wait for the others.
         levels = _faulty_levels(self._model, lambda: forward(batch)) if is_loss else []
         self._restore()

@@ -13,7 +13,7 @@ from focal_retina.anchor_analysis.anchor_config import AnchorConfig, AnchorGrids
 from focal_retina.anchor_analysis.fit import AnchorFit, best_ious, is_no_worse, measure_fit, scores
 from focal_retina.anchor_analysis.objects import Objects
 from focal_retina.modeling.assignment import AnchorAssigner
-from focal_retina.ops.matching.rule import LOW_QUALITY_MATCHES
+from focal_retina.ops.matching.rule import LOW_QUALITY_MATCHES, MatchRule
 
 SHAPES = AnchorShapes([], [], 3)
 STRIDES = [8, 16, 32, 64, 128]
@@ -93,7 +93,7 @@ def test_unmatched_objects_are_those_that_the_assigner_of_training_leaves_out(na
     objects = random_objects([60, 3, 25, 120, 1, 0, 40, 2, 80], seed=1)
     rule = {"thresholds": [0.4, 0.5], "labels": [0, -1, 1], "low_quality_matches": mode}
     labelled = objects.sample_images(9, seed=0)
-    fit = measure_fit(objects, config_of(name, rule), labelled)
+    fit = measure_fit(objects, config_of(name, MatchRule(**rule)), labelled)
     assigner = AnchorAssigner(num_classes=1, backend="reference", **rule)
     expected = []
     for boxes, anchors in images(objects, grids_of(name, objects)):
@@ -114,7 +114,7 @@ def test_only_the_sampled_images_are_labelled():
     assert sample.tolist() == objects.sample_images(3, seed=0).tolist()
     assert len({tuple(objects.sample_images(3, seed).tolist()) for seed in range(9)}) > 1
     rule = {"thresholds": [0.99], "labels": [0, 1], "low_quality_matches": "none"}
-    fit = measure_fit(objects, config_of("octave", rule), sample)
+    fit = measure_fit(objects, config_of("octave", MatchRule(**rule)), sample)
     assert fit.is_labelled.tolist() == [i in sample.tolist() for i in objects.image_idxs.tolist()]
     assert torch.equal(fit.unmatched, fit.is_labelled)
 

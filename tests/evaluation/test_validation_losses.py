@@ -8,30 +8,30 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
-from helpers.batches import random_batch
 from helpers.processes import run_processes
-from helpers.small_models import tiny_config
+from helpers.small_models import tiny_batch, tiny_config, tiny_model
 
 import focal_retina  # noqa: F401  the spawned processes need the registered parts
 from focal_retina.evaluation.validation_losses import validation_losses
 
-IMAGES = random_batch([(64, 96)] * 5, [2, 0, 1, 4, 3], num_classes=4)
+IMAGES = tiny_batch([2, 0, 1, 4, 3], (64, 96))
 
 
-def model_of(**keys):
-    torch.manual_seed(0)
-    return build_model(tiny_config(**keys))
-
-
-def losses_of_one_batch(**keys):
+def losses_of_one_batch(images, **keys):
     with EventStorage():
-        return {n: x.item() for n, x in model_of(**keys).train()(IMAGES).items()}
+        return {n: x.item() for n, x in tiny_model(**keys).train()(images).items()}
 
 
-@pytest.mark.parametrize("kind, as_kind", [("image", "image"), ("gpu", "gpu"), ("ema", "gpu")])
-def test_they_are_the_losses_of_all_images_as_one_batch(kind, as_kind):
-    found = validation_losses(model_of(NORMALIZER=kind), [[x] for x in IMAGES])
-    expected = losses_of_one_batch(NORMALIZER=as_kind)
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize(
+    "kind, as_kind, offset",
+    [("image", "image", 0), ("gpu", "gpu", 1), ("all_gpus", "gpu", 0), ("ema", "gpu", 0)],
+)
+def test_they_are_the_losses_of_all_images_as_one_batch(kind, as_kind, offset, count):
+    images = IMAGES[:count]
+    model = tiny_model(NORMALIZER=kind, NORMALIZER_OFFSET=offset)
+    found = validation_losses(model, [[x] for x in images])
+    expected = losses_of_one_batch(images, NORMALIZER=as_kind, NORMALIZER_OFFSET=offset)
     assert found["val_loss_cls"] == pytest.approx(expected["loss_cls"], rel=1e-4)
     assert found["val_loss_box_reg"] == pytest.approx(expected["loss_box_reg"], rel=1e-4)
     assert found["val_total_loss"] == pytest.approx(sum(expected.values()), rel=1e-4)
@@ -39,8 +39,8 @@ def test_they_are_the_losses_of_all_images_as_one_batch(kind, as_kind):
 
 def test_of_selected_examples_they_are_the_mean_over_images():
     keys = {"NORMALIZER": "gpu", "EXAMPLE_SELECTION": "ohem", "OHEM_BATCH_SIZE": 8}
-    found = validation_losses(model_of(**keys), [[x] for x in IMAGES])
-    expected = losses_of_one_batch(**keys)
+    found = validation_losses(tiny_model(**keys), [[x] for x in IMAGES])
+    expected = losses_of_one_batch(IMAGES, **keys)
     assert found["val_loss_cls"] == pytest.approx(expected["loss_cls"], rel=1e-4)
 
 
@@ -68,8 +68,7 @@ def test_model_and_random_states_are_untouched(architecture):
 
 
 def test_no_objects_at_all_give_finite_losses():
-    images = random_batch([(64, 64)], [0], num_classes=4)
-    found = validation_losses(model_of(NORMALIZER="gpu"), [images])
+    found = validation_losses(tiny_model(NORMALIZER="gpu"), [tiny_batch([0])])
     assert found["val_loss_box_reg"] == 0 and np.isfinite(found["val_loss_cls"])
 
 
@@ -77,12 +76,12 @@ def one_of_two_processes(folder):
     torch.set_num_threads(1)
     rank = comm.get_rank()
     share = [[x] for x in (IMAGES[:4] if rank == 0 else IMAGES[4:])]
-    torch.save(validation_losses(model_of(NORMALIZER="ema"), share), folder / f"{rank}.pth")
+    torch.save(validation_losses(tiny_model(NORMALIZER="ema"), share), folder / f"{rank}.pth")
 
 
 def test_processes_share_the_images_and_have_the_same_losses(tmp_path):
     run_processes(2, one_of_two_processes, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
     assert first == second
-    whole = validation_losses(model_of(NORMALIZER="ema"), [[x] for x in IMAGES])
+    whole = validation_losses(tiny_model(NORMALIZER="ema"), [[x] for x in IMAGES])
     assert first == pytest.approx(whole, rel=1e-6)

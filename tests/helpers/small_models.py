@@ -1,8 +1,9 @@
 """Models that take a step in milliseconds, and loops over them."""
 
 import torch
+from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
-from helpers.batches import GN_R18, detectron2_retinanet_config
+from helpers.batches import GN_R18, detectron2_retinanet_config, random_batch
 from torch import nn
 
 from focal_retina.training.loop import TrainingLoop
@@ -14,6 +15,19 @@ def tiny_config(**keys):
     for key, value in keys.items():
         setattr(cfg.MODEL.FOCAL_RETINA, key, value)
     return cfg
+
+
+def tiny_model(overrides=None, **keys):
+    """Build the model of the tiny config; keys are of MODEL.FOCAL_RETINA, overrides of any node."""
+    cfg = tiny_config(**keys)
+    cfg.merge_from_list([x for item in (overrides or {}).items() for x in item])
+    torch.manual_seed(0)
+    return build_model(cfg)
+
+
+def tiny_batch(num_objects, size=(64, 64), seed=0):
+    """Return random images of one size with so many objects of the tiny model's classes each."""
+    return random_batch([size] * len(num_objects), num_objects, num_classes=4, seed=seed)
 
 
 class Line(nn.Module):

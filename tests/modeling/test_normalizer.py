@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from focal_retina.modeling.normalizer import LossNormalizer
+from focal_retina.errors import UserError
+from focal_retina.modeling.normalizer import NORMALIZERS, LossNormalizer
 
 COUNTS = torch.tensor([6, 0, 3])
 
@@ -27,7 +28,7 @@ def test_no_foreground_at_all_divides_by_one_per_image_or_batch(kind):
 
 
 def test_ema_is_detectron2s_running_mean_to_the_last_bit():
-    normalizer, theirs = LossNormalizer(kind="ema"), 100
+    normalizer, theirs = LossNormalizer(), 100
     for count in (9, 0, 1234, 17):
         theirs = theirs * 0.9 + max(count, 1) * (1 - 0.9)
         assert normalizer(torch.tensor([count])).item() == theirs
@@ -41,6 +42,18 @@ def test_ema_is_remembered_by_a_checkpoint_and_untouched_by_evaluation():
     assert restored(torch.tensor([1000])).item() == before
 
 
+@pytest.mark.parametrize("kind", NORMALIZERS)
+def test_the_micro_batches_of_a_batch_add_up_to_it(kind):
+    whole, normalizer = LossNormalizer(kind=kind), LossNormalizer(kind=kind)
+    losses = torch.tensor([12.0, 5.0, 9.0])
+    with normalizer.deferred() as factor:
+        found = [x / normalizer(n) for x, n in zip(losses.split(2), COUNTS.split(2), strict=True)]
+        total = factor() * sum(x.sum() for x in found)
+    per_image = losses if kind == "image" else losses.sum()
+    assert total.item() == pytest.approx((per_image / whole(COUNTS)).sum().item())
+    assert torch.equal(normalizer(COUNTS), whole(COUNTS))  # the state of "ema" too
+
+
 def test_an_unknown_kind_names_the_known_ones():
-    with pytest.raises(ValueError, match="image, gpu, all_gpus, ema"):
+    with pytest.raises(UserError, match="MODEL.FOCAL_RETINA.NORMALIZER.*image, gpu, all_gpus, ema"):
         LossNormalizer(kind="batch")

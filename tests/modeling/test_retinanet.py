@@ -1,18 +1,19 @@
 """FocalRetinaNet: what each setting changes, empty and broken inputs, what it logs."""
 
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.structures import Boxes
 from detectron2.utils.events import EventStorage
-from helpers.batches import GN_R18, detectron2_retinanet_config, random_batch
+from helpers.batches import random_batch
+from helpers.small_models import tiny_batch, tiny_model
 
-SMALL = {**GN_R18, "MODEL.META_ARCHITECTURE": "FocalRetinaNet", "MODEL.RETINANET.NUM_CLASSES": 4}
-
-
-def small_model(overrides=None):
-    torch.manual_seed(0)
-    return build_model(detectron2_retinanet_config({**SMALL, **(overrides or {})}))
+from focal_retina.detectron2_internals import num_pending_images
+from focal_retina.errors import UserError
+from focal_retina.modeling import monitor
+from focal_retina.modeling.retinanet import FocalRetinaNet
 
 
 def losses_of(model, batch):
@@ -20,24 +21,25 @@ def losses_of(model, batch):
         return model.train()(batch)
 
 
+def gradients_of(model, losses):
+    model.zero_grad()
+    sum(losses.values()).backward()
+    return [p.grad for p in model.parameters() if p.requires_grad]
+
+
 @pytest.mark.parametrize("backend", ["reference", "torch"])
 @pytest.mark.parametrize("kind", ["image", "gpu", "all_gpus", "ema"])
 def test_a_batch_without_objects_trains_on_background_alone(kind, backend):
-    model = small_model(
-        {"MODEL.FOCAL_RETINA.NORMALIZER": kind, "MODEL.FOCAL_RETINA.BACKEND": backend}
-    )
+    model = tiny_model(NORMALIZER=kind, BACKEND=backend)
     losses = losses_of(model, random_batch([(64, 64), (96, 64)], [0, 0], num_classes=4))
     assert losses["loss_cls"] > 0
     assert losses["loss_box_reg"] == 0
-    sum(losses.values()).backward()
-    gradients = [p.grad for p in model.parameters() if p.requires_grad]
     # Every parameter takes part: DistributedDataParallel waits for all of them.
-    assert all(g is not None and torch.isfinite(g).all() for g in gradients)
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients_of(model, losses))
 
 
 def test_normalizer_image_averages_the_losses_of_single_images():
-    model = small_model({"MODEL.FOCAL_RETINA.NORMALIZER": "image"})
-    batch = random_batch([(64, 64)] * 3, [3, 0, 1], num_classes=4)
+    model, batch = tiny_model(NORMALIZER="image"), tiny_batch([3, 0, 1])
     together = losses_of(model, batch)
     alone = [losses_of(model, [x]) for x in batch]
     for name, loss in together.items():
@@ -47,24 +49,16 @@ def test_normalizer_image_averages_the_losses_of_single_images():
 @pytest.mark.parametrize("gamma", [0.0, 2.0])
 @pytest.mark.parametrize("alpha", [0.0, 0.001, 0.999, 1.0])
 def test_extreme_alpha_and_logits_keep_losses_and_gradients_finite(alpha, gamma):
-    model = small_model(
-        {
-            "MODEL.RETINANET.FOCAL_LOSS_ALPHA": alpha,
-            "MODEL.RETINANET.FOCAL_LOSS_GAMMA": gamma,
-        }
-    )
+    keys = {"FOCAL_LOSS_ALPHA": alpha, "FOCAL_LOSS_GAMMA": gamma}
+    model = tiny_model({f"MODEL.RETINANET.{key}": value for key, value in keys.items()})
     for bias in (-100.0, 100.0):
         torch.nn.init.constant_(model.head.cls_score.bias, bias)
-        losses = losses_of(model, random_batch([(64, 64)], [2], num_classes=4))
-        model.zero_grad()
-        sum(losses.values()).backward()
-        gradients = [p.grad for p in model.parameters() if p.requires_grad]
-        assert all(torch.isfinite(g).all() for g in gradients)
+        losses = losses_of(model, tiny_batch([2]))
+        assert all(torch.isfinite(g).all() for g in gradients_of(model, losses))
 
 
 def test_bfloat16_autocast_gives_fp32_losses_and_detections_near_those_of_fp32():
-    model = small_model()
-    batch = random_batch([(128, 128)], [4], num_classes=4)
+    model, batch = tiny_model(), tiny_batch([4], (128, 128))
     exact = losses_of(model, batch)
     with torch.autocast("cpu", torch.bfloat16):
         rounded = losses_of(model, batch)
@@ -77,54 +71,50 @@ def test_bfloat16_autocast_gives_fp32_losses_and_detections_near_those_of_fp32()
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_non_finite_pixels_reach_the_loss(value):
-    batch = random_batch([(64, 64)], [2], num_classes=4)
+    batch = tiny_batch([2])
     batch[0]["image"] = batch[0]["image"].float()
     batch[0]["image"][:, 10, 10] = value
-    losses = losses_of(small_model(), batch)
-    assert not torch.isfinite(losses["loss_cls"])
+    assert not torch.isfinite(losses_of(tiny_model(), batch)["loss_cls"])
 
 
 @pytest.mark.parametrize(("source", "channels"), [("c5", 512), ("p5", 64)])
 def test_p6_comes_from_the_chosen_feature(source, channels):
-    model = small_model(
-        {
-            "MODEL.FOCAL_RETINA.P6_FROM": source,
-            "MODEL.BACKBONE.NAME": "build_focal_retina_resnet_fpn_backbone",
-        }
-    )
+    backbone = {"MODEL.BACKBONE.NAME": "build_focal_retina_resnet_fpn_backbone"}
+    model = tiny_model(backbone, P6_FROM=source)
     assert model.backbone.top_block.p6.in_channels == channels
-
-
-def test_an_unknown_source_of_p6_names_the_known_ones():
     with pytest.raises(ValueError, match="'c5' or 'p5'"):
-        small_model(
-            {
-                "MODEL.FOCAL_RETINA.P6_FROM": "p4",
-                "MODEL.BACKBONE.NAME": "build_focal_retina_resnet_fpn_backbone",
-            }
-        )
+        tiny_model(backbone, P6_FROM="p4")
 
 
 @pytest.mark.parametrize(("divisibility", "side"), [(0, 96), (128, 128)])
 def test_images_are_padded_to_the_chosen_multiple(divisibility, side):
-    model = small_model({"MODEL.FOCAL_RETINA.SIZE_DIVISIBILITY": divisibility})
-    images = model.preprocessor(random_batch([(65, 70)], [0]), model.backbone)
+    model = tiny_model(SIZE_DIVISIBILITY=divisibility)
+    images = model.preprocessor(tiny_batch([0], (65, 70)), model.backbone)
     assert images.tensor.shape[-2:] == (side, side)
     assert images.image_sizes == [(65, 70)]
+
+
+@pytest.mark.parametrize("accelerated", [True, False])
+def test_acceleration_on_a_cpu_is_a_choice_of_its_own(accelerated):
+    resnet = {"MODEL.RESNETS.NORM": "FrozenBN"}
+    model = tiny_model(resnet, CPU_ACCELERATION=accelerated, CHANNELS_LAST=False)
+    called = []  # a layer that is folded into its convolution is not
+    model.backbone.bottom_up.stem.conv1.norm.register_forward_hook(lambda *_: called.append(True))
+    model.head_outputs(tiny_batch([0]))
+    assert called == ([] if accelerated else [True])
 
 
 @pytest.mark.parametrize(("last_level", "found"), [(0.0, True), (0.9, False), (None, False)])
 def test_the_last_level_has_its_own_score_threshold(last_level, found):
     # An untrained model scores everything near .01.
-    model = small_model({"MODEL.RETINANET.SCORE_THRESH_TEST": 0.9})
+    model = tiny_model({"MODEL.RETINANET.SCORE_THRESH_TEST": 0.9})
     model.postprocessor.score_thresh_last_level = last_level
-    detections = model.eval()(random_batch([(128, 128)], [0]))[0]["instances"]
+    detections = model.eval()(tiny_batch([0], (128, 128)))[0]["instances"]
     assert (len(detections) > 0) == found
 
 
 def test_unmatched_objects_are_counted_and_warned_about_once_by_file_name(caplog):
-    model = small_model({"MODEL.FOCAL_RETINA.LOW_QUALITY_MATCHES": "none"})
-    batch = random_batch([(64, 64), (64, 64)], [1, 2], num_classes=4)
+    model, batch = tiny_model(LOW_QUALITY_MATCHES="none"), tiny_batch([1, 2])
     batch[1]["file_name"] = "crowded.jpg"
     batch[0]["instances"].gt_boxes = Boxes(torch.tensor([[0.0, 0.0, 32.0, 32.0]]))
     batch[1]["instances"].gt_boxes = Boxes(torch.tensor([[1.0, 1.0, 3.0, 60.0]] * 2))
@@ -138,31 +128,54 @@ def test_unmatched_objects_are_counted_and_warned_about_once_by_file_name(caplog
     assert "2 object(s) of image crowded.jpg" in warnings[0]
 
 
-def test_pictures_come_each_vis_period_and_do_not_pile_up():
-    model = small_model({"VIS_PERIOD": 2})
-    batch = random_batch([(64, 64)], [2], num_classes=4)
+def test_a_picture_of_the_first_image_comes_each_vis_period_and_they_do_not_pile_up(monkeypatch):
+    batch = random_batch([(64, 64), (96, 32)], [2, 1], num_classes=4)
+    drawn, draw = [], monitor._draw_boxes
+    monkeypatch.setattr(monitor, "_draw_boxes", lambda *x: drawn.append(x) or draw(*x))
+    model, steps = tiny_model({"VIS_PERIOD": 2}).train(), []
     with EventStorage(0) as storage:
-        for _ in range(40):
-            model.train()(batch)
+        for step in range(40):
+            model(batch)
+            steps += [step] if drawn[3 * len(steps) :] else []
             storage.step()
-            assert len(storage._vis_data) <= model.monitor.MAX_PENDING_IMAGES
-    name, picture, _ = storage._vis_data[-1]
-    assert picture.shape[0] == 3
-    assert picture.shape[1] > 2 * picture.shape[2]
-    assert "matched anchors" in name
-    assert [step for _, _, step in storage._vis_data][-1] == 38
+            assert num_pending_images(storage) <= model.monitor.MAX_PENDING_IMAGES
+    assert steps == list(range(0, 40, 2))
+    images, boxes = zip(*drawn[:3], strict=True)
+    pixels = batch[0]["image"].permute(1, 2, 0).flip(2)  # RGB
+    assert all(np.array_equal(image, pixels) for image in images)
+    objects, matched, _ = boxes
+    assert torch.equal(objects.tensor, batch[0]["instances"].gt_boxes.tensor)
+    outputs = model.head_outputs(batch)
+    anchors, assignment = model.assign(batch, outputs)
+    of_first = {
+        tuple(x) for x in anchors[assignment.anchor_idxs[assignment.image_idxs == 0]].tolist()
+    }
+    assert 0 < len(matched) and {tuple(x) for x in matched.tensor.tolist()} <= of_first
+
+
+PARTS = ("backbone", "head", "anchor_generator", "assigner", "loss", "postprocessor")
+
+
+def test_the_constructor_takes_all_features_of_the_backbone_and_refuses_any_other():
+    model = tiny_model()
+    parts = {name: getattr(model, name) for name in (*PARTS, "preprocessor", "num_classes")}
+    assert FocalRetinaNet(**parts).head_in_features == ["p3", "p4", "p5", "p6", "p7"]
+    with pytest.raises(UserError, match="IN_FEATURES.* has p9, but the backbone has p3"):
+        FocalRetinaNet(**parts, head_in_features=["p3", "p9"])
 
 
 @pytest.mark.parametrize(
-    ("overrides", "culprit"),
+    ("build", "culprit"),
     [
-        ({"MODEL.RETINANET.BBOX_REG_LOSS_TYPE": "l2"}, "BBOX_REG_LOSS_TYPE"),
-        ({"MODEL.RETINANET.FOCAL_LOSS_GAMMA": -1.0}, "gamma"),
-        ({"MODEL.FOCAL_RETINA.NORMALIZER": "world"}, "NORMALIZER"),
-        ({"MODEL.FOCAL_RETINA.LOW_QUALITY_MATCHES": "best"}, "low_quality_matches"),
-        ({"MODEL.FOCAL_RETINA.BACKEND": "cuda"}, "backend 'cuda'"),
+        (partial(tiny_model, {"MODEL.RETINANET.BBOX_REG_LOSS_TYPE": "l2"}), "BBOX_REG_LOSS_TYPE"),
+        (partial(tiny_model, {"MODEL.RETINANET.FOCAL_LOSS_GAMMA": -1.0}), "gamma"),
+        (partial(tiny_model, {"MODEL.RETINANET.IN_FEATURES": ["p3", "p9"]}), "IN_FEATURES.* p9"),
+        (partial(tiny_model, NORMALIZER="world"), "NORMALIZER.* 'world'"),
+        (partial(tiny_model, LOW_QUALITY_MATCHES="best"), "low_quality_matches"),
+        (partial(tiny_model, BACKEND="cuda"), "backend 'cuda'"),
+        (partial(tiny_model, SIZE_DIVISIBILITY=48), "SIZE_DIVISIBILITY.* 48; .* multiple of 32"),
     ],
 )
-def test_impossible_settings_are_refused_when_the_model_is_built(overrides, culprit):
+def test_impossible_settings_are_refused_when_the_model_is_built(build, culprit):
     with pytest.raises(ValueError, match=culprit):
-        small_model(overrides)
+        build()

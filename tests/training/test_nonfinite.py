@@ -10,10 +10,10 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
-from helpers.batches import random_batch
 from helpers.processes import run_processes
-from helpers.small_models import tiny_config
+from helpers.small_models import tiny_batch, tiny_model
 from helpers.tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs
+from helpers.two_stage_jobs import two_stage_config
 
 import focal_retina  # noqa: F401  the spawned processes need the registered parts
 from focal_retina.training.loop import TrainingLoop
@@ -21,15 +21,18 @@ from focal_retina.training.nonfinite import NonFiniteError
 from focal_retina.training.replay import load_batch, replay, save_batch
 
 
-def tiny_model(**keys):
-    torch.manual_seed(0)
-    cfg = tiny_config(**keys)
-    cfg.MODEL.RESNETS.NORM = "BN"
-    return build_model(cfg)
+def batch_norm_model(overrides=None, **keys):
+    """Return a model with buffers that a forward pass changes."""
+    return tiny_model({"MODEL.RESNETS.NORM": "BN", **(overrides or {})}, **keys)
+
+
+class OwnLoss(torch.nn.Module):
+    def forward(self, logits, deltas, anchors, assignment):
+        return {"loss_own": logits[0].square().sum() * math.inf}
 
 
 def named_batch(num_objects=(2, 0)):
-    batch = random_batch([(64, 96)] * len(num_objects), num_objects, num_classes=4)
+    batch = tiny_batch(num_objects, (64, 96))
     for number, x in enumerate(batch):
         x["file_name"] = f"images/{number}.jpg"
     return batch
@@ -47,12 +50,17 @@ def run_until_the_end(model, batch, folder, **options):
     return str(error.value), before
 
 
-def test_a_broken_box_is_traced_to_its_level_term_and_image(tmp_path):
-    model, batch = tiny_model(), named_batch()
-    # A box of 32 pixels, which anchors of p3 match, of infinite height after matching.
-    model.loss.box2box_transform.weights = (1.0, 1.0, 1.0, math.inf)
+def batch_with_a_broken_box(loss):
+    """Return a box of 32 pixels, whose height becomes infinite after it has been matched."""
+    batch = named_batch()
+    loss.box2box_transform.weights = (1.0, 1.0, 1.0, math.inf)
     batch[0]["instances"].gt_boxes = Boxes(torch.tensor([[16.0, 16, 48, 48]] * 2))
-    message, before = run_until_the_end(model, batch, tmp_path)
+    return batch
+
+
+def test_a_broken_box_is_traced_to_its_level_term_and_image(tmp_path):
+    model = batch_norm_model()
+    message, before = run_until_the_end(model, batch_with_a_broken_box(model.loss), tmp_path)
     assert message.startswith("iteration 12: loss_box_reg is ")
     assert "loss_box_reg at p3 (its logits and deltas are finite)" in message
     assert "on images images/0.jpg, images/1.jpg" in message
@@ -61,9 +69,33 @@ def test_a_broken_box_is_traced_to_its_level_term_and_image(tmp_path):
         assert torch.equal(value, before[name]), name
 
 
+def test_so_it_is_in_the_first_stage_of_a_two_stage_model(tmp_path):
+    model = build_model(two_stage_config("faster_rcnn"))
+    batch = batch_with_a_broken_box(model.proposal_generator.loss)
+    message, _ = run_until_the_end(model, batch, tmp_path)
+    assert message.startswith("iteration 12: loss_rpn_loc is ")
+    assert "from loss_box_reg at p2 (its logits and deltas are finite)" in message
+
+
+@pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
+def test_deltas_that_are_nan_end_the_run_with_every_box_loss(tmp_path, kind):
+    model = batch_norm_model({"MODEL.RETINANET.BBOX_REG_LOSS_TYPE": kind})
+    torch.nn.init.constant_(model.head.bbox_pred.bias, math.nan)
+    message, _ = run_until_the_end(model, named_batch(), tmp_path)
+    assert "loss_box_reg is nan, from loss_box_reg at p" in message
+    assert "(its deltas are not finite)" in message
+
+
+def test_a_user_s_own_loss_has_no_levels_but_the_rest_of_the_sentence(tmp_path):
+    model = batch_norm_model()
+    model.loss = OwnLoss()
+    message, _ = run_until_the_end(model, named_batch(), tmp_path)
+    assert message.startswith("iteration 12: loss_own is inf on images images/0.jpg, ")
+
+
 @pytest.mark.parametrize("level, name", [(0, "p3"), (4, "p7")])
 def test_logits_of_one_level_are_told_from_those_of_others(tmp_path, level, name):
-    model, batch = tiny_model(), named_batch()
+    model, batch = batch_norm_model(), named_batch()
 
     def spoil(_, __, outputs):
         outputs[0][level].data.fill_(math.nan)
@@ -74,7 +106,7 @@ def test_logits_of_one_level_are_told_from_those_of_others(tmp_path, level, name
 
 
 def test_the_file_has_batch_and_weights_and_replays_the_loss(tmp_path):
-    model, batch = tiny_model(), named_batch((3, 1, 0))
+    model, batch = batch_norm_model(), named_batch((3, 1, 0))
     torch.nn.init.constant_(model.head.cls_score.bias, math.inf)
     message, before = run_until_the_end(model, batch, tmp_path)
     (path,) = tmp_path.glob("nonfinite_iter_*.pth")
@@ -85,12 +117,12 @@ def test_the_file_has_batch_and_weights_and_replays_the_loss(tmp_path):
     assert [x["file_name"] for x in again] == [x["file_name"] for x in batch]
     assert torch.equal(again[1]["image"], batch[1]["image"])
     assert torch.equal(again[0]["instances"].gt_boxes.tensor, batch[0]["instances"].gt_boxes.tensor)
-    losses = replay(path, tiny_model())
+    losses = replay(path, batch_norm_model())
     assert losses["loss_box_reg"].isfinite() and not losses["loss_cls"].isfinite()
 
 
-def test_only_the_piece_at_fault_is_kept_when_gradients_accumulate(tmp_path):
-    model, batch = tiny_model(), named_batch((2, 1, 2))
+def test_only_the_micro_batch_at_fault_is_kept_when_gradients_accumulate(tmp_path):
+    model, batch = batch_norm_model(), named_batch((2, 1, 2))
     batch[2]["image"] = torch.full((3, 64, 96), math.nan)
     message, _ = run_until_the_end(model, batch, tmp_path, accumulation_steps=3)
     assert "on image images/2.jpg;" in message
@@ -99,14 +131,14 @@ def test_only_the_piece_at_fault_is_kept_when_gradients_accumulate(tmp_path):
 
 
 def test_gradients_that_are_not_finite_are_named(tmp_path):
-    model, batch = tiny_model(), named_batch()
+    model, batch = batch_norm_model(), named_batch()
     model.head.cls_score.weight.register_hook(lambda gradient: gradient * math.inf)
     message, _ = run_until_the_end(model, batch, tmp_path)
     assert "the losses are finite, but not the gradients of head.cls_score.weight, on" in message
 
 
 def test_a_folder_that_takes_no_file_is_named_in_the_same_sentence(tmp_path):
-    model, batch = tiny_model(), named_batch()
+    model, batch = batch_norm_model(), named_batch()
     torch.nn.init.constant_(model.head.cls_score.bias, math.inf)
     (tmp_path / "file").write_text("")
     message, _ = run_until_the_end(model, batch, tmp_path / "file")
@@ -130,7 +162,7 @@ def one_of_two_processes(folder):
     if comm.get_rank() == 1:
         batch[0]["image"] = torch.full((3, 64, 96), math.nan)
         batch[0]["file_name"] = "images/bad.jpg"
-    model = tiny_model(NORMALIZER="all_gpus")
+    model = batch_norm_model(NORMALIZER="all_gpus")
     wrapped = torch.nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
     message, _ = run_until_the_end(wrapped, batch, folder)
     (folder / f"said{comm.get_rank()}").write_text(message)
