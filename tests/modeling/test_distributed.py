@@ -2,38 +2,25 @@
 
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
-from helpers.batches import GN_R18, detectron2_retinanet_config, random_batch
 from helpers.processes import run_processes
+from helpers.small_models import tiny_batch, tiny_model
 from torch.nn.parallel import DistributedDataParallel
 
 import focal_retina  # noqa: F401  the spawned processes need the registered parts
-
-SIZES, OBJECTS = [(64, 96)] * 4, [3, 0, 1, 6]
 
 
 def train(output, backend):
     """Take two steps on this process's share of the batch; the main process saves the outcome."""
     torch.set_num_threads(1)
     rank, world = comm.get_rank(), comm.get_world_size()
-    cfg = detectron2_retinanet_config(
-        {
-            **GN_R18,
-            "MODEL.META_ARCHITECTURE": "FocalRetinaNet",
-            "MODEL.RETINANET.NUM_CLASSES": 4,
-            "MODEL.FOCAL_RETINA.NORMALIZER": "all_gpus",
-            "MODEL.FOCAL_RETINA.BACKEND": backend,
-        }
-    )
-    torch.manual_seed(0)
-    model = build_model(cfg).train()
+    model = tiny_model(NORMALIZER="all_gpus", BACKEND=backend).train()
     wrapped = DistributedDataParallel(model) if world > 1 else model
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     curve = []
     for step in range(2):
-        batch = random_batch(SIZES, OBJECTS, num_classes=4, seed=step)
+        batch = tiny_batch([3, 0, 1, 6], (64, 96), seed=step)
         optimizer.zero_grad()
         with EventStorage(0):
             losses = wrapped(batch[rank::world])

@@ -1,5 +1,6 @@
 """In the detectron2 profile, losses, gradients, labels and detections are Detectron2's."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -61,18 +62,14 @@ def plain_focal_loss(monkeypatch):
     monkeypatch.setattr(detectron2_retinanet, "sigmoid_focal_loss_jit", sigmoid_focal_loss)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("model", ["R-50 FrozenBN", "R-18 GN"])
+@pytest.mark.parametrize(
+    ("model", "batch"),
+    [
+        *itertools.product(["R-50 FrozenBN", "R-18 GN"], BATCHES),
+        *((model, "several sizes") for model in sorted(set(MODELS) - {"R-50 FrozenBN", "R-18 GN"})),
+    ],
+)
 def test_losses_and_every_gradient_are_equal_to_the_bit(model, batch, plain_focal_loss):
-    check_bit_equal(model, batch)
-
-
-@pytest.mark.parametrize("model", sorted(set(MODELS) - {"R-50 FrozenBN", "R-18 GN"}))
-def test_other_models_are_equal_to_the_bit(model, plain_focal_loss):
-    check_bit_equal(model, "several sizes")
-
-
-def check_bit_equal(model, batch):
     overrides = MODELS[model]
     ours, theirs = build_pair(overrides, "reference")
     batch = random_batch(*BATCHES[batch], overrides.get("MODEL.RETINANET.NUM_CLASSES", 80))

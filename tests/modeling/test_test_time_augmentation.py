@@ -2,20 +2,17 @@
 
 import pytest
 import torch
-from detectron2.modeling import DatasetMapperTTA, build_model
+from detectron2.modeling import DatasetMapperTTA
 from detectron2.structures import Boxes, pairwise_iou
-from helpers.batches import GN_R18, detectron2_retinanet_config
+from helpers.small_models import tiny_model
 
 from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
-
-SMALL = {**GN_R18, "MODEL.META_ARCHITECTURE": "FocalRetinaNet", "MODEL.RETINANET.NUM_CLASSES": 2}
 
 
 @pytest.fixture(scope="module")
 def model():
     """A model that detects many boxes of two classes in noise."""
-    torch.manual_seed(0)
-    model = build_model(detectron2_retinanet_config(SMALL)).eval()
+    model = tiny_model({"MODEL.RETINANET.NUM_CLASSES": 2}).eval()
     torch.nn.init.normal_(model.head.cls_score.weight, std=0.3)
     torch.nn.init.normal_(model.head.bbox_pred.weight, std=0.02)
     model.postprocessor.max_detections = 40
