@@ -98,9 +98,3 @@ def test_a_mistake_ends_in_one_sentence_that_names_it(tmp_path, capsys, argument
     assert demo.main(["--output", str(tmp_path), *few, *arguments]) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
     assert sentence.startswith("demo: error: ") and named in sentence
-
-
-def test_a_number_of_images_out_of_range_is_named(tmp_path, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        demo.main(["--output", str(tmp_path), "--val-images", "0"])
-    assert "--val-images: '0'" in capsys.readouterr().err

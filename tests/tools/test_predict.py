@@ -140,10 +140,3 @@ def test_a_camera_is_predicted_on_until_max_frames_or_ctrl_c(
 def test_nothing_to_predict_on_is_a_mistake(job, tmp_path, capsys):
     assert predict(job, tmp_path) == 2
     assert "predict: error: nothing to predict on" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("option", ["--max-frames", "--batch-size"])
-def test_a_number_out_of_range_is_named(job, tmp_path, capsys, option):
-    with pytest.raises(SystemExit, match="2"):
-        predict(job, tmp_path, "a.png", option, "0")
-    assert f"{option}: '0'" in capsys.readouterr().err

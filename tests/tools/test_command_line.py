@@ -1,0 +1,43 @@
+"""Arguments and outputs that the tools share."""
+
+from argparse import ArgumentTypeError
+
+import pytest
+
+from focal_retina.errors import UserError
+from focal_retina.tools.command_line import check_output_file, count, make_output_folder, share
+
+
+@pytest.mark.parametrize(
+    ("kind", "allowed", "refused"),
+    [
+        (count(), "1 2147483647", "0 2147483648 1.0 one"),
+        (count(0), "0", "-1"),
+        (share(), "0 0.5 1", "-0.001 1.001 nan half"),
+    ],
+)
+def test_numbers_are_allowed_up_to_their_limits(kind, allowed, refused):
+    assert [kind(text) for text in allowed.split()] == [float(text) for text in allowed.split()]
+    for text in refused.split():
+        with pytest.raises(ArgumentTypeError, match=f"'{text}' is not a"):
+            kind(text)
+
+
+def test_the_folders_of_outputs_are_made(tmp_path):
+    assert make_output_folder(f"{tmp_path}/a/b") == tmp_path / "a/b"
+    check_output_file(f"{tmp_path}/c/model.onnx")
+    assert (tmp_path / "a/b").is_dir() and (tmp_path / "c").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("check", "path"),
+    [
+        (make_output_folder, "file"),
+        (check_output_file, "."),
+        (check_output_file, "file/model.onnx"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_a_user_s_mistake(check, path, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=f"^--output {tmp_path}/{path} "):
+        check(f"{tmp_path}/{path}")
