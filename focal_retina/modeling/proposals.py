@@ -23,6 +23,9 @@ from focal_retina.modeling.proposal_postprocess import ProposalPostprocessor
 from focal_retina.ops.matching.lattice import AnchorLattice
 from focal_retina.registry import register
 
+# Detectron2's names of the losses of an RPN, and ours.
+_LOSSES = {"loss_rpn_cls": "loss_cls", "loss_rpn_loc": "loss_box_reg"}
+
 
 @register(PROPOSAL_GENERATOR_REGISTRY)
 class FocalProposalGenerator(nn.Module):
@@ -131,23 +134,12 @@ class FocalProposalGenerator(nn.Module):
         losses = {}
         if self.training:
             assert gt_instances is not None, "training needs objects"
-            losses = self.losses(anchors, logits, deltas, gt_instances)
+            grid_sizes = [(x.shape[2], x.shape[3]) for x in logits]
+            assignment = self.assign(anchors, grid_sizes, gt_instances)
+            found = self.loss(logits, deltas, Boxes.cat(anchors).tensor, assignment)
+            losses = {name: found[ours] * self.loss_weight[name] for name, ours in _LOSSES.items()}
         sizes = images.image_sizes
         return self.postprocessor(anchors, logits, deltas, sizes, self.training), losses
-
-    def losses(
-        self,
-        anchors: list[Boxes],
-        logits: list[Tensor],
-        deltas: list[Tensor],
-        gt_instances: list[Instances],
-    ) -> dict[str, Tensor]:
-        """Return "loss_rpn_cls" and "loss_rpn_loc", as Detectron2's RPN names them."""
-        grid_sizes = [(x.shape[2], x.shape[3]) for x in logits]
-        assignment = self.assign(anchors, grid_sizes, gt_instances)
-        losses = self.loss(logits, deltas, Boxes.cat(anchors).tensor, assignment)
-        named = {"loss_rpn_cls": losses["loss_cls"], "loss_rpn_loc": losses["loss_box_reg"]}
-        return {name: loss * self.loss_weight[name] for name, loss in named.items()}
 
     def assign(
         self,
