@@ -37,10 +37,6 @@ class HeadOutputs(NamedTuple):
     deltas: list[Tensor]  # L x (N, A*4, H, W)
     image_sizes: list[tuple[int, int]]  # N x (height, width) without padding, pixels
 
-    def of_first_image(self) -> "HeadOutputs":
-        logits, deltas = [x[:1] for x in self.logits], [x[:1] for x in self.deltas]
-        return HeadOutputs(self.anchors, logits, deltas, self.image_sizes[:1])
-
 
 @register(META_ARCH_REGISTRY)
 class FocalRetinaNet(nn.Module):
@@ -177,7 +173,8 @@ class FocalRetinaNet(nn.Module):
         if self.monitor is not None:
             self.monitor.write_scalars(assignment, batched_inputs)
             if self.monitor.wants_picture():
-                detections = self.postprocessor(*outputs.of_first_image())[0]
+                first = outputs._replace(image_sizes=outputs.image_sizes[:1])
+                detections = self.postprocessor(*first)[0]
                 self.monitor.write_picture(batched_inputs[0], anchors, assignment, detections)
         return self.loss(outputs.logits, outputs.deltas, anchors, assignment)
 

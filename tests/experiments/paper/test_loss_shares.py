@@ -55,6 +55,7 @@ def test_a_larger_gamma_gives_the_hardest_more():
 
 def test_a_model_and_images_give_foreground_and_background():
     overrides = {"MODEL.META_ARCHITECTURE": "FocalRetinaNet", "MODEL.RETINANET.NUM_CLASSES": 3}
+    torch.manual_seed(0)
     model = build_model(detectron2_retinanet_config({**GN_R18, **overrides}))
     batch = random_batch([(64, 64), (96, 64)], [2, 0], num_classes=3)
     foreground, background = sample_logits(model, batch, 5, 1000)
