@@ -34,12 +34,13 @@ class MatchRule:
         is_ascending = list(thresholds) == sorted(thresholds)
         if not len(thresholds) or not is_ascending or not thresholds[0] > 0:
             raise UserError(
-                f"thresholds (IOU_THRESHOLDS) is {thresholds}; give ascending IoUs above 0"
+                f"thresholds (MODEL.RETINANET.IOU_THRESHOLDS, MODEL.RPN.IOU_THRESHOLDS) is "
+                f"{thresholds}; give ascending IoUs above 0"
             )
         if len(labels) != len(thresholds) + 1 or not set(labels) <= {-1, 0, 1}:
             raise UserError(
-                f"labels (IOU_LABELS) is {labels}; give {len(thresholds) + 1} of -1, 0 and 1, one "
-                "more than there are thresholds"
+                f"labels (MODEL.RETINANET.IOU_LABELS, MODEL.RPN.IOU_LABELS) is {labels}; give "
+                f"{len(thresholds) + 1} of -1, 0 and 1, one more than there are thresholds"
             )
         if self.low_quality_matches not in LOW_QUALITY_MATCHES:
             raise UserError(
