@@ -193,11 +193,11 @@ def test_unusable_arguments_are_named(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"thresholds": (0.5, 0.4)}, r"thresholds \(IOU_THRESHOLDS\) is"),
-        ({"thresholds": (0.0, 0.4)}, r"thresholds \(IOU_THRESHOLDS\) is"),
-        ({"thresholds": ()}, r"thresholds \(IOU_THRESHOLDS\) is"),
-        ({"labels": (0, 1)}, r"labels \(IOU_LABELS\) is"),
-        ({"labels": (0, 2, 1)}, r"labels \(IOU_LABELS\) is"),
+        ({"thresholds": (0.5, 0.4)}, r"thresholds \(MODEL.RETINANET.IOU_THRESHOLDS, .*\) is"),
+        ({"thresholds": (0.0, 0.4)}, r"thresholds \(MODEL.RETINANET.IOU_THRESHOLDS, .*\) is"),
+        ({"thresholds": ()}, r"thresholds \(MODEL.RETINANET.IOU_THRESHOLDS, .*\) is"),
+        ({"labels": (0, 1)}, r"labels \(MODEL.RETINANET.IOU_LABELS, .*\) is"),
+        ({"labels": (0, 2, 1)}, r"labels \(MODEL.RETINANET.IOU_LABELS, .*\) is"),
         ({"low_quality_matches": "best"}, "LOW_QUALITY_MATCHES. is 'best'"),
     ],
 )
