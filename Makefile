@@ -43,8 +43,8 @@ demo: install ## train and evaluate a small model on drawn shapes (minutes)
 
 # Serial: torch's own threads already use the cores. Two of them, so that every machine sums alike.
 test: export OMP_NUM_THREADS := 2
-test: install ## the tests
-	$(python) -m pytest -q
+test: install ## the tests; PYTEST="-m 'not slow'" for the quick ones
+	$(python) -m pytest -q $(PYTEST)
 
 lint: install ## ruff's checks and its format, and mypy's types
 	$(python) -m ruff check .
