@@ -1,9 +1,12 @@
 """Write files that are whole, whenever the process or the machine dies."""
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+import torch
 
 _UNFINISHED = ".unfinished"
 
@@ -26,6 +29,14 @@ def write_atomically(path: str, content: bytes | memoryview) -> None:
             os.remove(unfinished)
         raise
     _sync_folder(os.path.dirname(path) or ".")
+
+
+def save_atomically(content: dict, path: str) -> None:
+    """Do what ``torch.save`` does, and leave a whole file or none; errors as above."""
+    # In memory first: PyTorch hides why a disk refuses a file.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getbuffer())
 
 
 def unfinished_files(folder: str) -> Iterator[Path]:

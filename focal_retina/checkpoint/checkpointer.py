@@ -1,15 +1,13 @@
 """Detectron2's checkpointer, made safe against crashes, untrusted files and wrong classes."""
 
-import io
 import os
 import re
 from collections.abc import Sequence
 
-import torch
 from detectron2.utils import comm
 from torch import nn
 
-from focal_retina.checkpoint.atomic import write_atomically
+from focal_retina.checkpoint.atomic import save_atomically, write_atomically
 from focal_retina.checkpoint.classes import fit_class_logits
 from focal_retina.checkpoint.conversion.sources import recognise
 from focal_retina.checkpoint.rank_states import apply_differences, gather_differences
@@ -80,10 +78,7 @@ class FocalCheckpointer(OpenCheckpointer):
             return
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
-        # In memory first: PyTorch hides why a disk refuses a file.
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        write_atomically(path, buffer.getbuffer())
+        save_atomically(content, path)
         if not name.startswith("model_best"):
             self.tag_last_checkpoint(f"{name}.pth")
 

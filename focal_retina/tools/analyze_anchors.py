@@ -33,23 +33,25 @@ from focal_retina.anchor_analysis.search import propose, starting_shapes
 from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.engine import job
 from focal_retina.errors import UserError, reports_errors
-from focal_retina.settings.machine import why_not_writable
-from focal_retina.tools.command_line import count, tool_parser
+from focal_retina.tools.command_line import (
+    add_config_arguments,
+    count,
+    make_output_folder,
+    tool_parser,
+)
 
 
 @reports_errors("analyze_anchors")
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0, or 2 after one sentence on what is wrong."""
     args = parse_arguments(argv)
-    if reason := why_not_writable(args.output):
-        raise UserError(f"--output {args.output} cannot be written: {reason}; name another folder")
-    analyze(args, Path(args.output))
+    analyze(args, make_output_folder(args.output))
     return 0
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = tool_parser("analyze_anchors", __doc__)
-    parser.add_argument("--config-file", required=True, help="YAML")
+    add_config_arguments(parser, required=True, help="YAML")
     parser.add_argument("--dataset", help="used instead of DATASETS.TRAIN")
     parser.add_argument("--held-out", help="used instead of DATASETS.TEST")
     parser.add_argument("--output", default="output/anchors", help="folder (output/anchors)")
@@ -102,7 +104,7 @@ def load_config(args: argparse.Namespace) -> CfgNode:
     opts = list(args.opts)
     for key, name in (("TRAIN", args.dataset), ("TEST", args.held_out)):
         opts += [f"DATASETS.{key}", repr((name,))] if name else []
-    return job.load(args.config_file, opts).cfg
+    return job.load(args.config_file, opts, trust_config=args.trust_config).cfg
 
 
 def load(cfg: CfgNode, names: Sequence[str]) -> Objects:

@@ -11,7 +11,6 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 from tqdm import tqdm
 
-from focal_retina.data.checks import problems
 from focal_retina.data.checks.problems import Finding, Place, Problem, findings
 from focal_retina.data.checks.table import Table
 
@@ -57,14 +56,14 @@ def inspect(path: str | None, decode: bool) -> Picture:
     if path is None:
         return Picture()
     if not PathManager.exists(path):
-        return Picture(problems.FILE_MISSING)
+        return Picture(Problem.FILE_MISSING)
     try:
         picture, is_whole = _read_header(path)
         if decode or not is_whole:
             height, width = read_image(path, "RGB").shape[:2]
             picture = picture._replace(size=(width, height))
     except Exception as error:  # Pillow's parsers raise whatever a broken file makes them
-        return Picture(problems.FILE_UNREADABLE, f"{type(error).__name__}: {error}")
+        return Picture(Problem.FILE_UNREADABLE, f"{type(error).__name__}: {error}")
     return picture
 
 
@@ -108,12 +107,12 @@ def _problems(picture: Picture, stated: np.ndarray) -> Iterator[tuple[Problem, s
         note = f"{picture.size[0]}x{picture.size[1]}, the json says {width}x{height}"
         if picture.orientation in _TRANSPOSED:
             note += f", before EXIF's orientation {picture.orientation} turns it upright"
-        yield problems.SIZE_DIFFERS, note
+        yield Problem.SIZE_DIFFERS, note
     elif picture.orientation in range(2, 9):
-        yield problems.EXIF_ROTATED, f"orientation {picture.orientation}"
+        yield Problem.EXIF_ROTATED, f"orientation {picture.orientation}"
     if picture.mode in ("1", "L", "LA"):
-        yield problems.GREY, f"mode {picture.mode}"
+        yield Problem.GREY, f"mode {picture.mode}"
     if picture.mode == "CMYK":
-        yield problems.CMYK, ""
+        yield Problem.CMYK, ""
     if picture.mode.startswith(("I", "F")):
-        yield problems.DEEP, f"mode {picture.mode}"
+        yield Problem.MORE_THAN_8_BITS, f"mode {picture.mode}"

@@ -7,7 +7,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from focal_retina.data.checks.fields import Names, is_box
+from focal_retina.data.checks.fields import NOT_STATED, Names, is_box
 from focal_retina.data.checks.reading import read_table, table_of_sections
 from focal_retina.data.checks.table import Table
 from focal_retina.data.coco import CocoLoader, is_coco_json
@@ -74,14 +74,15 @@ def table_of_records(
         class_names = {i: str(i) for i in sorted(x for x in used if type(x) is int)}
     else:
         class_names = dict(enumerate(class_names))
+    unstated = {"width": NOT_STATED, "height": NOT_STATED}
     sections = {
-        "images": [{**record, "id": i} for i, record in enumerate(records)],
+        "images": [{**unstated, **record, "id": i} for i, record in enumerate(records)],
         "categories": [{"id": i, "name": name} for i, name in class_names.items()],
         "annotations": annotations,
     }
     paths = [path for path, _, _ in numbered]
     names = Names("records[{}]".format, "thing_classes[{}]".format, paths.__getitem__)
-    table = table_of_sections(sections, names, [], sizes_are_optional=True)
+    table = table_of_sections(sections, names, [])
     return table._replace(source=source, image_root="")  # file names are paths
 
 

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 
 from detectron2.utils.file_io import PathManager
 
-from focal_retina.data.checks import problems
 from focal_retina.data.checks.pictures import Picture
-from focal_retina.data.checks.problems import Finding, Place, findings
+from focal_retina.data.checks.problems import Finding, Place, Problem, findings
 from focal_retina.data.checks.table import Table
 
 
 def check_splits(train: Table, test: Table) -> list[Finding]:
     """Compare what two tables say: their classes, and the files of their pictures."""
     leaks = [_leak(train, test, i, j) for i, j in _same_files(train, test)]
-    found = (problems.CLASSES_DIFFER, _class_difference(train, test)), (problems.SAME_FILE, leaks)
+    found = (
+        (Problem.CLASSES_DIFFER, _class_difference(train, test)),
+        (Problem.LEAK_SAME_FILE, leaks),
+    )
     return findings(test.source, found)
 
 
@@ -37,7 +39,7 @@ def check_bytes(
         if (i, j) not in known
         and _digest(train.picture(i), digests) == _digest(test.picture(j), digests)
     ]
-    return findings(test.source, [(problems.SAME_BYTES, places)])
+    return findings(test.source, [(Problem.LEAK_SAME_BYTES, places)])
 
 
 def _class_difference(train: Table, test: Table) -> list[Place]:

@@ -100,7 +100,7 @@ LIMITS = [
 
 def found_in(content):
     """Return the places of findings by the name of the problem."""
-    return {finding.problem.name: finding.places for finding in check_entries(table_of(content))}
+    return {finding.problem.label: finding.places for finding in check_entries(table_of(content))}
 
 
 def test_a_good_dataset_has_no_finding():

@@ -14,8 +14,8 @@ from helpers.small_datasets import (
 )
 from PIL import Image
 
-from focal_retina.data.checks import problems
 from focal_retina.data.checks.pictures import check_pictures, inspect_pictures
+from focal_retina.data.checks.problems import Problem
 from focal_retina.data.checks.reading import read_table
 from focal_retina.data.mapper import NamingMapper
 from focal_retina.errors import ImageError
@@ -40,7 +40,7 @@ def found(dataset, decode=False):
     json_file, folder, *_ = dataset
     table = read_table(json_file, str(folder))
     pictures = inspect_pictures(table, decode, num_threads=2)
-    return {finding.problem.name: finding.places for finding in check_pictures(table, pictures)}
+    return {finding.problem.label: finding.places for finding in check_pictures(table, pictures)}
 
 
 def save(dataset, image, **options):
@@ -157,7 +157,7 @@ def test_sixteen_bits_which_detectron2_cuts_off_at_255_are_an_error(dataset):
     (place,) = found(dataset)["more-than-8-bits"]
     assert place.path == path
     assert np.array_equal(read_image(path, "BGR")[:, :, 0], values.clip(max=255))
-    assert problems.DEEP.is_error
+    assert Problem.MORE_THAN_8_BITS.is_error
     with pytest.raises(ImageError, match="more than 8 bits"):
         NamingMapper(DatasetMapper(is_train=False, augmentations=[], image_format="BGR"))(
             {"file_name": path}

@@ -27,7 +27,7 @@ def found(splits):
     tables = [read_table(*files, name) for name, files in splits.items()]
     pictures = [inspect_pictures(table, False, 1) for table in tables]
     findings = check_splits(*tables) + check_bytes(*tables, *pictures)
-    return {finding.problem.name: finding.places for finding in findings}
+    return {finding.problem.label: finding.places for finding in findings}
 
 
 def test_the_same_file_names_and_image_ids_in_two_folders_are_no_leak(splits):

@@ -14,7 +14,7 @@ from helpers.tiny_jobs import ROOT, run_here, write_jobs
 
 from focal_retina.data.checks import reading
 from focal_retina.data.checks.registered import table_of_dataset
-from focal_retina.data.checks.training_data import TrainingData, check_training_data
+from focal_retina.data.checks.training_data import check_training_data
 from focal_retina.data.register import register_datasets
 from focal_retina.errors import SharedError
 from focal_retina.tools import check_dataset
@@ -32,7 +32,7 @@ def check(tmp_path, caplog):
             folder = write_pictures(tmp_path / name)
             register_datasets([[name, write_json(tmp_path / f"{name}.json", content), folder]])
         with caplog.at_level(logging.INFO, "focal_retina"):
-            check_training_data(TrainingData([], ["train"], ["val"], filter_empty), *ARGS)
+            check_training_data(["train"], ["val"], filter_empty, *ARGS)
         return [record.getMessage() for record in caplog.records]
 
     return run
@@ -109,13 +109,13 @@ def test_a_training_set_without_objects_is_counted(check):
 def test_a_dataset_of_pytorch_is_not_checked(caplog):
     DatasetCatalog.register("mine", lambda: iter(()))
     with caplog.at_level(logging.INFO, "focal_retina"):
-        check_training_data(TrainingData([], ["mine"], [], True), *ARGS)
+        check_training_data(["mine"], [], True, *ARGS)
     assert "dataset mine is no list of records, and is not checked" in caplog.text
 
 
 def test_a_dataset_in_training_and_test_leaks(check, tmp_path, caplog):
     check(coco_content())
-    check_training_data(TrainingData([], ["train"], ["train"], True), *ARGS)
+    check_training_data(["train"], ["train"], True, *ARGS)
     assert f"train ({tmp_path}/train.json): {tmp_path}/train/0.png: " in caplog.text
     assert "(and 2 more): a picture of the training set is in the test set" in caplog.text
 
