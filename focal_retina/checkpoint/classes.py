@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from focal_retina.checkpoint.conversion.weights import CLASS_LOGITS, HEAD_OUTPUTS
+from focal_retina.checkpoint.conversion.common import CLASS_LOGITS, HEAD_OUTPUTS
 
 
 def fit_class_logits(

@@ -15,9 +15,9 @@ from helpers.foreign_models import (
 from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 
+from focal_retina.checkpoint.conversion.common import COCO_THINGS
 from focal_retina.checkpoint.conversion.to_torchvision import to_torchvision
 from focal_retina.checkpoint.conversion.torchvision import convert
-from focal_retina.checkpoint.conversion.weights import COCO_THINGS
 from focal_retina.errors import UserError
 from focal_retina.modeling.anchors import TorchvisionAnchorGenerator
 from focal_retina.settings.yaml_config import load_yaml
