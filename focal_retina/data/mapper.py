@@ -23,7 +23,7 @@ class NamingMapper:
     checksums do not fit, and pixels of more than 8 bits, which it clips to 255.
 
     Args:
-        mapper: from a dataset's dict to a model's input, such as Detectron2's ``DatasetMapper``.
+        mapper: such as Detectron2's ``DatasetMapper``.
     """
 
     def __init__(self, mapper: Callable[[dict], dict]):
@@ -75,14 +75,10 @@ class ResizeShortestEdge(T.ResizeShortestEdge):
 def build_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
     """Return the ``DatasetMapper`` of a YAML config with :class:`ResizeShortestEdge`."""
     mapper = DatasetMapper(cfg, is_train)
-    mapper.augmentations.augs = [_of_any_shape(x) for x in mapper.augmentations.augs]
+    augmentations = mapper.augmentations.augs
+    for i, found in enumerate(augmentations):
+        if type(found) is T.ResizeShortestEdge:
+            style = "range" if found.is_range else "choice"
+            sizes = found.short_edge_length, found.max_size
+            augmentations[i] = ResizeShortestEdge(*sizes, style, found.interp)
     return mapper
-
-
-def _of_any_shape(augmentation: T.Augmentation) -> T.Augmentation:
-    if type(augmentation) is not T.ResizeShortestEdge:
-        return augmentation
-    style = "range" if augmentation.is_range else "choice"
-    return ResizeShortestEdge(
-        augmentation.short_edge_length, augmentation.max_size, style, augmentation.interp
-    )

@@ -19,7 +19,9 @@ def voc_classes(folder: str) -> list[str]:
         UserError: there are none.
     """
     names = {
-        name for path in Path(folder, "Annotations").glob("*.xml") for name in _object_names(path)
+        _text(path, thing, "name")
+        for path in Path(folder, "Annotations").glob("*.xml")
+        for thing in _parse(path).iter("object")
     }
     if not names:
         raise UserError(f"no objects in the VOC annotations {folder}/Annotations/*.xml")
@@ -47,10 +49,6 @@ def load_voc(folder: str, split: str, class_names: Sequence[str]) -> list[dict]:
     return [_record(folder, stem, i, class_names) for i, stem in enumerate(stems)]
 
 
-def _object_names(path: Path) -> list[str]:
-    return [_text(path, thing, "name") for thing in _parse(path).iter("object")]
-
-
 def _record(folder: str, stem: str, image_id: int, class_names: Sequence[str]) -> dict:
     path = Path(folder, "Annotations", f"{stem}.xml")
     root = _parse(path)
@@ -71,12 +69,10 @@ def _image_file(stem: Path) -> str:
 
 
 def _annotation(path: Path, thing: ElementTree.Element, class_names: Sequence[str]) -> dict:
-    box = [_number(path, thing, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
-    return {
-        "category_id": class_names.index(_text(path, thing, "name")),
-        "bbox": [box[0] - 1, box[1] - 1, box[2], box[3]],
-        "bbox_mode": BoxMode.XYXY_ABS,
-    }
+    x0, y0, x1, y1 = (_number(path, thing, f"bndbox/{x}") for x in ("xmin", "ymin", "xmax", "ymax"))
+    category = class_names.index(_text(path, thing, "name"))
+    box = {"bbox": [x0 - 1, y0 - 1, x1, y1], "bbox_mode": BoxMode.XYXY_ABS}
+    return {"category_id": category, **box}
 
 
 def _parse(path: Path) -> ElementTree.Element:
