@@ -1,5 +1,6 @@
 """Checks of two datasets against each other: no picture in both, the same classes."""
 
+import functools
 import hashlib
 import os
 from collections import defaultdict
@@ -31,13 +32,12 @@ def check_bytes(
         if picture.num_bytes:
             candidates[picture.num_bytes].append(i)
     known = set(_same_files(train, test))
-    digests: dict[str, bytes] = {}
+    digest = functools.cache(_digest)
     places = [
         _leak(train, test, i, j)
         for j, picture in enumerate(test_pictures)
         for i in candidates.get(picture.num_bytes, [])
-        if (i, j) not in known
-        and _digest(train.picture(i), digests) == _digest(test.picture(j), digests)
+        if (i, j) not in known and digest(train.picture(i)) == digest(test.picture(j))
     ]
     return findings(test.source, [(Problem.LEAK_SAME_BYTES, places)])
 
@@ -58,13 +58,9 @@ def _class_difference(train: Table, test: Table) -> list[Place]:
 def _class_names(table: Table) -> list[str]:
     """Return the names in the order of their ids, as Detectron2 numbers the classes."""
     named = zip(table.categories.ids, table.categories.names, strict=True)
-    return [name for _, name in sorted(named, key=_order_of_id)]
-
-
-def _order_of_id(category: tuple[object, str]) -> tuple:
-    """Order malformed ids before numbers before strings; that they are mixed is another problem."""
-    x, _ = category
-    return x is not None, type(x) is str, 0 if x is None else x
+    # Malformed ids come before numbers before strings; that they are mixed is another problem.
+    ordered = sorted(named, key=lambda x: (x[0] is not None, type(x[0]) is str, x[0]))
+    return [name for _, name in ordered]
 
 
 def _same_files(train: Table, test: Table) -> list[tuple[int, int]]:
@@ -83,8 +79,6 @@ def _leak(train: Table, test: Table, i: int, j: int) -> Place:
     return Place(path, None, note, None, test.images.ids[j], path)
 
 
-def _digest(path: str, digests: dict[str, bytes]) -> bytes:
-    if path not in digests:
-        with PathManager.open(path, "rb") as file:
-            digests[path] = hashlib.blake2b(file.read()).digest()
-    return digests[path]
+def _digest(path: str) -> bytes:
+    with PathManager.open(path, "rb") as file:
+        return hashlib.blake2b(file.read()).digest()
