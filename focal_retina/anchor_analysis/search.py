@@ -1,7 +1,6 @@
 """Search for anchors that fit objects better, by differential evolution."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from scipy.optimize import differential_evolution
@@ -43,7 +42,7 @@ def propose(
     grids = AnchorGrids.of(config, config.shapes, sample.image_sizes)
 
     def scores_of(shapes: AnchorShapes) -> Tensor:
-        others = replace(grids, generator=config.build_generator(shapes))
+        others = grids._replace(generator=config.build_generator(shapes))
         return scores(best_ious(sample, others), threshold)
 
     least = scores_of(config.shapes)

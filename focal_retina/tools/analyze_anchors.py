@@ -33,6 +33,7 @@ from focal_retina.anchor_analysis.search import propose, starting_shapes
 from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.engine import job
 from focal_retina.errors import UserError, reports_errors
+from focal_retina.settings.flat_keys import nested_keys
 from focal_retina.tools.command_line import (
     add_config_arguments,
     count,
@@ -140,8 +141,14 @@ def section(
 def write_proposal(args: argparse.Namespace, fits: list[AnchorFit], path: Path) -> str:
     """Write a config with the anchors of the last fit, and return it for the report."""
     base = Path(args.config_file).resolve()
-    keys = {"_BASE_": os.path.relpath(base, path.resolve().parent), **fits[-1].shapes.as_config()}
-    text = yaml.safe_dump(keys, sort_keys=False, default_flow_style=None)
+    sizes, aspect_ratios, scales_per_octave = fits[-1].shapes
+    keys = {
+        "_BASE_": os.path.relpath(base, path.resolve().parent),
+        "MODEL.ANCHOR_GENERATOR.SIZES": sizes,
+        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": aspect_ratios,
+        "MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE": scales_per_octave,
+    }
+    text = yaml.safe_dump(nested_keys(keys), sort_keys=False, default_flow_style=None)
     path.write_text(f"# Keys given on the command line are not in here.\n{text}")
     found = "Proposed"
     if len(fits) == 1:

@@ -1,7 +1,5 @@
 """What is measured of anchors equals what training computes image by image."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
@@ -126,9 +124,9 @@ def test_a_fit_is_no_worse_only_if_it_is_so_in_every_respect():
     fit = AnchorFit(SHAPES, ious, *masks, masks[1])
     assert is_no_worse(fit, fit, 0.5)
     for other in (
-        replace(fit, ious=ious.clone().index_fill_(0, torch.tensor(0), 0.49)),
-        replace(fit, ious=ious.clone().index_fill_(0, torch.tensor(2), 0.59)),
-        replace(fit, unmatched=masks[0]),
+        fit._replace(ious=ious.clone().index_fill_(0, torch.tensor(0), 0.49)),
+        fit._replace(ious=ious.clone().index_fill_(0, torch.tensor(2), 0.59)),
+        fit._replace(unmatched=masks[0]),
     ):
         assert is_no_worse(fit, other, 0.5)
         assert not is_no_worse(other, fit, 0.5)
