@@ -34,12 +34,7 @@ class AnchorConfig(NamedTuple):
 
     @classmethod
     def of(cls, cfg: CfgNode) -> "AnchorConfig":
-        """Read the YAML config of a RetinaNet.
-
-        Raises:
-            UserError: another meta-architecture, a generator that is no regular lattice, or no
-                foreground label.
-        """
+        """Read the YAML config of a RetinaNet; a UserError names what cannot be analyzed."""
         if "RetinaNet" not in cfg.MODEL.META_ARCHITECTURE:
             raise UserError(
                 f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}; "

@@ -67,11 +67,7 @@ def _best_ious(boxes: Tensor, lattice: AnchorLattice) -> Tensor:
 def _without_foreground(
     objects: Objects, grids: AnchorGrids, image_idxs: Tensor, rule: MatchRule
 ) -> Tensor:
-    """Label some images as training does, and return which objects get no foreground anchor.
-
-    Returns:
-        (G,), bool; False for the objects of other images.
-    """
+    """Label images as training does; return which of their objects get no foreground anchor."""
     unmatched = torch.zeros(len(objects), dtype=torch.bool)
     # Images of the same grids have the same anchors.
     ordered = sorted(image_idxs.tolist(), key=grids.of_image)

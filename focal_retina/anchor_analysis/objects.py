@@ -53,13 +53,9 @@ def _sample(values: Tensor, count: int, seed: int) -> Tensor:
 
 
 def load_objects(dataset_names: Sequence[str], resize: T.Augmentation) -> Objects:
-    """Return the objects of registered datasets, each image resized once.
+    """Return the objects of registered datasets, each image resized once, as in training.
 
-    Args:
-        resize: draws the size of each image from NumPy's global generator, as in training.
-
-    Raises:
-        UserError: an image has no size, or a box is not four numbers; it names the file.
+    A UserError names a file without size, or with a box that is not four numbers.
     """
     records = [record for name in dataset_names for record in _records(name)]
     old, new = _image_sizes(records, resize)

@@ -14,8 +14,7 @@ _UNFINISHED = ".unfinished"
 def write_atomically(path: str, content: bytes | memoryview) -> None:
     """Write another file first, and rename it when it is on the disk.
 
-    Raises:
-        OSError: the file cannot be written; what was there before still is.
+    If an OSError says that this failed, what was there before still is.
     """
     unfinished = path + _UNFINISHED
     try:

@@ -51,18 +51,12 @@ class FocalCheckpointer(OpenCheckpointer):
     def save(self, name: str, **kwargs: object) -> None:
         """Write ``name.pth``, whole or not at all, and then ``last_checkpoint``.
 
-        A run does not resume from the best model, ``model_best.pth``.
-
-        Raises:
-            OSError: it cannot be written; what was there before still is.
+        The best model, from which no run resumes, does not become the last checkpoint.
         """
         self._write(name, self._content(**kwargs))
 
     def save_run(self, name: str, **kwargs: object) -> None:
-        """Save as ``save`` does, with what the other processes have of their own.
-
-        All processes must call it; the main one writes.
-        """
+        """Save with what the other processes have of their own; all processes must call it."""
         content = self._content(**kwargs)
         content["ranks"] = gather_differences(content)
         content["world_size"] = comm.get_world_size()
@@ -92,10 +86,8 @@ class FocalCheckpointer(OpenCheckpointer):
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
         """Load the last checkpoint; load weights if there is none or ``resume`` is False.
 
-        If the last checkpoint is damaged, the newest whole one takes its place, with a warning.
-
-        Raises:
-            UserError: there are checkpoints to resume from, and none is whole.
+        If the last checkpoint is damaged, the newest whole one takes its place, with a warning; if
+        none is whole, a UserError ends the run.
         """
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[])

@@ -20,11 +20,10 @@ def fit_class_logits(
     random weights and the bias of the prior.
 
     Args:
-        weights: the checkpoint's.
-        fresh: the model's own, just built.
+        weights: of the checkpoint.
+        fresh: weights of the model, just built.
         num_classes: K of the model.
-        found, wanted: class names of the checkpoint and of the model, in the order of the logits;
-            None where they are unknown.
+        found, wanted: class names of the checkpoint and of the model, in the order of the logits.
 
     Returns:
         What was done, in one sentence; None where nothing was to do.

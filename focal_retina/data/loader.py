@@ -34,15 +34,12 @@ def build_train_loader(
     aspect_ratio_grouping: bool = True,
     **options,
 ):
-    """Return the training batches of this process, from arguments or from a config.
+    """Return the training batches of this process, a :class:`TrainLoader`.
 
-    The arguments are those of Detectron2's ``build_detection_train_loader``. The images come in the
-    order that they have there without workers. Augmentation draws other random numbers.
-
-    Returns:
-        A :class:`TrainLoader`. For an ``IterableDataset``, and for a dataset to be grouped by sizes
-        that it does not state, it is Detectron2's own loader; a warning says that it cannot resume
-        exactly.
+    The arguments, or the config, are those of Detectron2's ``build_detection_train_loader``. The
+    images come in the order that they have there without workers. Augmentation draws other random
+    numbers. For an ``IterableDataset``, and for a dataset to be grouped by sizes that it does not
+    state, it is Detectron2's own loader; a warning says that it cannot resume exactly.
     """
     arguments = {"mapper": mapper, "total_batch_size": total_batch_size, **options}
     is_wide = None
@@ -60,13 +57,9 @@ def build_train_loader(
 
 
 def exact_loader_config(node):
-    """Let the node of a LazyConfig build our loader if it would build Detectron2's.
+    """Let ``dataloader.train`` of a LazyConfig build our loader if it would build Detectron2's.
 
-    Args:
-        node: ``dataloader.train``; its ``_target_`` is changed in place, its arguments stay.
-
-    Returns:
-        The node.
+    Its ``_target_`` is changed in place. Return the node.
     """
     target = node.get("_target_")
     target = locate(target) if isinstance(target, str) else target

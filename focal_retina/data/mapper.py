@@ -19,22 +19,15 @@ _BROKEN = (OSError, SyntaxError, EOFError, SizeMismatchError, Image.Decompressio
 class NamingMapper:
     """A mapper whose errors name the image.
 
-    If ``mapper`` is Detectron2's own, images are refused that it would read wrongly: a PNG whose
-    checksums do not fit, and pixels of more than 8 bits, which it clips to 255.
-
-    Args:
-        mapper: such as Detectron2's ``DatasetMapper``.
+    If ``mapper`` is Detectron2's ``DatasetMapper``, images are refused that it would read wrongly:
+    a PNG whose checksums do not fit, and pixels of more than 8 bits, which it clips to 255.
     """
 
     def __init__(self, mapper: Callable[[dict], dict]):
         self.mapper = mapper
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """Return what the mapper returns.
-
-        Raises:
-            ImageError: the image cannot be read, or is not as the dataset says.
-        """
+        """Return what the mapper returns; raise an ImageError about the image if it is wrong."""
         name = dataset_dict.get("file_name")
         is_detectron2s = isinstance(self.mapper, DatasetMapper)
         # Pillow and Detectron2 raise ValueErrors of files and annotations, too.

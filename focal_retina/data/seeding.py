@@ -13,13 +13,9 @@ logger = logging.getLogger(__name__)
 
 
 def seed_all(*entropy: int) -> int:
-    """Seed the generators of Python, of NumPy and of PyTorch on the CPU.
+    """Seed the generators of Python, of NumPy and of PyTorch on the CPU with integers >= 0.
 
-    Args:
-        entropy: integers >= 0, such as the run's seed and an iteration.
-
-    Returns:
-        The seed of PyTorch's generator, for the generators of other devices.
+    Return the seed of PyTorch's generator, for the generators of other devices.
     """
     words = np.random.SeedSequence(entropy).generate_state(4)
     random.seed(words.tobytes())

@@ -33,13 +33,8 @@ def write_shapes(
     Args:
         folder: where the split's folder is made, ``<split>-<images>x<size>-seed<seed>``.
         split: any name; every split shows other images.
-        num_images: at least 1.
         image_size: side of the square images, pixels, at least 64.
         seed: 0 to 2^32 - 1. The same parameters give the same pixels and boxes everywhere.
-
-    Raises:
-        ValueError: for a parameter out of range.
-        OSError: where the folder cannot be written.
     """
     if num_images < 1 or image_size < 64 or not 0 <= seed < 2**32:
         raise ValueError(

@@ -13,11 +13,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
 def voc_classes(folder: str) -> list[str]:
-    """Return the sorted class names of all ``<folder>/Annotations``, the same for every split.
-
-    Raises:
-        UserError: there are none.
-    """
+    """Return the sorted class names of all ``<folder>/Annotations``, or raise a UserError."""
     names = {
         _text(path, thing, "name")
         for path in Path(folder, "Annotations").glob("*.xml")
@@ -34,11 +30,8 @@ def load_voc(folder: str, split: str, class_names: Sequence[str]) -> list[dict]:
     As in Detectron2, difficult objects count, and 1 is subtracted from xmin and ymin (VOC's pixels
     start at 1). Unlike there, image ids are integers, and images may be PNG.
 
-    Args:
-        class_names: a category id is a position in this list.
-
-    Raises:
-        UserError: a missing file, or an annotation without size, name or box.
+    A category id is a position in ``class_names``. A UserError names a missing file, or an
+    annotation without size, name or box.
     """
     listing = Path(folder, "ImageSets", "Main", f"{split}.txt")
     try:

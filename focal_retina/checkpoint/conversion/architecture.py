@@ -37,11 +37,7 @@ _SHARED = {
 
 
 def config_of(weights: dict[str, Tensor]) -> dict[str, object]:
-    """Return dotted keys and values; FPN's and the head's only where the weights have them.
-
-    Raises:
-        UserError: the backbone is not a ResNet-18, -34, -50, -101 or -152 or a ResNeXt.
-    """
+    """Return dotted keys and values; FPN's and the head's only where the weights have them."""
     config = {**_SHARED, **_resnet(weights)}
     if "backbone.fpn_lateral3.weight" in weights:
         channels, res5_channels = weights["backbone.fpn_lateral5.weight"].shape[:2]

@@ -66,8 +66,7 @@ def rename(name: str, renaming: Renaming) -> str:
 def rename_all(weights: dict, renaming: Renaming, dropped: str) -> dict[str, Tensor]:
     """Return all weights, renamed and as float32 tensors, but for names that match ``dropped``.
 
-    Raises:
-        UserError: a weight that is no part of the detector under its new name.
+    A UserError names a weight that is no part of the detector under its new name.
     """
     renamed = {}
     for name, value in weights.items():
@@ -89,10 +88,7 @@ _OURS = (
 
 
 def add_missing_biases(weights: dict[str, Tensor]) -> None:
-    """Give the head's convolutions a bias of 0 where they have none, in place.
-
-    Other projects leave it out before a normalisation.
-    """
+    """Give convolutions of the head, before a normalisation, the bias of 0 that they lack."""
     for name in [n for n in weights if re.match(r"head\..*\.weight", n)]:
         weights.setdefault(name.replace(".weight", ".bias"), torch.zeros(len(weights[name])))
 
@@ -106,13 +102,7 @@ def num_classes(weights: dict[str, Tensor]) -> int:
 
 
 def transpose_anchors(weights: dict[str, Tensor]) -> None:
-    """Reorder the 3 x 3 anchors of logits and deltas, in place.
-
-    From (ratio, size) to (size, ratio), or the other way.
-
-    Raises:
-        UserError: the head has another number of anchors.
-    """
+    """Reorder the 3 x 3 anchors of logits and deltas, in place: (ratio, size) <-> (size, ratio)."""
     if num_anchors(weights) != 9:
         raise UserError(
             f"the source has {num_anchors(weights)} anchors per location, whose order is unknown; "

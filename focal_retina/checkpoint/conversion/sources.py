@@ -33,13 +33,12 @@ def convert(
 ) -> common.Conversion:
     """Convert a checkpoint; its config is complete but for the path of the weights.
 
+    A UserError says that the source is not recognised, or what it has that our detector lacks.
+
     Args:
         checkpoint: the content of a file, see ``reading.read_checkpoint``.
         kind: a key of ``SOURCES``; None to recognise it by its names.
         norm_eps: see ``torchvision.convert``.
-
-    Raises:
-        UserError: the source is not recognised, or has something that our detector lacks.
     """
     weights = weights_of(checkpoint)
     kind = kind or recognise(weights)

@@ -31,14 +31,8 @@ def to_torchvision(
 ) -> tuple[dict[str, Tensor], str]:
     """Return weights for ``load_state_dict``, and the Python call of the model they are for.
 
-    Args:
-        weights: of a ``FocalRetinaNet``.
-        cfg: its config.
-        class_names: in the order of the logits. COCO's 80 go to their places among torchvision's
-            91; so do 80 classes without names.
-
-    Raises:
-        UserError: the config has something that torchvision's models lack.
+    The 80 classes of COCO, or 80 without names, go to their places among torchvision's 91. A
+    UserError names what torchvision's models lack.
     """
     for key, required in REQUIRED.items():
         if (value := reduce(getattr, key.split("."), cfg)) != required:

@@ -33,9 +33,7 @@ def convert(
 ) -> common.Conversion:
     """Convert v1 or v2, of any ResNet.
 
-    Args:
-        norm_eps: what torchvision adds to the variance of batch norm; 0 in models that were built
-            with the weights COCO_V1.
+    torchvision adds ``norm_eps`` to the variance of batch norm: 0 in models built with COCO_V1.
     """
     has_norm = "head.classification_head.conv.0.1.weight" in weights
     converted = common.rename_all(weights, names(has_norm), DROPPED)

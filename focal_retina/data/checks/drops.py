@@ -31,11 +31,7 @@ class Drops(NamedTuple):
 
 
 def count_drops(table: Table, filter_empty: bool) -> Drops:
-    """Count what Detectron2's loader, filter and mapper drop, before random crops.
-
-    Args:
-        filter_empty: ``DATALOADER.FILTER_EMPTY_ANNOTATIONS``.
-    """
+    """Count what Detectron2's loader, filter of empty images and mapper drop, before crops."""
     annotations = table.annotations
     reasons = {
         "of unknown images": annotations.image_idxs < 0,

@@ -75,11 +75,7 @@ _FIELDS = {
 
 
 def malformed_entries(kind: str, entries: Sequence, names: Names) -> Iterator[tuple[int, Place]]:
-    """Yield the entry's number and the place of every value that is not of COCO's form.
-
-    Args:
-        kind: "images", "categories" or "annotations".
-    """
+    """Yield number and place of every value in a section of COCO's json that is not of its form."""
     name = getattr(names, kind)
     for number, entry in enumerate(entries):
         if type(entry) is not dict:

@@ -32,11 +32,7 @@ class Picture(NamedTuple):
 
 
 def inspect_pictures(table: Table, decode: bool, num_threads: int) -> list[Picture]:
-    """Read the facts of all pictures of a table, with a progress bar.
-
-    Args:
-        decode: read all of each picture, as training does; otherwise its header and its end.
-    """
+    """Read each picture of a table, with a progress bar: header and end, or all to ``decode``."""
     names = table.images.file_names
     paths = [table.picture(i) if name else None for i, name in enumerate(names)]
     batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]

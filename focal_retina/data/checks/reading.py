@@ -15,11 +15,7 @@ from focal_retina.errors import UserError
 
 
 def read_table(json_file: str, image_root: str | None = None, source: str = "") -> Table:
-    """Return the table of a file; what is not COCO's form is in ``malformed``.
-
-    Raises:
-        UserError: there is no such file, or it cannot be opened.
-    """
+    """Return the table of a file; raise a UserError if there is none or it cannot be opened."""
     if not PathManager.isfile(json_file):
         raise UserError(f"the COCO json {json_file} does not exist")
     malformed = None
@@ -36,11 +32,7 @@ def read_table(json_file: str, image_root: str | None = None, source: str = "") 
 
 
 def table_of(content: object, malformed: list[Place] | None = None) -> Table:
-    """Return the table of a json's content, without source and image folder.
-
-    Args:
-        malformed: why there is no content, if there is none.
-    """
+    """Return the table of a json's content, or of why there is none, without source and folder."""
     places = malformed or list(_missing_sections(content))
     sections = {kind: [] if places else content.get(kind, []) for kind in Names._fields}
     return table_of_sections(sections, Names(), places)
@@ -62,7 +54,6 @@ def table_of_sections(sections: dict[str, list], names: Names, malformed: list[P
 
     Args:
         sections: the lists "images", "categories" and "annotations" of COCO's json.
-        names: of their entries in a report.
         malformed: places where the sections themselves are wrong.
     """
     places, bad = list(malformed), set()

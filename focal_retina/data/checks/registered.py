@@ -14,13 +14,10 @@ from focal_retina.data.coco import CocoLoader, is_coco_json
 
 
 def table_of_dataset(name: str) -> Table | None:
-    """Return the table of a registered dataset.
+    """Return the table of a registered dataset; raise a UserError if its json does not exist.
 
     Detectron2 also takes datasets of PyTorch, whose items may be anything. If the loader returns no
     list of records, there is no table.
-
-    Raises:
-        UserError: its json does not exist.
     """
     metadata, loader = MetadataCatalog.get(name), DatasetCatalog[name]
     if is_coco_json(name):
@@ -54,13 +51,10 @@ def _load_for_two(name: str) -> object:
 def table_of_records(
     records: Sequence[dict], class_names: Sequence[str] | None, source: str
 ) -> Table:
-    """Return the table of what a dataset's loader returns.
+    """Return the table of what a dataset's loader returns; without class names, any class is right.
 
     Entries are called ``records[3].annotations[2]``. The ids of annotations count from 1, as
     Detectron2 numbers them for evaluation.
-
-    Args:
-        class_names: None if the dataset states none; then any class is right.
     """
     paths, annotations = [], []
     for i, record in enumerate(records):

@@ -39,15 +39,12 @@ def check_training_data(
 ) -> None:
     """Check the datasets without their pictures; log warnings and what training will not use.
 
-    The main process checks, and all processes raise its error.
+    The main process checks. All processes raise a SharedError if the data has an error; it names
+    the command that lists all errors, which ``config_file`` and ``opts`` make up.
 
     Args:
         train, test: names of registered datasets.
         filter_empty: ``DATALOADER.FILTER_EMPTY_ANNOTATIONS``.
-        config_file, opts: from the command line.
-
-    Raises:
-        SharedError: an error in the data; the sentence has the command that lists all errors.
     """
     words = ["python", "-m", "focal_retina.tools.check_dataset", "--config-file", config_file]
     command = shlex.join([*words, *map(str, opts)])
