@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from detectron2.data import DatasetCatalog
-from helpers.small_datasets import coco_content, write_json, write_pictures
+from helpers.small_datasets import changed, coco_content, write_json, write_pictures
 from helpers.tiny_jobs import ROOT, run_here, write_jobs
 
 from focal_retina.data.checks import reading
@@ -38,12 +38,6 @@ def check(tmp_path, caplog):
     return run
 
 
-def with_annotation(number, **values):
-    content = coco_content()
-    content["annotations"][number].update(values)
-    return content
-
-
 def test_a_good_dataset_takes_two_lines(check):
     used, time = check(coco_content())
     assert used == "train: training uses 6 of 6 annotations and 3 of 3 images"
@@ -51,7 +45,7 @@ def test_a_good_dataset_takes_two_lines(check):
 
 
 def test_an_error_stops_with_the_place_and_the_command_that_lists_all(check, tmp_path):
-    content = with_annotation(3, bbox=[float("nan"), 1, 2, 3])
+    content = changed("annotations", 3, bbox=[float("nan"), 1, 2, 3])
     with pytest.raises(SharedError) as raised:
         check(content)
     sentence = str(raised.value)
@@ -61,8 +55,7 @@ def test_an_error_stops_with_the_place_and_the_command_that_lists_all(check, tmp
 
 
 def test_an_error_in_the_test_set_stops_before_training_too(check):
-    content = coco_content()
-    content["images"][1]["id"] = 1
+    content = changed("images", 1, id=1)
     with pytest.raises(SharedError, match=r"val \(.*val.json\): images\[1\].id .image 1.png. is 1"):
         check(coco_content(), content)
 
@@ -79,7 +72,7 @@ def test_what_only_evaluation_minds_does_not_stop_over_a_training_set(check):
 
 
 def test_drops_are_counted_rather_than_warned_of(check):
-    used, _ = check(with_annotation(3, iscrowd=1))
+    used, _ = check(changed("annotations", 3, iscrowd=1))
     assert used == "train: training uses 5 of 6 annotations (not 1 crowds) and 3 of 3 images"
 
 
@@ -130,7 +123,7 @@ def test_who_uses_a_dataset_first_frees_what_the_registration_has_read(use, tmp_
     json_file = write_json(tmp_path / "a.json", coco_content())
     register_datasets([["mine", json_file, write_pictures(tmp_path / "images")]])
     use("mine")
-    write_json(json_file, with_annotation(3, iscrowd=1))
+    write_json(json_file, changed("annotations", 3, iscrowd=1))
     assert table_of_dataset("mine").annotations.is_crowd.sum() == 1
 
 
