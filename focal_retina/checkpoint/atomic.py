@@ -27,7 +27,12 @@ def write_atomically(path: str, content: bytes | memoryview) -> None:
         with contextlib.suppress(OSError):
             os.remove(unfinished)
         raise
-    _sync_folder(os.path.dirname(path) or ".")
+    # Wait until the new name is on the disk, too.
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def save_atomically(content: dict, path: str) -> None:
@@ -41,12 +46,3 @@ def save_atomically(content: dict, path: str) -> None:
 def unfinished_files(folder: str) -> Iterator[Path]:
     """Yield the files that killed processes left of :func:`write_atomically` in a folder."""
     return Path(folder).glob("*" + _UNFINISHED)
-
-
-def _sync_folder(folder: str) -> None:
-    """Wait until the new name is on the disk, too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

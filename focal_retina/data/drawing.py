@@ -34,10 +34,6 @@ def _arc(start: float, stop: float, points: int = 72) -> np.ndarray:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def _star() -> np.ndarray:
-    return _arc(-90, 234, 10) * np.where(np.arange(10) % 2, 0.45, 1.0)[:, None]
-
-
 def _cross() -> np.ndarray:
     arm, end = 0.33, 0.95
     quarter = np.array([(end, -arm), (end, arm), (arm, arm)])
@@ -50,7 +46,7 @@ SHAPES = {
     "ellipse": [_arc(0, 360)],
     "rectangle": [_arc(45, 315, 4)],
     "triangle": [_arc(-90, 150, 3)],
-    "star": [_star()],
+    "star": [_arc(-90, 234, 10) * np.where(np.arange(10) % 2, 0.45, 1.0)[:, None]],
     "ring": [_arc(0, 360), 0.55 * _arc(0, 360)],
     "cross": [_cross()],
 }

@@ -27,7 +27,7 @@ from focal_retina.data.checks.pictures import check_pictures, inspect_pictures
 from focal_retina.data.checks.problems import Finding, Place
 from focal_retina.data.checks.reading import read_table
 from focal_retina.data.checks.registered import table_of_dataset
-from focal_retina.data.checks.splits import check_bytes, check_splits
+from focal_retina.data.checks.splits import check_splits
 from focal_retina.data.checks.table import Table
 from focal_retina.data.register import register_datasets
 from focal_retina.errors import UserError, reports_errors
@@ -125,10 +125,8 @@ def check(task: Task, args: argparse.Namespace) -> list[Finding]:
         print(f"{table.source}\n  training would use {drops}\n{summary(found, args.examples)}")
         findings += found
     for one, other in task.pairs:
-        found = check_splits(task.tables[one], task.tables[other])
-        if one in pictures and other in pictures:
-            files = pictures[one], pictures[other]
-            found += check_bytes(task.tables[one], task.tables[other], *files)
+        files = pictures.get(one, ()), pictures.get(other, ())
+        found = check_splits(task.tables[one], task.tables[other], *files)
         if found:
             print(f"{one} and {other}\n{summary(found, args.examples)}")
         findings += found

@@ -32,7 +32,7 @@ class Picture(NamedTuple):
 
 
 def inspect_pictures(table: Table, decode: bool, num_threads: int) -> list[Picture]:
-    """Read each picture of a table, with a progress bar: header and end, or all to ``decode``."""
+    """Read each picture of a table: its header and its end, or with ``decode`` all of it."""
     names = table.images.file_names
     paths = [table.picture(i) if name else None for i, name in enumerate(names)]
     batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
@@ -87,9 +87,7 @@ def check_pictures(table: Table, pictures: Sequence[Picture]) -> list[Finding]:
     found: dict[Problem, list[Place]] = {}
     for i, picture in enumerate(pictures):
         for problem, note in _problems(picture, table.images.sizes[i]):
-            path = table.picture(i)
-            place = Place(path, None, note, None, table.images.ids[i], path)
-            found.setdefault(problem, []).append(place)
+            found.setdefault(problem, []).append(table.picture_place(i, note))
     return findings(table.source, found.items())
 
 
@@ -108,7 +106,7 @@ def _problems(picture: Picture, stated: np.ndarray) -> Iterator[tuple[Problem, s
         yield Problem.EXIF_ROTATED, f"orientation {picture.orientation}"
     if picture.mode in ("1", "L", "LA"):
         yield Problem.GREY, f"mode {picture.mode}"
-    if picture.mode == "CMYK":
+    elif picture.mode == "CMYK":
         yield Problem.CMYK, ""
-    if picture.mode.startswith(("I", "F")):
+    elif picture.mode.startswith(("I", "F")):
         yield Problem.MORE_THAN_8_BITS, f"mode {picture.mode}"

@@ -13,33 +13,38 @@ from focal_retina.data.checks.problems import Finding, Place, Problem, findings
 from focal_retina.data.checks.table import Table
 
 
-def check_splits(train: Table, test: Table) -> list[Finding]:
-    """Compare what two tables say: their classes, and the files of their pictures."""
-    leaks = [_leak(train, test, i, j) for i, j in _same_files(train, test)]
-    found = (
-        (Problem.CLASSES_DIFFER, _class_difference(train, test)),
-        (Problem.LEAK_SAME_FILE, leaks),
-    )
-    return findings(test.source, found)
-
-
-def check_bytes(
-    train: Table, test: Table, train_pictures: Sequence[Picture], test_pictures: Sequence[Picture]
+def check_splits(
+    train: Table,
+    test: Table,
+    train_pictures: Sequence[Picture] = (),
+    test_pictures: Sequence[Picture] = (),
 ) -> list[Finding]:
-    """Find pictures of the same bytes under different paths; only those of equal size are read."""
+    """Compare the classes of two tables and the files of their pictures.
+
+    With facts about the pictures, compare their bytes, too; only those of equal size are read.
+    """
+    same_files = _same_files(train, test)
     candidates = defaultdict(list)
     for i, picture in enumerate(train_pictures):
         if picture.num_bytes:
             candidates[picture.num_bytes].append(i)
-    known = set(_same_files(train, test))
-    digest = functools.cache(_digest)
-    places = [
-        _leak(train, test, i, j)
+    known, digest = set(same_files), functools.cache(_digest)
+    same_bytes = [
+        (i, j)
         for j, picture in enumerate(test_pictures)
         for i in candidates.get(picture.num_bytes, [])
         if (i, j) not in known and digest(train.picture(i)) == digest(test.picture(j))
     ]
-    return findings(test.source, [(Problem.LEAK_SAME_BYTES, places)])
+    same_file, same_bytes = (
+        [test.picture_place(j, f"{train.picture(i)} of {train.source}") for i, j in pairs]
+        for pairs in (same_files, same_bytes)
+    )
+    found = {
+        Problem.CLASSES_DIFFER: _class_difference(train, test),
+        Problem.LEAK_SAME_FILE: same_file,
+        Problem.LEAK_SAME_BYTES: same_bytes,
+    }
+    return findings(test.source, found.items())
 
 
 def _class_difference(train: Table, test: Table) -> list[Place]:
@@ -71,12 +76,6 @@ def _same_files(train: Table, test: Table) -> list[tuple[int, int]]:
     rows = {os.path.abspath(train.picture(i)): i for i in named}
     paths = [os.path.abspath(test.picture(j)) for j in range(len(test.images.file_names))]
     return [(rows[path], j) for j, path in enumerate(paths) if path in rows]
-
-
-def _leak(train: Table, test: Table, i: int, j: int) -> Place:
-    path = test.picture(j)
-    note = f"{train.picture(i)} of {train.source}"
-    return Place(path, None, note, None, test.images.ids[j], path)
 
 
 def _digest(path: str) -> bytes:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from focal_retina.data.checks.pictures import inspect_pictures
 from focal_retina.data.checks.reading import read_table
-from focal_retina.data.checks.splits import check_bytes, check_splits
+from focal_retina.data.checks.splits import check_splits
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def splits(tmp_path):
 def found(splits):
     tables = [read_table(*files, name) for name, files in splits.items()]
     pictures = [inspect_pictures(table, False, 1) for table in tables]
-    findings = check_splits(*tables) + check_bytes(*tables, *pictures)
+    findings = check_splits(*tables, *pictures)
     return {finding.problem.label: finding.places for finding in findings}
 
 
