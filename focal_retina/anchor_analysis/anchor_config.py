@@ -1,7 +1,8 @@
 """What a config says about anchors, and their grids on images of many sizes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from detectron2.config import CfgNode
@@ -14,23 +15,15 @@ from focal_retina.ops.matching.lattice import AnchorLattice
 from focal_retina.ops.matching.rule import MatchRule
 
 
-@dataclass(frozen=True)
-class AnchorShapes:
+class AnchorShapes(NamedTuple):
     """The values of the keys that shape anchors."""
 
     sizes: list[list[float]]  # MODEL.ANCHOR_GENERATOR.SIZES
     aspect_ratios: list[list[float]]  # MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS
     scales_per_octave: int  # MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE
 
-    def as_config(self) -> dict:
-        """Return the keys as nested plain data, ready for YAML."""
-        generator = {"SIZES": self.sizes, "ASPECT_RATIOS": self.aspect_ratios}
-        octave = {"SCALES_PER_OCTAVE": self.scales_per_octave}
-        return {"MODEL": {"ANCHOR_GENERATOR": generator, "FOCAL_RETINA": octave}}
 
-
-@dataclass(frozen=True)
-class AnchorConfig:
+class AnchorConfig(NamedTuple):
     """How a detector places and labels anchors."""
 
     shapes: AnchorShapes
@@ -41,12 +34,7 @@ class AnchorConfig:
 
     @classmethod
     def of(cls, cfg: CfgNode) -> "AnchorConfig":
-        """Read the YAML config of a RetinaNet.
-
-        Raises:
-            UserError: another meta-architecture, a generator that is no regular lattice, or no
-                foreground label.
-        """
+        """Read the YAML config of a RetinaNet; a UserError names what cannot be analyzed."""
         if "RetinaNet" not in cfg.MODEL.META_ARCHITECTURE:
             raise UserError(
                 f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}; "
@@ -67,8 +55,7 @@ class AnchorConfig:
         shapes = AnchorShapes(sizes, ratios, octave_keys.SCALES_PER_OCTAVE)
 
         def build_generator(shapes: AnchorShapes) -> nn.Module:
-            keys.SIZES, keys.ASPECT_RATIOS = shapes.sizes, shapes.aspect_ratios
-            octave_keys.SCALES_PER_OCTAVE = shapes.scales_per_octave
+            keys.SIZES, keys.ASPECT_RATIOS, octave_keys.SCALES_PER_OCTAVE = shapes
             return build_anchor_generator(cfg, features)
 
         if AnchorLattice.of(build_generator(shapes), [(1, 1)] * len(features)) is None:
@@ -86,8 +73,7 @@ class AnchorConfig:
         return [0.0, *self.rule.thresholds][list(self.rule.labels).index(1)]
 
 
-@dataclass(frozen=True)
-class AnchorGrids:
+class AnchorGrids(NamedTuple):
     """The anchors of a generator on each of N images, each padded as if alone in its batch.
 
     In a larger batch, more padding may add anchors beyond the image.

@@ -1,7 +1,8 @@
 """How well anchors of given shapes fit objects."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from detectron2.structures import Boxes
@@ -18,8 +19,7 @@ _PAIRS_PER_CHUNK = 1 << 18
 _MARGIN = 0.1
 
 
-@dataclass(frozen=True)
-class AnchorFit:
+class AnchorFit(NamedTuple):
     """What G objects get of the anchors of their images."""
 
     shapes: AnchorShapes
@@ -32,15 +32,11 @@ class AnchorFit:
 def measure_fit(
     objects: Objects, config: AnchorConfig, image_idxs: Tensor, shapes: AnchorShapes | None = None
 ) -> AnchorFit:
-    """Measure the anchors of a config, or of other shapes.
-
-    Args:
-        image_idxs: the images to label, int64.
-    """
+    """Measure the anchors of a config, or of other shapes; label the images of these indices."""
     shapes = shapes or config.shapes
     grids = AnchorGrids.of(config, shapes, objects.image_sizes)
     rules = config.rule, replace(config.rule, low_quality_matches="none")
-    unmatched = [without_foreground(objects, grids, image_idxs, rule) for rule in rules]
+    unmatched = [_without_foreground(objects, grids, image_idxs, rule) for rule in rules]
     is_labelled = torch.isin(objects.image_idxs, image_idxs)
     return AnchorFit(shapes, best_ious(objects, grids), is_labelled, *unmatched)
 
@@ -68,18 +64,10 @@ def _best_ious(boxes: Tensor, lattice: AnchorLattice) -> Tensor:
     return (intersections / unions).amax(1)
 
 
-def without_foreground(
+def _without_foreground(
     objects: Objects, grids: AnchorGrids, image_idxs: Tensor, rule: MatchRule
 ) -> Tensor:
-    """Label some images as training does, and return which objects get no foreground anchor.
-
-    Args:
-        image_idxs: the images to label, int64.
-        rule: the label of each IoU.
-
-    Returns:
-        (G,), bool; False for the objects of other images.
-    """
+    """Label images as training does; return which of their objects get no foreground anchor."""
     unmatched = torch.zeros(len(objects), dtype=torch.bool)
     # Images of the same grids have the same anchors.
     ordered = sorted(image_idxs.tolist(), key=grids.of_image)

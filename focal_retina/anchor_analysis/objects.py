@@ -1,6 +1,6 @@
 """The objects of datasets as training has them: resized, clipped, without crowds."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,19 +53,15 @@ def _sample(values: Tensor, count: int, seed: int) -> Tensor:
 
 
 def load_objects(dataset_names: Sequence[str], resize: T.Augmentation) -> Objects:
-    """Return the objects of registered datasets, each image resized once.
+    """Return the objects of registered datasets, each image resized once, as in training.
 
-    Args:
-        resize: draws the size of each image from NumPy's global generator, as in training.
-
-    Raises:
-        UserError: an image has no size, or a box is not four numbers; it names the file.
+    A UserError names a file without size, or with a box that is not four numbers.
     """
     records = [record for name in dataset_names for record in _records(name)]
     old, new = _image_sizes(records, resize)
-    annotations = [x for record in records for x in record.get("annotations", ())]
-    counts = [len(record.get("annotations", ())) for record in records]
-    image_idxs = np.repeat(np.arange(len(records)), counts)
+    of_images = [record.get("annotations", ()) for record in records]
+    annotations = [x for of_image in of_images for x in of_image]
+    image_idxs = np.repeat(np.arange(len(records)), [len(of_image) for of_image in of_images])
     boxes = _corners(annotations, lambda i: records[image_idxs[i]]["file_name"])
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     # The rest is what DatasetMapper does: scale, clip, drop crowds and boxes without area.
@@ -81,7 +77,11 @@ def load_objects(dataset_names: Sequence[str], resize: T.Augmentation) -> Object
         boxes=boxes,
         areas=torch.from_numpy(areas),
         image_idxs=torch.from_numpy(image_idxs),
-        annotation_ids=list(_annotation_ids(records)),
+        annotation_ids=[
+            x.get("id", f"number {number}")
+            for of_image in of_images
+            for number, x in enumerate(of_image, 1)
+        ],
         image_sizes=torch.from_numpy(new),
         file_names=[record["file_name"] for record in records],
         num_crowds=int(is_crowd.sum()),
@@ -98,27 +98,19 @@ def _records(name: str) -> list[dict]:
     return DatasetCatalog.get(name)
 
 
-def _annotation_ids(records: list[dict]) -> Iterator[object]:
-    for record in records:
-        for number, annotation in enumerate(record.get("annotations", ()), 1):
-            yield annotation.get("id", f"number {number}")
-
-
 def _image_sizes(records: list[dict], resize: T.Augmentation) -> tuple[np.ndarray, np.ndarray]:
     """Return the images' heights and widths, (N, 2), int64, in the file and resized."""
+    old, new = [], []
     for record in records:
-        if not (record.get("height", 0) > 0 and record.get("width", 0) > 0):
+        height, width = size = record.get("height", 0), record.get("width", 0)
+        if min(size) <= 0:
             raise UserError(f"{record['file_name']}: the dataset states no height and width")
-    old = [(record["height"], record["width"]) for record in records]
-    new = [_resized(resize, *size) for size in old]
+        # An image of that size that takes no memory.
+        transform = resize.get_transform(np.broadcast_to(np.uint8(0), size))
+        [[new_width, new_height]] = transform.apply_coords(np.array([[width, height]], dtype=float))
+        old.append(size)
+        new.append((round(new_height), round(new_width)))
     return np.array(old).reshape(-1, 2), np.array(new).reshape(-1, 2)
-
-
-def _resized(resize: T.Augmentation, height: int, width: int) -> tuple[int, int]:
-    # An image of that size that takes no memory.
-    transform = resize.get_transform(np.broadcast_to(np.uint8(0), (height, width)))
-    [[new_width, new_height]] = transform.apply_coords(np.array([[width, height]], dtype=float))
-    return round(new_height), round(new_width)
 
 
 def _corners(annotations: list[dict], file_name: Callable[[int], str]) -> np.ndarray:

@@ -22,8 +22,7 @@ def plot_fits(
 ) -> None:
     """Plot the mean best IoU over width and height with the anchors, and the share of each IoU.
 
-    Args:
-        fits: to ``objects``, with their anchor generators, by name.
+    ``fits`` are by name, with their anchor generators.
     """
     figure = Figure(figsize=(5.5 * (len(fits) + 1), 4.8), layout="constrained")
     *maps, curves = figure.subplots(1, len(fits) + 1)

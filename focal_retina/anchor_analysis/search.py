@@ -1,7 +1,6 @@
 """Search for anchors that fit objects better, by differential evolution."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from scipy.optimize import differential_evolution
@@ -43,7 +42,7 @@ def propose(
     grids = AnchorGrids.of(config, config.shapes, sample.image_sizes)
 
     def scores_of(shapes: AnchorShapes) -> Tensor:
-        others = replace(grids, generator=config.build_generator(shapes))
+        others = grids._replace(generator=config.build_generator(shapes))
         return scores(best_ious(sample, others), threshold)
 
     least = scores_of(config.shapes)
@@ -67,12 +66,8 @@ def starting_shapes(
 ) -> list[AnchorShapes]:
     """Return shapes to start from, with as many anchors per location as the config has.
 
-    Args:
-        num_scales, num_ratios: other numbers of scales per octave and aspect ratios; if one of them
-            is None, the config's. With neither, every pair of the same product is a start.
-
-    Raises:
-        UserError: numbers are given, and the config's generator has no octaves.
+    Other numbers of scales per octave and aspect ratios may be given, for a generator with octaves;
+    without them, every pair of the same product is a start.
     """
     shapes = config.shapes
     scales, ratios = shapes.scales_per_octave, len(shapes.aspect_ratios[0])

@@ -1,15 +1,13 @@
 """Detectron2's checkpointer, made safe against crashes, untrusted files and wrong classes."""
 
-import io
 import os
 import re
 from collections.abc import Sequence
 
-import torch
 from detectron2.utils import comm
 from torch import nn
 
-from focal_retina.checkpoint.atomic import write_atomically
+from focal_retina.checkpoint.atomic import save_atomically, write_atomically
 from focal_retina.checkpoint.classes import fit_class_logits
 from focal_retina.checkpoint.conversion.sources import recognise
 from focal_retina.checkpoint.rank_states import apply_differences, gather_differences
@@ -53,18 +51,12 @@ class FocalCheckpointer(OpenCheckpointer):
     def save(self, name: str, **kwargs: object) -> None:
         """Write ``name.pth``, whole or not at all, and then ``last_checkpoint``.
 
-        A run does not resume from the best model, ``model_best.pth``.
-
-        Raises:
-            OSError: it cannot be written; what was there before still is.
+        The best model, from which no run resumes, does not become the last checkpoint.
         """
         self._write(name, self._content(**kwargs))
 
     def save_run(self, name: str, **kwargs: object) -> None:
-        """Save as ``save`` does, with what the other processes have of their own.
-
-        All processes must call it; the main one writes.
-        """
+        """Save with what the other processes have of their own; all processes must call it."""
         content = self._content(**kwargs)
         content["ranks"] = gather_differences(content)
         content["world_size"] = comm.get_world_size()
@@ -80,10 +72,7 @@ class FocalCheckpointer(OpenCheckpointer):
             return
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
-        # In memory first: PyTorch hides why a disk refuses a file.
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        write_atomically(path, buffer.getbuffer())
+        save_atomically(content, path)
         if not name.startswith("model_best"):
             self.tag_last_checkpoint(f"{name}.pth")
 
@@ -97,10 +86,8 @@ class FocalCheckpointer(OpenCheckpointer):
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
         """Load the last checkpoint; load weights if there is none or ``resume`` is False.
 
-        If the last checkpoint is damaged, the newest whole one takes its place, with a warning.
-
-        Raises:
-            UserError: there are checkpoints to resume from, and none is whole.
+        If the last checkpoint is damaged, the newest whole one takes its place, with a warning; if
+        none is whole, a UserError ends the run.
         """
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from focal_retina.checkpoint.conversion.weights import CLASS_LOGITS, HEAD_OUTPUTS
+from focal_retina.checkpoint.conversion.common import CLASS_LOGITS, HEAD_OUTPUTS
 
 
 def fit_class_logits(
@@ -20,11 +20,10 @@ def fit_class_logits(
     random weights and the bias of the prior.
 
     Args:
-        weights: the checkpoint's.
-        fresh: the model's own, just built.
+        weights: of the checkpoint.
+        fresh: weights of the model, just built.
         num_classes: K of the model.
-        found, wanted: class names of the checkpoint and of the model, in the order of the logits;
-            None where they are unknown.
+        found, wanted: class names of the checkpoint and of the model, in the order of the logits.
 
     Returns:
         What was done, in one sentence; None where nothing was to do.
@@ -44,28 +43,20 @@ def fit_class_logits(
         for class_name in shared:
             fitted[:, wanted.index(class_name)] = rows[:, found.index(class_name)]
         weights[name] = fitted.flatten(0, 1)
-    return _report(num_found, num_classes, shared, are_named)
-
-
-def _comparable(weights: dict[str, Tensor], fresh: dict[str, Tensor]) -> bool:
-    """Return whether both have a RetinaNet's head of the same anchors and channels."""
-    return all(
-        name in weights
-        and name in fresh
-        and weights[name].shape[1:] == fresh[name].shape[1:]
-        and (name in CLASS_LOGITS or weights[name].shape == fresh[name].shape)
-        for name in HEAD_OUTPUTS
-    )
-
-
-def _report(num_found: int, num_classes: int, shared: list[str], are_named: bool) -> str:
-    kept = f"{len(shared)} of the same name ({', '.join(shared[:5])}"
-    kept += ", ...)" if len(shared) > 5 else ")"
-    if not are_named:
-        kept = "none, since the names of either are unknown"
-    elif not shared:
-        kept = "none, since no name is in both"
+    names = ", ".join([*shared[:5], *(["..."] * (len(shared) > 5))])
+    kept = f"{len(shared)} of the same name ({names})"
+    if not shared:
+        reason = "no name is in both" if are_named else "the names of either are unknown"
+        kept = f"none, since {reason}"
     return (
         f"the checkpoint has {num_found} classes, the model {num_classes}: class logits kept are "
         f"{kept}; the other {num_classes - len(shared)} start anew with the prior"
     )
+
+
+def _comparable(weights: dict[str, Tensor], fresh: dict[str, Tensor]) -> bool:
+    """Return whether both have a RetinaNet's head of the same anchors and channels."""
+    if not {*HEAD_OUTPUTS} <= weights.keys() & fresh.keys():
+        return False
+    pairs = [(name, weights[name].shape, fresh[name].shape) for name in HEAD_OUTPUTS]
+    return all(x[1:] == y[1:] and (name in CLASS_LOGITS or x == y) for name, x, y in pairs)

@@ -13,13 +13,8 @@ Path = tuple[str | int, ...]
 def gather_differences(state: dict) -> dict[int, list[tuple[Path, object]]]:
     """Return, in the main process, how the state of each other process differs from its own.
 
-    All processes must call it.
-
-    Returns:
-        rank -> (path, value) of each difference; a process without any is left out.
-
-    Args:
-        state: nested dicts of tensors and plain data.
+    All processes must call it, each with nested dicts of tensors and plain data. The result is
+    rank -> (path, value) of each difference; a process without any is left out.
     """
     if comm.get_world_size() == 1:
         return {}

@@ -113,10 +113,6 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
-_ARRAY = np.zeros(0).__reduce__()[0]
-_SCALAR = np.float32(0).__reduce__()[0]
-
-
 class ArrayUnpickler(pickle.Unpickler):
     """Unpickle NumPy arrays, numbers, strings, lists, tuples, sets and dicts; refuse all else."""
 
@@ -127,16 +123,15 @@ class ArrayUnpickler(pickle.Unpickler):
         "collections.OrderedDict": OrderedDict,
         "numpy.dtype": np.dtype,
         "numpy.ndarray": np.ndarray,
-        "numpy.core.multiarray._reconstruct": _ARRAY,
-        "numpy._core.multiarray._reconstruct": _ARRAY,
-        "numpy.core.multiarray.scalar": _SCALAR,
-        "numpy._core.multiarray.scalar": _SCALAR,
+        "numpy.core.multiarray._reconstruct": np.zeros(0).__reduce__()[0],
+        "numpy.core.multiarray.scalar": np.float32(0).__reduce__()[0],
     }
 
     def find_class(self, module: str, name: str) -> object:
-        if f"{module}.{name}" not in self.ALLOWED:
+        wanted = f"{module}.{name}".replace("numpy._core", "numpy.core")  # NumPy 2 renamed it
+        if wanted not in self.ALLOWED:
             raise pickle.UnpicklingError(f"GLOBAL {module}.{name} is not allowed")
-        return self.ALLOWED[f"{module}.{name}"]
+        return self.ALLOWED[wanted]
 
 
 _SAFETENSORS_DTYPES = {
@@ -158,9 +153,7 @@ def _read_safetensors(path: str) -> dict:
     for name, entry in header.items():
         start, end = entry["data_offsets"]
         dtype = _SAFETENSORS_DTYPES[entry["dtype"]]
-        if start == end:
-            weights[name] = torch.zeros(entry["shape"], dtype=dtype)
-        else:
-            flat = torch.frombuffer(numbers[start:end], dtype=dtype)
-            weights[name] = flat.view(entry["shape"])
+        # PyTorch takes no empty buffer.
+        flat = torch.frombuffer(numbers[start:end], dtype=dtype) if start != end else torch.zeros(0)
+        weights[name] = flat.to(dtype).view(entry["shape"])
     return weights

@@ -14,9 +14,8 @@ from focal_retina.errors import UserError
 class CocoLoader:
     """Load a registered COCO json in Detectron2's format.
 
-    The registration has read the json. Its table stays here for the check at the start of a
-    training, so that a large file need not be read again, until somebody takes it or loads the
-    dataset.
+    The table that the registration has read stays here for the check at the start of a training,
+    so that a large file is read once, until somebody takes it or loads the dataset.
     """
 
     def __init__(self, name: str, json_file: str, image_root: str, table: Table):
@@ -43,8 +42,7 @@ def is_coco_json(name: str) -> bool:
 def register_coco(name: str, json_file: str, image_root: str) -> None:
     """Register COCO json with the names of its classes, in the order of their ids.
 
-    Raises:
-        UserError: the json is missing or malformed, or does not fit the image folder.
+    A UserError says that it is missing or malformed, or does not fit the image folder.
     """
     table = read_table(json_file)
     if table.malformed:

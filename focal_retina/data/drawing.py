@@ -11,19 +11,13 @@ import cv2
 import numpy as np
 from numpy.random import RandomState
 
-# Smallest and largest side of an object before stretching, as a share of the image's side.
-SIZE_RANGE = (0.12, 0.7)
-# Share of the images without any object.
-EMPTY_SHARE = 0.04
+SIZE_RANGE = (0.12, 0.7)  # of an object before stretching, as a share of the image's side
+EMPTY_SHARE = 0.04  # of the images has no object
 MAX_OBJECTS = 20
-# A new object is left out where it would hide more than this share of an earlier one.
-MAX_HIDDEN = 0.25
-# Largest turn of an object from upright, either way, in radians.
-MAX_TURN = 0.5
-# Standard deviation of an object's hue, in distances between the hues of two classes.
-HUE_SPREAD = 0.35
-# Sub-pixel bits of OpenCV's drawing coordinates.
-_SHIFT = 4
+MAX_HIDDEN = 0.25  # share of an object that a later one may hide; otherwise that is left out
+MAX_TURN = 0.5  # of an object from upright, either way, radians
+HUE_SPREAD = 0.35  # standard deviation, in distances between the hues of two classes
+_SHIFT = 4  # sub-pixel bits of OpenCV's drawing coordinates
 
 
 @dataclass(frozen=True)
@@ -40,10 +34,6 @@ def _arc(start: float, stop: float, points: int = 72) -> np.ndarray:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def _star() -> np.ndarray:
-    return _arc(-90, 234, 10) * np.where(np.arange(10) % 2, 0.45, 1.0)[:, None]
-
-
 def _cross() -> np.ndarray:
     arm, end = 0.33, 0.95
     quarter = np.array([(end, -arm), (end, arm), (arm, arm)])
@@ -56,7 +46,7 @@ SHAPES = {
     "ellipse": [_arc(0, 360)],
     "rectangle": [_arc(45, 315, 4)],
     "triangle": [_arc(-90, 150, 3)],
-    "star": [_star()],
+    "star": [_arc(-90, 234, 10) * np.where(np.arange(10) % 2, 0.45, 1.0)[:, None]],
     "ring": [_arc(0, 360), 0.55 * _arc(0, 360)],
     "cross": [_cross()],
 }

@@ -30,48 +30,36 @@ def build_train_loader(
     dataset,
     *,
     mapper: Callable | None,
-    sampler: Sampler | None = None,
     total_batch_size: int,
     aspect_ratio_grouping: bool = True,
-    num_workers: int = 0,
-    collate_fn: Callable | None = None,
     **options,
 ):
-    """Return the training batches of this process, from arguments or from a config.
+    """Return the training batches of this process, a :class:`TrainLoader`.
 
-    The arguments are those of Detectron2's ``build_detection_train_loader``. The images come in the
-    order that they have there without workers. Augmentation draws other random numbers.
-
-    Returns:
-        A :class:`TrainLoader`. For an ``IterableDataset``, and for a dataset to be grouped by sizes
-        that it does not state, it is Detectron2's own loader; a warning says that it cannot resume
-        exactly.
+    The arguments, or the config, are those of Detectron2's ``build_detection_train_loader``. The
+    images come in the order that they have there without workers. Augmentation draws other random
+    numbers. For an ``IterableDataset``, and for a dataset to be grouped by sizes that it does not
+    state, it is Detectron2's own loader; a warning says that it cannot resume exactly.
     """
-    arguments = {"sampler": sampler, "total_batch_size": total_batch_size, **options}
-    arguments |= {"num_workers": num_workers, "collate_fn": collate_fn}
+    arguments = {"mapper": mapper, "total_batch_size": total_batch_size, **options}
     is_wide = None
-    if aspect_ratio_grouping and isinstance(dataset, list) and all(map(_has_size, dataset)):
-        is_wide = torch.tensor([d["width"] > d["height"] for d in dataset])
+    if aspect_ratio_grouping and isinstance(dataset, list):
+        if all("width" in record and "height" in record for record in dataset):
+            is_wide = torch.tensor([record["width"] > record["height"] for record in dataset])
     if isinstance(dataset, IterableDataset) or (aspect_ratio_grouping and is_wide is None):
         logger.warning(
             "The training data has no list of images with width and height, so that its order "
             "cannot be restored: a resumed run will start it anew."
         )
         arguments["aspect_ratio_grouping"] = aspect_ratio_grouping
-        return build_detection_train_loader(dataset, mapper=mapper, **arguments)
-    return TrainLoader(dataset, mapper, is_wide=is_wide, **arguments)
+        return build_detection_train_loader(dataset, **arguments)
+    return TrainLoader(dataset, is_wide=is_wide, **arguments)
 
 
 def exact_loader_config(node):
-    """Let the node of a LazyConfig build our loader if it would build Detectron2's.
+    """Let ``dataloader.train`` of a LazyConfig build our loader if it would build Detectron2's.
 
-    The arguments stay as they are, and so does a node that builds any other loader.
-
-    Args:
-        node: ``dataloader.train``; its ``_target_`` is changed in place.
-
-    Returns:
-        The node.
+    Its ``_target_`` is changed in place. Return the node.
     """
     target = node.get("_target_")
     target = locate(target) if isinstance(target, str) else target
@@ -80,12 +68,8 @@ def exact_loader_config(node):
     return node
 
 
-def _has_size(record: dict) -> bool:
-    return "width" in record and "height" in record
-
-
 class TrainLoader:
-    """An endless iterable of batches, each a list of ``batch_size`` mapped images.
+    """An endless iterable of batches, each a list of images of this process, mapped.
 
     It iterates from its position, which ``load_state_dict`` sets. A second iterator goes on where
     the first one stopped. The number of workers changes nothing.
@@ -104,12 +88,11 @@ class TrainLoader:
     def __init__(
         self,
         dataset,
-        mapper: Callable | None,
         *,
+        mapper: Callable | None,
         is_wide: torch.Tensor | None = None,
         sampler: Sampler | None = None,
         total_batch_size: int,
-        num_workers: int = 0,
         collate_fn: Callable | None = None,
         seed: int | None = None,
         **options,
@@ -117,20 +100,15 @@ class TrainLoader:
         # As Python words it, and before the first batch is asked for.
         for name in options.keys() - inspect.signature(DataLoader).parameters.keys():
             raise TypeError(f"build_train_loader() got an unexpected keyword argument {name!r}")
-        self.dataset = (
-            DatasetFromList(dataset, copy=False) if isinstance(dataset, list) else dataset
-        )
+        is_list = isinstance(dataset, list)
+        self.dataset = DatasetFromList(dataset, copy=False) if is_list else dataset
         self.mapper = PicklableWrapper(mapper or (lambda record: record))
         self.is_wide = is_wide
         self.sampler = sampler or TrainingSampler(len(dataset))
         self.batch_size = total_batch_size // comm.get_world_size()
         self.seed = comm.shared_random_seed() if seed is None else seed
         self.position = 0
-        self.options = {
-            **options,
-            "num_workers": num_workers,
-            "collate_fn": collate_fn or trivial_batch_collator,
-        }
+        self.options = {**options, "collate_fn": collate_fn or trivial_batch_collator}
 
     def __iter__(self) -> Iterator[list]:
         loader = DataLoader(
@@ -183,15 +161,15 @@ class TrainLoader:
                 f"{_text(now['data'])}): the order of images starts anew."
             )
             return
-        self.seed = state["seed"]
+        self.seed, self.position = state["seed"], state["position"]
         set_sampler_state(self.sampler, state["sampler"])
-        self.position = state["position"]
-        if state["batches"] != now["batches"]:
-            then = state["batches"]["images of a process"] * state["batches"]["processes"]
-            self.position = self.position * then // (self.batch_size * comm.get_world_size())
+        then, ours = state["batches"], now["batches"]
+        if then != ours:
+            images, our_images = (x["images of a process"] * x["processes"] for x in (then, ours))
+            self.position = self.position * images // our_images
             logger.warning(
-                f"The checkpoint is of other batches ({_text(state['batches'])}; now "
-                f"{_text(now['batches'])}): the data goes on after as many images, but not exactly."
+                f"The checkpoint is of other batches ({_text(then)}; now {_text(ours)}): the data "
+                "goes on after as many images, but not exactly."
             )
 
 

@@ -19,22 +19,15 @@ _BROKEN = (OSError, SyntaxError, EOFError, SizeMismatchError, Image.Decompressio
 class NamingMapper:
     """A mapper whose errors name the image.
 
-    If ``mapper`` is Detectron2's own, images are refused that it would read wrongly: a PNG whose
-    checksums do not fit, and pixels of more than 8 bits, which it clips to 255.
-
-    Args:
-        mapper: from a dataset's dict to a model's input, such as Detectron2's ``DatasetMapper``.
+    If ``mapper`` is Detectron2's ``DatasetMapper``, images are refused that it would read wrongly:
+    a PNG whose checksums do not fit, and pixels of more than 8 bits, which it clips to 255.
     """
 
     def __init__(self, mapper: Callable[[dict], dict]):
         self.mapper = mapper
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """Return what the mapper returns.
-
-        Raises:
-            ImageError: the image cannot be read, or is not as the dataset says.
-        """
+        """Return what the mapper returns; raise an ImageError about the image if it is wrong."""
         name = dataset_dict.get("file_name")
         is_detectron2s = isinstance(self.mapper, DatasetMapper)
         # Pillow and Detectron2 raise ValueErrors of files and annotations, too.
@@ -75,14 +68,10 @@ class ResizeShortestEdge(T.ResizeShortestEdge):
 def build_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
     """Return the ``DatasetMapper`` of a YAML config with :class:`ResizeShortestEdge`."""
     mapper = DatasetMapper(cfg, is_train)
-    mapper.augmentations.augs = [_of_any_shape(x) for x in mapper.augmentations.augs]
+    augmentations = mapper.augmentations.augs
+    for i, found in enumerate(augmentations):
+        if type(found) is T.ResizeShortestEdge:
+            style = "range" if found.is_range else "choice"
+            sizes = found.short_edge_length, found.max_size
+            augmentations[i] = ResizeShortestEdge(*sizes, style, found.interp)
     return mapper
-
-
-def _of_any_shape(augmentation: T.Augmentation) -> T.Augmentation:
-    if type(augmentation) is not T.ResizeShortestEdge:
-        return augmentation
-    style = "range" if augmentation.is_range else "choice"
-    return ResizeShortestEdge(
-        augmentation.short_edge_length, augmentation.max_size, style, augmentation.interp
-    )

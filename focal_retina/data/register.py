@@ -54,12 +54,11 @@ def agree_on_classes(key: str, num_classes: int, names: Sequence[str]) -> int:
     Raises:
         UserError: two datasets have different classes, or the config contradicts them.
     """
-    stated = {name: MetadataCatalog.get(name).get("thing_classes") for name in names}
-    stated = {name: list(classes) for name, classes in stated.items() if classes is not None}
+    stated = _stated_classes(names)
     if not stated:
         return num_classes
-    (first, classes), *others = stated.items()
-    for other, other_classes in others:
+    first, classes = next(iter(stated.items()))
+    for other, other_classes in stated.items():
         if other_classes != classes:
             raise UserError(
                 f"datasets used together need the same classes, but {_summary(first, classes)} "
@@ -77,16 +76,20 @@ def agree_on_classes(key: str, num_classes: int, names: Sequence[str]) -> int:
 
 def class_names(names: Sequence[str]) -> list[str] | None:
     """Return the class names of the first of these registered datasets that states them."""
-    stated = (MetadataCatalog.get(name).get("thing_classes") for name in names)
-    return next((list(classes) for classes in stated if classes is not None), None)
+    return next(iter(_stated_classes(names).values()), None)
+
+
+def _stated_classes(names: Sequence[str]) -> dict[str, list[str]]:
+    found = {name: MetadataCatalog.get(name).get("thing_classes") for name in names}
+    return {name: list(classes) for name, classes in found.items() if classes is not None}
 
 
 def _summary(name: str, classes: list[str]) -> str:
     source = MetadataCatalog.get(name).get("json_file")
-    shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
-    noun = "class" if len(classes) == 1 else "classes"
     origin = f" ({source})" if source else ""
-    return f"{name}{origin} has {len(classes)} {noun} ({shown})"
+    noun = "class" if len(classes) == 1 else "classes"
+    first = ", ".join([*classes[:5], *(["..."] * (len(classes) > 5))])
+    return f"{name}{origin} has {len(classes)} {noun} ({first})"
 
 
 def _is_registered(name: str, **metadata: str) -> bool:

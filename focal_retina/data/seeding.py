@@ -13,14 +13,9 @@ logger = logging.getLogger(__name__)
 
 
 def seed_all(*entropy: int) -> int:
-    """Seed the generators of Python, of NumPy and of PyTorch on the CPU.
+    """Seed the generators of Python, of NumPy and of PyTorch on the CPU with integers >= 0.
 
-    Args:
-        entropy: integers >= 0, such as the run's seed and an iteration. Other integers give other
-            random numbers.
-
-    Returns:
-        The seed of PyTorch's generator, for the generators of other devices.
+    Return the seed of PyTorch's generator, for the generators of other devices.
     """
     words = np.random.SeedSequence(entropy).generate_state(4)
     random.seed(words.tobytes())
@@ -60,19 +55,17 @@ class SeededImages(Dataset):
         place, index = place_and_index
         with random_state_kept():
             seed_all(self.seed, place)
-            mapped = self.mapper(self.dataset[index])
-            if mapped is None:
-                mapped = self._mapped_replacement(place, index)
-            return mapped
+            for tries, candidate in enumerate(self._candidates(place, index), 1):
+                mapped = self.mapper(self.dataset[candidate])
+                if mapped is not None:
+                    return mapped
+                if tries >= 3:
+                    logger.warning(f"The mapper returned None for {tries} images in turn.")
+        raise ValueError("the mapper returned None for every image of the training data")
 
-    def _mapped_replacement(self, place: int, index: int):
-        """Try other images, in an order that depends on the place alone."""
+    def _candidates(self, place: int, index: int) -> Iterator[int]:
+        """Yield the index, then all others in an order that depends on the place alone."""
+        yield index
         others = [other for other in range(len(self.dataset)) if other != index]
         random.Random(f"{self.seed} {place}").shuffle(others)
-        for tries, other in enumerate(others, 2):
-            mapped = self.mapper(self.dataset[other])
-            if mapped is not None:
-                return mapped
-            if tries >= 3:
-                logger.warning(f"The mapper returned None for {tries} images in turn.")
-        raise ValueError("the mapper returned None for every image of the training data")
+        yield from others

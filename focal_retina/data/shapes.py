@@ -15,7 +15,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from iopath.common.file_io import file_lock
 
-from focal_retina.data.drawing import CLASSES, DrawnObject, draw_scene
+from focal_retina.data.drawing import CLASSES, draw_scene
 
 # Part of what identifies a dataset on disk: to be raised when the drawing changes.
 _VERSION = 2
@@ -33,13 +33,8 @@ def write_shapes(
     Args:
         folder: where the split's folder is made, ``<split>-<images>x<size>-seed<seed>``.
         split: any name; every split shows other images.
-        num_images: at least 1.
         image_size: side of the square images, pixels, at least 64.
         seed: 0 to 2^32 - 1. The same parameters give the same pixels and boxes everywhere.
-
-    Raises:
-        ValueError: for a parameter out of range.
-        OSError: where the folder cannot be written.
     """
     if num_images < 1 or image_size < 64 or not 0 <= seed < 2**32:
         raise ValueError(
@@ -78,22 +73,17 @@ def register_shapes(
 
 def _register(name: str, *parameters) -> None:
     target = _split_folder(*parameters)
-    json_file, image_root = str(target / "instances.json"), str(target / "images")
+    files = {"json_file": f"{target}/instances.json", "image_root": f"{target}/images"}
 
     def load() -> list[dict]:
         write_shapes(*parameters)
-        return load_coco_json(json_file, image_root, name)
+        return load_coco_json(**files, dataset_name=name)
 
     if name in DatasetCatalog:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
     DatasetCatalog.register(name, load)
-    MetadataCatalog.get(name).set(
-        json_file=json_file,
-        image_root=image_root,
-        evaluator_type="coco",
-        thing_classes=list(CLASSES),
-    )
+    MetadataCatalog.get(name).set(**files, evaluator_type="coco", thing_classes=list(CLASSES))
 
 
 def _split_folder(folder, split: str, num_images: int, image_size: int, seed: int) -> Path:
@@ -101,7 +91,7 @@ def _split_folder(folder, split: str, num_images: int, image_size: int, seed: in
 
 
 def _is_complete(target: Path, info: dict) -> bool:
-    """Whether the json is there, has ``info``, and fits the image files."""
+    """Return whether the json is there, has ``info``, and fits the image files."""
     try:
         found = json.loads((target / "instances.json").read_text())["info"]
         return found == {**info, "image_bytes": _image_bytes(target)}
@@ -116,13 +106,20 @@ def _image_bytes(target: Path) -> int:
 def _write(target: Path, info: dict) -> None:
     shutil.rmtree(target, ignore_errors=True)
     (target / "images").mkdir(parents=True)
-    images, annotations = [], []
+    side, images, annotations = info["image_size"], [], []
     for image_id in range(1, info["num_images"] + 1):
         key = [info["seed"], zlib.crc32(info["split"].encode()), image_id]
-        pixels, objects = draw_scene(np.random.RandomState(key), info["image_size"])
-        images.append(_write_image(target / "images" / f"{image_id:06d}.png", image_id, pixels))
+        pixels, objects = draw_scene(np.random.RandomState(key), side)
+        name = f"{image_id:06d}.png"
+        # OpenCV reports a full disk only by its return value
+        path = str(target / "images" / name)
+        if not cv2.imwrite(path, pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+            raise OSError(f"Cannot write {path}; is the disk full?")
+        images.append({"id": image_id, "file_name": name, "height": side, "width": side})
         for drawn in objects:
-            annotations.append(_annotation(len(annotations) + 1, image_id, drawn))
+            owner = {"id": len(annotations) + 1, "image_id": image_id}
+            box = {"bbox": list(drawn.bbox), "area": drawn.area, "iscrowd": 0}
+            annotations.append({**owner, "category_id": drawn.category + 1, **box})
     content = {
         "info": {**info, "image_bytes": _image_bytes(target)},
         "images": images,
@@ -132,22 +129,3 @@ def _write(target: Path, info: dict) -> None:
     partial = target / "instances.json.partial"
     partial.write_text(json.dumps(content))
     partial.replace(target / "instances.json")
-
-
-def _write_image(path: Path, image_id: int, pixels: np.ndarray) -> dict:
-    # OpenCV reports a full disk only by its return value
-    if not cv2.imwrite(str(path), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
-        raise OSError(f"Cannot write {path}; is the disk full?")
-    height, width = pixels.shape[:2]
-    return {"id": image_id, "file_name": path.name, "height": height, "width": width}
-
-
-def _annotation(annotation_id: int, image_id: int, drawn: DrawnObject) -> dict:
-    return {
-        "id": annotation_id,
-        "image_id": image_id,
-        "category_id": drawn.category + 1,
-        "bbox": list(drawn.bbox),
-        "area": drawn.area,
-        "iscrowd": 0,
-    }

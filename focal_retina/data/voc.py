@@ -13,13 +13,11 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
 def voc_classes(folder: str) -> list[str]:
-    """Return the sorted class names of all ``<folder>/Annotations``, the same for every split.
-
-    Raises:
-        UserError: there are none.
-    """
+    """Return the sorted class names of all ``<folder>/Annotations``, or raise a UserError."""
     names = {
-        name for path in Path(folder, "Annotations").glob("*.xml") for name in _object_names(path)
+        _text(path, thing, "name")
+        for path in Path(folder, "Annotations").glob("*.xml")
+        for thing in _parse(path).iter("object")
     }
     if not names:
         raise UserError(f"no objects in the VOC annotations {folder}/Annotations/*.xml")
@@ -32,11 +30,8 @@ def load_voc(folder: str, split: str, class_names: Sequence[str]) -> list[dict]:
     As in Detectron2, difficult objects count, and 1 is subtracted from xmin and ymin (VOC's pixels
     start at 1). Unlike there, image ids are integers, and images may be PNG.
 
-    Args:
-        class_names: a category id is a position in this list.
-
-    Raises:
-        UserError: a missing file, or an annotation without size, name or box.
+    A category id is a position in ``class_names``. A UserError names a missing file, or an
+    annotation without size, name or box.
     """
     listing = Path(folder, "ImageSets", "Main", f"{split}.txt")
     try:
@@ -45,10 +40,6 @@ def load_voc(folder: str, split: str, class_names: Sequence[str]) -> list[dict]:
         raise UserError(f"the VOC split {listing} cannot be read: {error.strerror}") from error
     stems = [line.split()[0] for line in lines if line.strip()]
     return [_record(folder, stem, i, class_names) for i, stem in enumerate(stems)]
-
-
-def _object_names(path: Path) -> list[str]:
-    return [_text(path, thing, "name") for thing in _parse(path).iter("object")]
 
 
 def _record(folder: str, stem: str, image_id: int, class_names: Sequence[str]) -> dict:
@@ -71,12 +62,10 @@ def _image_file(stem: Path) -> str:
 
 
 def _annotation(path: Path, thing: ElementTree.Element, class_names: Sequence[str]) -> dict:
-    box = [_number(path, thing, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
-    return {
-        "category_id": class_names.index(_text(path, thing, "name")),
-        "bbox": [box[0] - 1, box[1] - 1, box[2], box[3]],
-        "bbox_mode": BoxMode.XYXY_ABS,
-    }
+    x0, y0, x1, y1 = (_number(path, thing, f"bndbox/{x}") for x in ("xmin", "ymin", "xmax", "ymax"))
+    category = class_names.index(_text(path, thing, "name"))
+    box = {"bbox": [x0 - 1, y0 - 1, x1, y1], "bbox_mode": BoxMode.XYXY_ABS}
+    return {"category_id": category, **box}
 
 
 def _parse(path: Path) -> ElementTree.Element:

@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
-from focal_retina.data.checks.training_data import TrainingData, check_training_data
+from focal_retina.data.checks.training_data import check_training_data
 from focal_retina.data.register import class_names
 from focal_retina.errors import UserError
 from focal_retina.evaluation.evaluate import evaluate, evaluate_with_tta
@@ -76,15 +76,9 @@ def prepare(
         log_advice(weights_pixel_advice(settings.weights, pixels))
     if eval_only:
         return _evaluation(settings, resume)
-    check_training_data(training_data(settings), config_file, opts)
+    train, test = settings.train_datasets, settings.test_datasets
+    check_training_data(train, test, settings.filter_empty, config_file, opts)
     return _training(settings, resume)
-
-
-def training_data(settings: RunSettings) -> TrainingData:
-    """Return what the settings say about the datasets."""
-    return TrainingData(
-        settings.register, settings.train_datasets, settings.test_datasets, settings.filter_empty
-    )
 
 
 def _complete(settings: RunSettings, eval_only: bool) -> RunSettings:

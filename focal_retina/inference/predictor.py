@@ -26,13 +26,19 @@ class Predictor:
     ``category_ids``.
 
     Args:
-        config_file, weights, opts: see :func:`load_detector`, which raises the errors.
+        config_file, weights, opts, trust_config: see :func:`load_detector`, which raises the
+            errors.
     """
 
     def __init__(
-        self, config_file: str, weights: str | Path | None = None, opts: Sequence[str] = ()
+        self,
+        config_file: str,
+        weights: str | Path | None = None,
+        opts: Sequence[str] = (),
+        *,
+        trust_config: bool = False,
     ):
-        self.detector = load_detector(config_file, weights, opts)
+        self.detector = load_detector(config_file, weights, opts, trust_config=trust_config)
         self.cfg = self.detector.cfg
         self.model = self.detector.model
         self.class_names = self.detector.class_names

@@ -33,23 +33,26 @@ from focal_retina.anchor_analysis.search import propose, starting_shapes
 from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.engine import job
 from focal_retina.errors import UserError, reports_errors
-from focal_retina.settings.machine import why_not_writable
-from focal_retina.tools.command_line import count, tool_parser
+from focal_retina.settings.flat_keys import nested_keys
+from focal_retina.tools.command_line import (
+    add_config_arguments,
+    count,
+    make_output_folder,
+    tool_parser,
+)
 
 
 @reports_errors("analyze_anchors")
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0, or 2 after one sentence on what is wrong."""
     args = parse_arguments(argv)
-    if reason := why_not_writable(args.output):
-        raise UserError(f"--output {args.output} cannot be written: {reason}; name another folder")
-    analyze(args, Path(args.output))
+    analyze(args, make_output_folder(args.output))
     return 0
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = tool_parser("analyze_anchors", __doc__)
-    parser.add_argument("--config-file", required=True, help="YAML")
+    add_config_arguments(parser, required=True, help="YAML")
     parser.add_argument("--dataset", help="used instead of DATASETS.TRAIN")
     parser.add_argument("--held-out", help="used instead of DATASETS.TEST")
     parser.add_argument("--output", default="output/anchors", help="folder (output/anchors)")
@@ -102,7 +105,7 @@ def load_config(args: argparse.Namespace) -> CfgNode:
     opts = list(args.opts)
     for key, name in (("TRAIN", args.dataset), ("TEST", args.held_out)):
         opts += [f"DATASETS.{key}", repr((name,))] if name else []
-    return job.load(args.config_file, opts).cfg
+    return job.load(args.config_file, opts, trust_config=args.trust_config).cfg
 
 
 def load(cfg: CfgNode, names: Sequence[str]) -> Objects:
@@ -138,8 +141,14 @@ def section(
 def write_proposal(args: argparse.Namespace, fits: list[AnchorFit], path: Path) -> str:
     """Write a config with the anchors of the last fit, and return it for the report."""
     base = Path(args.config_file).resolve()
-    keys = {"_BASE_": os.path.relpath(base, path.resolve().parent), **fits[-1].shapes.as_config()}
-    text = yaml.safe_dump(keys, sort_keys=False, default_flow_style=None)
+    sizes, aspect_ratios, scales_per_octave = fits[-1].shapes
+    keys = {
+        "_BASE_": os.path.relpath(base, path.resolve().parent),
+        "MODEL.ANCHOR_GENERATOR.SIZES": sizes,
+        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": aspect_ratios,
+        "MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE": scales_per_octave,
+    }
+    text = yaml.safe_dump(nested_keys(keys), sort_keys=False, default_flow_style=None)
     path.write_text(f"# Keys given on the command line are not in here.\n{text}")
     found = "Proposed"
     if len(fits) == 1:

@@ -12,7 +12,9 @@ training.
 """
 
 import argparse
+import csv
 import itertools
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -22,17 +24,16 @@ from typing import NamedTuple
 from focal_retina.data.checks.drops import count_drops
 from focal_retina.data.checks.entries import check_entries
 from focal_retina.data.checks.pictures import check_pictures, inspect_pictures
-from focal_retina.data.checks.problems import Finding
+from focal_retina.data.checks.problems import Finding, Place
 from focal_retina.data.checks.reading import read_table
 from focal_retina.data.checks.registered import table_of_dataset
-from focal_retina.data.checks.report import check_ending, summary, write_all
-from focal_retina.data.checks.splits import check_bytes, check_splits
+from focal_retina.data.checks.splits import check_splits
 from focal_retina.data.checks.table import Table
 from focal_retina.data.register import register_datasets
 from focal_retina.errors import UserError, reports_errors
 from focal_retina.settings.load import load_settings
 from focal_retina.settings.machine import check_datasets
-from focal_retina.tools.command_line import count, tool_parser
+from focal_retina.tools.command_line import add_config_arguments, count, tool_parser
 
 
 class Task(NamedTuple):
@@ -48,14 +49,12 @@ def main(argv: list[str] | None = None) -> int:
     """Check; return 0, 1 if the data has errors, or 2 after a sentence on the command line."""
     args = parse_arguments(argv)
     start = time.perf_counter()
-    check_arguments(args)
+    if args.all:
+        check_report_file(args.all)
     task = configured_task(args) if args.config_file else json_task(args)
     findings = check(task, args)
     if args.all:
-        try:
-            write_all(args.all, findings)
-        except OSError as error:
-            raise UserError(f"--all {args.all} cannot be written: {error.strerror}") from error
+        write_report(args.all, findings)
     errors = sum(finding.problem.is_error for finding in findings)
     seconds = time.perf_counter() - start
     print(f"{errors} kinds of errors, {len(findings) - errors} of warnings; {seconds:.1f} seconds")
@@ -64,8 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = tool_parser("check_dataset", __doc__)
-    parser.add_argument("--config-file", help="checks its training and test datasets")
-    parser.add_argument("--trust-config", action="store_true", help="as for train_net.py")
+    add_config_arguments(parser, help="checks its training and test datasets")
     parser.add_argument("--json", action="append", default=[], help="COCO json, one or more")
     parser.add_argument("--images", action="append", default=[], help="picture folder of each")
     parser.add_argument("--json-only", action="store_true", help="leave the picture files alone")
@@ -74,16 +72,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--examples", type=count(0), default=3, help="shown of each finding (3)")
     parser.add_argument("--all", metavar="FILE", help="a .json or .csv for everything found")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
-    parser.set_defaults(eval_only=True)  # of a LazyConfig the datasets are needed only
     return parser.parse_args(argv)
-
-
-def check_arguments(args: argparse.Namespace) -> None:
-    """Raise a UserError now, not after all has been checked."""
-    if args.all:
-        check_ending(args.all)
-        if not Path(args.all).parent.is_dir():
-            raise UserError(f"--all {args.all}: there is no folder {Path(args.all).parent}")
 
 
 def json_task(args: argparse.Namespace) -> Task:
@@ -104,11 +93,9 @@ def configured_task(args: argparse.Namespace) -> Task:
     if args.json or args.images:
         raise UserError("--config-file names the datasets: leave out --json and --images")
     data = load_settings(args.config_file, args.opts, trust_config=args.trust_config, trains=False)
-    names = dict.fromkeys([*data.train_datasets, *data.test_datasets])
-    tables = {name: _table(name, data.register) for name in names}
-    return Task(
-        tables, list(itertools.product(data.train_datasets, data.test_datasets)), data.filter_empty
-    )
+    train, test = data.train_datasets, data.test_datasets
+    tables = {name: _table(name, data.register) for name in dict.fromkeys([*train, *test])}
+    return Task(tables, list(itertools.product(train, test)), data.filter_empty)
 
 
 def _table(name: str, entries: Sequence[Sequence[str]]) -> Table:
@@ -138,14 +125,56 @@ def check(task: Task, args: argparse.Namespace) -> list[Finding]:
         print(f"{table.source}\n  training would use {drops}\n{summary(found, args.examples)}")
         findings += found
     for one, other in task.pairs:
-        found = check_splits(task.tables[one], task.tables[other])
-        if one in pictures and other in pictures:
-            files = pictures[one], pictures[other]
-            found += check_bytes(task.tables[one], task.tables[other], *files)
+        files = pictures.get(one, ()), pictures.get(other, ())
+        found = check_splits(task.tables[one], task.tables[other], *files)
         if found:
             print(f"{one} and {other}\n{summary(found, args.examples)}")
         findings += found
     return findings
+
+
+def summary(findings: Sequence[Finding], examples: int) -> str:
+    """Return a text of findings, each with its count and its first places."""
+    lines = [] if findings else ["  nothing is wrong"]
+    for problem, _, places in findings:
+        head = f"  {problem.severity:7} {len(places):7,}  {problem.label}: {problem.description}"
+        lines += [head, *(f"{'':19}{line}" for line in (problem.consequence, *places[:examples]))]
+    return "\n".join(lines)
+
+
+def check_report_file(path: str) -> None:
+    """Raise a UserError now, not after all has been checked."""
+    if Path(path).suffix not in (".json", ".csv"):
+        raise UserError(f"{path} must end in .json or .csv")
+    if not Path(path).parent.is_dir():
+        raise UserError(f"--all {path}: there is no folder {Path(path).parent}")
+
+
+def write_report(path: str, findings: Sequence[Finding]) -> None:
+    """Write every place of every finding to a .csv, or to a .json as a list of objects."""
+    rows = [
+        {
+            "severity": finding.problem.severity,
+            "finding": finding.problem.label,
+            "dataset": finding.source,
+            **place._asdict(),
+            # As text: NaN and infinity are no JSON.
+            "value": None if place.value is None else str(place.value),
+        }
+        for finding in findings
+        for place in finding.places
+    ]
+    columns = ["severity", "finding", "dataset", *Place._fields]
+    try:
+        with open(path, "w", newline="") as file:
+            if path.endswith(".json"):
+                json.dump(rows, file, indent=1)
+            else:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows(rows)
+    except OSError as error:
+        raise UserError(f"--all {path} cannot be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -21,9 +21,19 @@ def tool_parser(
     )
 
 
+def add_config_arguments(parser: argparse.ArgumentParser, **options: object) -> None:
+    """Add --config-file, with these options of argparse, and --trust-config."""
+    parser.add_argument("--config-file", **options)
+    parser.add_argument(
+        "--trust-config",
+        action="store_true",
+        help="let Python tags in the YAML config run their code",
+    )
+
+
 def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what ``Predictor`` takes: --config-file, --weights and --opts."""
-    parser.add_argument("--config-file", required=True, help=".yaml, or .py for a LazyConfig")
+    """Add what ``Predictor`` takes: --config-file, --trust-config, --weights and --opts."""
+    add_config_arguments(parser, required=True, help=".yaml, or .py for a LazyConfig")
     parser.add_argument("--weights", help="used instead of the config's weights")
     parser.add_argument(
         "--opts",

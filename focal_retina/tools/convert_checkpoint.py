@@ -11,23 +11,21 @@ backbone ImageNet's ResNets of torchvision and timm. No code in the file is run.
 
 import argparse
 import hashlib
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 import yaml
 
-from focal_retina.checkpoint.atomic import write_atomically
+from focal_retina.checkpoint.atomic import save_atomically
+from focal_retina.checkpoint.conversion.common import NORM_EPS, Conversion
 from focal_retina.checkpoint.conversion.sources import SOURCES, convert
 from focal_retina.checkpoint.conversion.to_torchvision import to_torchvision
-from focal_retina.checkpoint.conversion.weights import NORM_EPS, Conversion
 from focal_retina.checkpoint.reading import read_checkpoint
 from focal_retina.errors import UserError, reports_errors
 from focal_retina.settings.flat_keys import nested_keys
 from focal_retina.settings.yaml_config import load_yaml
-from focal_retina.tools.command_line import share, tool_parser
+from focal_retina.tools.command_line import add_config_arguments, share, tool_parser
 
 # Start of the SHA-256 of torchvision's COCO_V1, whose batch norms have an epsilon of 0.
 _COCO_V1 = "eeacb38b"
@@ -41,7 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"the target {args.target} must end in .pth")
     checkpoint = read_checkpoint(args.source)
     eps = norm_eps(args.source) if args.norm_eps is None else args.norm_eps
-    conversion = convert_file(args.source, checkpoint, args.kind, eps)
+    try:
+        conversion = convert(checkpoint, args.kind, eps)
+    except UserError as error:
+        raise UserError(f"{args.source}: {error}") from error
     if args.to == "torchvision":
         write_torchvision(conversion, args)
     else:
@@ -57,8 +58,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--from", dest="kind", choices=SOURCES, help="recognised by the names otherwise"
     )
     parser.add_argument("--to", choices=("focal_retina", "torchvision"), default="focal_retina")
-    parser.add_argument(
-        "--config-file", help="of the source, for --to torchvision (the source's name with .yaml)"
+    add_config_arguments(
+        parser, help="of the source, for --to torchvision (the source's name with .yaml)"
     )
     parser.add_argument(
         "--norm-eps",
@@ -75,20 +76,11 @@ def norm_eps(source: str) -> float:
     return 0.0 if digest.startswith(_COCO_V1) else NORM_EPS
 
 
-def convert_file(source: str, checkpoint: dict, kind: str | None, eps: float) -> Conversion:
-    try:
-        return convert(checkpoint, kind, eps)
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from error
-
-
 def save(content: dict, path: str) -> None:
     """Write a checkpoint and make its folder; raise a UserError if that is not possible."""
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, buffer.getbuffer())
+        save_atomically(content, path)
     except OSError as error:
         raise UserError(f"the target {path} cannot be written: {error.strerror}") from error
 
@@ -107,7 +99,7 @@ def write(conversion: Conversion, target: str) -> None:
 
 def write_torchvision(conversion: Conversion, args: argparse.Namespace) -> None:
     config_file = args.config_file or str(Path(args.source).with_suffix(".yaml"))
-    cfg = load_yaml(config_file)
+    cfg = load_yaml(config_file, trust_config=args.trust_config)
     weights, call = to_torchvision(conversion.weights, cfg, conversion.class_names)
     save(weights, args.target)
     print(f"{len(weights)} weights: {args.target}\nfor torchvision.models.detection.{call}")

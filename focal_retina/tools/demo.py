@@ -29,7 +29,12 @@ from focal_retina.errors import UserError, reports_errors
 from focal_retina.inference.drawing import draw_detections, write_curves, write_grid
 from focal_retina.inference.predictor import Predictor, read_picture
 from focal_retina.settings.run_settings import RunSettings
-from focal_retina.tools.command_line import count, make_output_folder, tool_parser
+from focal_retina.tools.command_line import (
+    add_config_arguments,
+    count,
+    make_output_folder,
+    tool_parser,
+)
 
 CONFIG_FILE = Path(__file__).parents[2] / "configs/shapes_focal_retinanet_R_18_FPN_demo.yaml"
 LOSSES = ("total_loss", "loss_cls", "loss_box_reg")
@@ -43,11 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = make_output_folder(args.output)
     register_shapes(f"{output}/shapes", args.train_images, args.val_images)
     opts = [*args.opts, "OUTPUT_DIR", str(output)]
-    settings = load_settings(args.config_file, opts)
+    settings = load_settings(args.config_file, opts, args.trust_config)
     trainer = train(settings, output / "log.txt")
     losses = {x: [value for value, _ in trainer.storage.history(x).values()] for x in LOSSES}
     write_curves(output / "loss_curve.png", losses)
-    predictor = Predictor(args.config_file, output / "model_final.pth", opts)
+    weights = output / "model_final.pth"
+    predictor = Predictor(args.config_file, weights, opts, trust_config=args.trust_config)
     files = [record["file_name"] for record in DatasetCatalog.get(settings.test_datasets[0])[:12]]
     write_grid(output / "detections.png", draw_pictures(predictor, files), columns=4)
     print(f"pictures: {output}/detections.png and {output}/loss_curve.png")
@@ -58,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = tool_parser("demo", __doc__)
     parser.add_argument("--output", default="output/demo", help="folder (output/demo)")
-    parser.add_argument("--config-file", default=str(CONFIG_FILE), help="the demo's own")
+    add_config_arguments(parser, default=str(CONFIG_FILE), help="the demo's own")
     parser.add_argument(
         "--train-images", type=count(), default=2000, help="how many to draw (2000)"
     )
@@ -67,9 +73,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def load_settings(config_file: str, opts: Sequence[str]) -> RunSettings:
+def load_settings(config_file: str, opts: Sequence[str], trust_config: bool) -> RunSettings:
     """Return the settings of the run; the datasets that they name are drawn."""
-    settings = job.load(config_file, opts)
+    settings = job.load(config_file, opts, trust_config=trust_config)
     if len(settings.test_datasets) != 1:
         raise UserError(
             f"the demo needs one dataset in DATASETS.TEST, not {settings.test_datasets}"

@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
     check_output_file(args.output)
     on_cpu = _LAZY_ON_CPU if args.config_file.endswith(".py") else _YAML_ON_CPU
-    predictor = Predictor(args.config_file, args.weights, [*args.opts, *on_cpu])
+    opts = [*args.opts, *on_cpu]
+    predictor = Predictor(args.config_file, args.weights, opts, trust_config=args.trust_config)
     if not isinstance(predictor.model, FocalRetinaNet):
         kind = type(predictor.model).__name__
         raise UserError(f"{args.config_file} is of a {kind}; only a FocalRetinaNet is exported")

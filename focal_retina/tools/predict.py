@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     files, failures = find_files(args.inputs)
     if not files and not failures and args.webcam is None:
         raise UserError("nothing to predict on; name pictures, folders, globs or videos")
-    predictor = Predictor(args.config_file, args.weights, args.opts)
+    predictor = Predictor(args.config_file, args.weights, args.opts, trust_config=args.trust_config)
     output = make_output_folder(args.output)
     results = CocoResults(predictor.class_names, predictor.category_ids)
     run = Run(args, predictor, output, results, failures)

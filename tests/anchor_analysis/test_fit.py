@@ -1,6 +1,6 @@
 """What is measured of anchors equals what training computes image by image."""
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
 import torch
@@ -33,33 +33,37 @@ IMAGE_SIZES = [(200, 333), (64, 64), (1, 640), (480, 320), (97, 350)]
 def random_objects(counts, seed=0):
     """Return objects of all sizes, some of them twice, in images of several sizes."""
     torch.manual_seed(seed)
-    boxes, image_idxs = [], []
-    for i, count in enumerate(counts):
-        height, width = IMAGE_SIZES[i % len(IMAGE_SIZES)]
-        limits = torch.tensor([width, height, width, height], dtype=torch.float32)
+    image_sizes = torch.tensor([IMAGE_SIZES[i % len(IMAGE_SIZES)] for i in range(len(counts))])
+    boxes = []
+    for count, size in zip(counts, image_sizes.float(), strict=True):
+        limits = size.flip(0).repeat(2)
         centers = torch.rand(count, 2) * limits[:2]
         sides = torch.exp(torch.randn(count, 1) + torch.randn(count, 2) * 0.4 + 3)
         corners = torch.cat([centers - sides / 2, centers + sides / 2], dim=1)
         found = torch.minimum(corners.clamp(min=0), limits)
         found = torch.cat([found, found[: count // 4]])
-        found = found[(found[:, 2:] - found[:, :2] > 1e-5).all(1)]
-        boxes.append(found)
-        image_idxs.append(torch.full((len(found),), i))
+        boxes.append(found[(found[:, 2:] - found[:, :2] > 1e-5).all(1)])
+    numbers = torch.tensor([len(found) for found in boxes])
     boxes = torch.cat(boxes)
     return Objects(
         boxes=boxes,
         areas=Boxes(boxes).area().double(),
-        image_idxs=torch.cat(image_idxs),
+        image_idxs=torch.arange(len(counts)).repeat_interleave(numbers),
         annotation_ids=list(range(len(boxes))),
-        image_sizes=torch.tensor([IMAGE_SIZES[i % len(IMAGE_SIZES)] for i in range(len(counts))]),
+        image_sizes=image_sizes,
         file_names=[f"{i}.png" for i in range(len(counts))],
         num_crowds=0,
         num_empty=0,
     )
 
 
+def config_of(name, **rule):
+    rule = {"thresholds": [0.4, 0.5], "labels": [0, -1, 1], "low_quality_matches": "none", **rule}
+    return AnchorConfig(SHAPES, True, lambda shapes: GENERATORS[name], 32, MatchRule(**rule))
+
+
 def grids_of(name, objects):
-    return AnchorGrids.of(config_of(name, {}), SHAPES, objects.image_sizes)
+    return AnchorGrids.of(config_of(name), SHAPES, objects.image_sizes)
 
 
 def images(objects, grids):
@@ -69,19 +73,14 @@ def images(objects, grids):
         yield objects.boxes[objects.image_idxs == i], Boxes.cat(grids.generator(features))
 
 
-def config_of(name, rule):
-    return AnchorConfig(SHAPES, True, lambda shapes: GENERATORS[name], 32, rule)
-
-
 @pytest.mark.parametrize("name", GENERATORS)
 def test_best_ious_are_those_of_all_anchors_whatever_the_chunks(name, monkeypatch):
     objects = random_objects([30, 0, 12, 40, 1])
     grids = grids_of(name, objects)
     best = best_ious(objects, grids)
-    dense = [
-        pairwise_iou(Boxes(boxes), anchors).amax(1) for boxes, anchors in images(objects, grids)
-    ]
-    torch.testing.assert_close(best.float(), torch.cat(dense), rtol=1e-4, atol=1e-6)
+    pairs = images(objects, grids)
+    dense = torch.cat([pairwise_iou(Boxes(boxes), anchors).amax(1) for boxes, anchors in pairs])
+    torch.testing.assert_close(best.float(), dense, rtol=1e-4, atol=1e-6)
     monkeypatch.setattr(fit_module, "_PAIRS_PER_CHUNK", 100)
     assert torch.equal(best_ious(objects, grids), best)
 
@@ -91,15 +90,13 @@ def test_best_ious_are_those_of_all_anchors_whatever_the_chunks(name, monkeypatc
 def test_unmatched_objects_are_those_that_the_assigner_of_training_leaves_out(name, mode):
     # Crowds of small and equal objects, which take anchors from each other.
     objects = random_objects([60, 3, 25, 120, 1, 0, 40, 2, 80], seed=1)
-    rule = {"thresholds": [0.4, 0.5], "labels": [0, -1, 1], "low_quality_matches": mode}
-    labelled = objects.sample_images(9, seed=0)
-    fit = measure_fit(objects, config_of(name, MatchRule(**rule)), labelled)
-    assigner = AnchorAssigner(num_classes=1, backend="reference", **rule)
+    config = config_of(name, low_quality_matches=mode)
+    fit = measure_fit(objects, config, objects.sample_images(9, seed=0))
+    assigner = AnchorAssigner(num_classes=1, backend="reference", **dataclasses.asdict(config.rule))
     expected = []
     for boxes, anchors in images(objects, grids_of(name, objects)):
-        instances = Instances(
-            (1, 1), gt_boxes=Boxes(boxes), gt_classes=torch.zeros(len(boxes)).long()
-        )
+        classes = torch.zeros(len(boxes)).long()
+        instances = Instances((1, 1), gt_boxes=Boxes(boxes), gt_classes=classes)
         expected.append(int(assigner(anchors.tensor, [instances]).num_unmatched))
     found = objects.image_idxs[fit.unmatched].bincount(minlength=9)
     assert found.tolist() == expected
@@ -113,8 +110,8 @@ def test_only_the_sampled_images_are_labelled():
     sample = objects.sample_images(3, seed=0)
     assert sample.tolist() == objects.sample_images(3, seed=0).tolist()
     assert len({tuple(objects.sample_images(3, seed).tolist()) for seed in range(9)}) > 1
-    rule = {"thresholds": [0.99], "labels": [0, 1], "low_quality_matches": "none"}
-    fit = measure_fit(objects, config_of("octave", MatchRule(**rule)), sample)
+    config = config_of("octave", thresholds=[0.99], labels=[0, 1])
+    fit = measure_fit(objects, config, sample)
     assert fit.is_labelled.tolist() == [i in sample.tolist() for i in objects.image_idxs.tolist()]
     assert torch.equal(fit.unmatched, fit.is_labelled)
 
@@ -126,9 +123,9 @@ def test_a_fit_is_no_worse_only_if_it_is_so_in_every_respect():
     fit = AnchorFit(SHAPES, ious, *masks, masks[1])
     assert is_no_worse(fit, fit, 0.5)
     for other in (
-        replace(fit, ious=ious.clone().index_fill_(0, torch.tensor(0), 0.49)),
-        replace(fit, ious=ious.clone().index_fill_(0, torch.tensor(2), 0.59)),
-        replace(fit, unmatched=masks[0]),
+        fit._replace(ious=ious.clone().index_fill_(0, torch.tensor(0), 0.49)),
+        fit._replace(ious=ious.clone().index_fill_(0, torch.tensor(2), 0.59)),
+        fit._replace(unmatched=masks[0]),
     ):
         assert is_no_worse(fit, other, 0.5)
         assert not is_no_worse(other, fit, 0.5)

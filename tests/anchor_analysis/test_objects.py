@@ -29,11 +29,11 @@ def odd(tmp_path):
     """The name of a dataset with boxes of every kind."""
     folder = write_shapes(tmp_path, "train", 3, image_size=64)
     content = json.loads((folder / "instances.json").read_text())
-    template = {"category_id": 1, "area": 1, "image_id": 2}
     boxes = [[-5, 10, 20, 100], [60, 60, -30, -20], [3, 3, 0, 9], [70, 3, 5, 5], [1, 1, 1, 1]]
-    boxes += [[float("nan"), 1, 2, 3], [1.5, 2.5, 9.25, 30]]
-    odd = [{**template, "bbox": box, "iscrowd": 0, "id": i} for i, box in enumerate(boxes, 900)]
-    odd.append({**template, "bbox": [1, 2, 30, 30], "iscrowd": 1, "id": 990})
+    boxes += [[float("nan"), 1, 2, 3], [1.5, 2.5, 9.25, 30], [1, 2, 30, 30]]
+    template = {"category_id": 1, "area": 1, "image_id": 2, "iscrowd": 0}
+    odd = [{**template, "bbox": box, "id": i} for i, box in enumerate(boxes, 900)]
+    odd[-1]["iscrowd"] = 1
     content["annotations"] += odd
     (tmp_path / "odd.json").write_text(json.dumps(content))
     register_datasets([["odd", str(tmp_path / "odd.json"), str(folder / "images")]])
@@ -80,8 +80,8 @@ def test_a_box_that_is_not_four_numbers_is_named_by_its_file():
 
 
 def test_images_without_objects_are_no_objects():
-    records = [{"file_name": "a.png", "height": 9, "width": 8, "annotations": []}]
-    DatasetCatalog.register("none", lambda: records)
+    record = {"file_name": "a.png", "height": 9, "width": 8, "annotations": []}
+    DatasetCatalog.register("none", lambda: [record])
     objects = load_objects(["none", "none"], T.ResizeShortestEdge([18, 18]))
     assert len(objects) == 0
     assert objects.image_sizes.tolist() == [[20, 18]] * 2

@@ -76,8 +76,7 @@ def test_training_continues_from_converted_weights_of_other_classes(tmp_path, ca
     torch.save(model.state_dict(), tmp_path / "source.pth")
     assert main([str(tmp_path / "source.pth"), str(tmp_path / "target.pth")]) == 0
     write_jobs(tmp_path)
-    job = yaml.safe_load((tmp_path / "target.yaml").read_text())
-    tiny = yaml.safe_load((tmp_path / "tiny.yaml").read_text())
+    job, tiny = (yaml.safe_load((tmp_path / f"{x}.yaml").read_text()) for x in ("target", "tiny"))
     job["MODEL"]["RETINANET"]["NUM_CLASSES"] = 6
     job |= {key: tiny[key] for key in ("DATASETS", "INPUT", "SOLVER", "DATALOADER")}
     job["INPUT"] |= {"FORMAT": "RGB"}
@@ -89,9 +88,6 @@ def test_training_continues_from_converted_weights_of_other_classes(tmp_path, ca
     start = torch.load(tmp_path / "target.pth")["model"]
     assert trained["iteration"] == 1
     assert len(trained["class_names"]) == 6  # of the drawn shapes
-    steps = trained["model"]["head.bbox_pred.weight"] - start["head.bbox_pred.weight"]
-    assert 0 < steps.abs().max() < 0.1
-    assert torch.equal(
-        trained["model"]["backbone.bottom_up.res2.0.conv1.weight"],
-        start["backbone.bottom_up.res2.0.conv1.weight"],
-    )
+    head, res2 = "head.bbox_pred.weight", "backbone.bottom_up.res2.0.conv1.weight"
+    assert 0 < (trained["model"][head] - start[head]).abs().max() < 0.1
+    assert torch.equal(trained["model"][res2], start[res2])

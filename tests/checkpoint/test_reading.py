@@ -8,7 +8,6 @@ from helpers.foreign_models import Burglar, write
 
 from focal_retina.checkpoint.reading import read_checkpoint
 from focal_retina.errors import UserError
-from focal_retina.tools.convert_checkpoint import main
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".pth"])
@@ -19,13 +18,6 @@ def test_a_file_that_runs_code_is_refused_by_the_name_of_what_it_tried(suffix, t
     assert not witness.exists()
     pickle.loads(pickle.dumps(Burglar(witness)))
     assert witness.exists()  # it would have
-
-
-def test_the_command_refuses_it_in_one_sentence(tmp_path, capsys):
-    source = write({"blobs": Burglar(tmp_path / "witness")}, tmp_path / "model.pkl")
-    assert main([source, str(tmp_path / "target.pth")]) == 2
-    assert "posix.system" in capsys.readouterr().err
-    assert not (tmp_path / "witness").exists()
 
 
 @pytest.mark.parametrize("protocol", [2, 4])

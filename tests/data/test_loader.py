@@ -34,10 +34,6 @@ def noisy(record):
     return {**record, "noise": (random.random(), np.random.rand(), torch.rand(()).item())}
 
 
-def records():
-    return RECORDS
-
-
 def loader(sampler="training", mapper=noisy, **options):
     arguments = {"total_batch_size": 3, "seed": 7, **options}
     return build_train_loader(RECORDS, mapper=mapper, sampler=SAMPLERS[sampler](), **arguments)
@@ -45,6 +41,13 @@ def loader(sampler="training", mapper=noisy, **options):
 
 def ids(batches, count):
     return [[image["image_id"] for image in batch] for batch in islice(batches, count)]
+
+
+def state_after(count, *sampler, **options):
+    """Return the state of a loader that has given so many batches."""
+    stopped = loader(*sampler, **options)
+    list(islice(stopped, count))
+    return stopped.state_dict()
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -74,13 +77,10 @@ def test_the_same_image_is_augmented_anew_each_time():
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_it_goes_on_where_a_state_stood(sampler, workers):
-    first = loader(sampler)
-    batches = list(islice(first, 25))
-    stopped = loader(sampler)
-    list(islice(stopped, 11))
+    batches = list(islice(loader(sampler), 25))
     resumed = loader(sampler, num_workers=workers, seed=0)
     resumed.sampler._seed = 99
-    resumed.load_state_dict(stopped.state_dict())
+    resumed.load_state_dict(state_after(11, sampler))
     assert list(islice(resumed, 14)) == batches[11:]
 
 
@@ -120,26 +120,21 @@ def test_one_image_makes_batches():
 
 
 def test_other_data_start_anew_with_a_warning(caplog):
-    stopped = loader()
-    list(islice(stopped, 3))
     other = build_train_loader(RECORDS[:7], mapper=dict, total_batch_size=3)
-    other.load_state_dict(stopped.state_dict())
+    other.load_state_dict(state_after(3))
     assert other.position == 0
     assert "images 20, sampler TrainingSampler; now images 7" in caplog.text
 
 
 def test_another_batch_size_goes_on_after_as_many_images_with_a_warning(caplog):
-    stopped = loader()
-    list(islice(stopped, 4))
     other = loader(total_batch_size=2)
-    other.load_state_dict(stopped.state_dict())
+    other.load_state_dict(state_after(4))
     assert other.position == 6
     assert "images of a process 3" in caplog.text and "not exactly" in caplog.text
 
 
 def test_another_grouping_is_named_as_it_was_and_as_it_is(caplog):
-    stopped = loader(aspect_ratio_grouping=False)
-    loader().load_state_dict(stopped.state_dict())
+    loader().load_state_dict(state_after(0, aspect_ratio_grouping=False))
     was, now = caplog.text.split("; now ")
     assert "grouped by aspect ratio False" in was
     assert "grouped by aspect ratio True" in now
@@ -162,7 +157,7 @@ def test_data_without_positions_go_through_detectron2s_loader_with_a_warning(dat
 )
 def test_a_lazy_config_with_detectron2s_loader_gets_the_exact_one(target):
     node = LazyCall(build_detection_train_loader)(
-        dataset=LazyCall(records)(), mapper=None, total_batch_size=2
+        dataset=LazyCall(RECORDS.copy)(), mapper=None, total_batch_size=2
     )
     node._target_ = target
     assert isinstance(instantiate(exact_loader_config(node)), TrainLoader)

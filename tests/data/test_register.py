@@ -28,6 +28,10 @@ def write_coco(folder, classes, **changes):
     return str(folder / "a.json"), str(folder / "images")
 
 
+def register(folder, *classes, name="mine"):
+    register_datasets([[name, *write_coco(folder, list(enumerate(classes, 1)))]])
+
+
 def test_class_names_come_in_the_order_of_their_ids(tmp_path):
     register_datasets([["mine", *write_coco(tmp_path, [(7, "cat"), (3, "dog")])]])
     assert MetadataCatalog.get("mine").thing_classes == ["dog", "cat"]
@@ -36,9 +40,8 @@ def test_class_names_come_in_the_order_of_their_ids(tmp_path):
 
 
 def test_the_same_dataset_again_does_no_harm(tmp_path):
-    entry = ["mine", *write_coco(tmp_path, [(1, "cat")])]
-    register_datasets([entry, entry])
-    register_datasets([entry])
+    for _ in range(2):
+        register_datasets([["mine", *write_coco(tmp_path, [(1, "cat")])]] * 2)
     assert len(DatasetCatalog.get("mine")) == 1
 
 
@@ -76,10 +79,10 @@ def test_a_json_that_does_not_hold_together_is_an_error(tmp_path, changes, compl
 
 @pytest.mark.parametrize("text", ["{", "[]", "3"])
 def test_what_is_not_coco_json_is_an_error(tmp_path, text):
-    json_file, image_root = write_coco(tmp_path, [(1, "cat")])
+    paths = write_coco(tmp_path, [(1, "cat")])
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(UserError, match="dataset mine: .*a.json is not COCO json"):
-        register_datasets([["mine", json_file, image_root]])
+        register_datasets([["mine", *paths]])
 
 
 def test_a_missing_json_and_a_wrong_image_folder_are_named(tmp_path):
@@ -92,37 +95,36 @@ def test_a_missing_json_and_a_wrong_image_folder_are_named(tmp_path):
 
 @pytest.mark.parametrize("num_classes", [1, 3, 1203])
 def test_the_default_number_of_classes_gives_way_to_the_datasets(tmp_path, num_classes, caplog):
-    paths = write_coco(tmp_path, [(i + 1, f"c{i}") for i in range(num_classes)])
-    register_datasets([["mine", *paths]])
+    register(tmp_path, *(f"c{i}" for i in range(num_classes)))
     with caplog.at_level(logging.INFO):
         assert agree_on_classes("K", 80, ["mine"]) == num_classes
-    assert f"K becomes {num_classes}: mine ({paths[0]}) has {num_classes} class" in caplog.text
+    expected = f"K becomes {num_classes}: mine ({tmp_path}/a.json) has {num_classes} class"
+    assert expected in caplog.text
 
 
 def test_a_number_of_classes_that_agrees_stays_without_a_word(tmp_path, caplog):
-    register_datasets([["mine", *write_coco(tmp_path, [(1, "cat"), (2, "dog")])]])
+    register(tmp_path, "cat", "dog")
     assert agree_on_classes("K", 2, ["mine"]) == 2
     assert agree_on_classes("K", 80, ["coco_2017_val"]) == 80
     assert caplog.text == ""
 
 
 def test_a_contradiction_names_the_key_and_the_json(tmp_path):
-    register_datasets([["mine", *write_coco(tmp_path, [(1, "cat"), (2, "dog")])]])
+    register(tmp_path, "cat", "dog")
     with pytest.raises(UserError, match=r"NUM_CLASSES is 5, but mine .*a.json\) has 2 .*cat, dog"):
         agree_on_classes("NUM_CLASSES", 5, ["mine"])
 
 
 def test_datasets_of_different_classes_are_both_named(tmp_path):
-    register_datasets([["one", *write_coco(tmp_path / "x", [(1, "cat")])]])
-    register_datasets([["two", *write_coco(tmp_path / "y", [(1, "dog")])]])
+    register(tmp_path / "x", "cat", name="one")
+    register(tmp_path / "y", "dog", name="two")
     with pytest.raises(UserError, match="one .*1 class .cat. and two .*1 class .dog."):
         agree_on_classes("K", 80, ["one", "two"])
 
 
 def test_datasets_that_state_no_classes_leave_the_number_alone(tmp_path):
-    MetadataCatalog.get("silent")
     assert agree_on_classes("K", 7, ["silent"]) == 7
     assert agree_on_classes("K", 7, []) == 7
-    register_datasets([["mine", *write_coco(tmp_path, [(1, "cat")])]])
+    register(tmp_path, "cat")
     assert class_names(["silent"]) is None
     assert class_names(["silent", "mine"]) == ["cat"]

@@ -75,17 +75,23 @@ def test_a_registered_folder_is_evaluated_with_the_metrics_of_coco(folder, tmp_p
     assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100)
 
 
-def test_missing_and_broken_files_are_named(folder):
-    with pytest.raises(UserError, match="VOC split .*val.txt cannot be read: No such file"):
-        load_voc(str(folder), "val", ["cat", "dog"])
+@pytest.mark.parametrize(
+    "file, text, complaint",
+    [
+        ("ImageSets/Main/test.txt", None, "VOC split .*test.txt cannot be read: No such file"),
+        ("JPEGImages/000003.jpg", None, "VOC image .*000003 does not exist"),
+        ("Annotations/000003.xml", "<annotation><object/></annotation>", "xml lacks <name>"),
+        ("Annotations/000003.xml", "<annotation>", "000003.xml cannot be read"),
+    ],
+)
+def test_missing_and_broken_files_are_named(folder, file, text, complaint):
+    (folder / file).unlink()
+    if text:
+        (folder / file).write_text(text)
+    with pytest.raises(UserError, match=complaint):
+        load_voc(str(folder), "test", voc_classes(str(folder)))
+
+
+def test_a_folder_without_annotations_is_named(folder):
     with pytest.raises(UserError, match="no objects in .*Main/Annotations"):
         voc_classes(str(folder / "ImageSets/Main"))
-    (folder / "JPEGImages/000003.jpg").unlink()
-    with pytest.raises(UserError, match="VOC image .*000003 does not exist"):
-        load_voc(str(folder), "test", ["cat", "dog"])
-    (folder / "Annotations/000001.xml").write_text("<annotation><object/></annotation>")
-    with pytest.raises(UserError, match="000001.xml lacks <name>"):
-        voc_classes(str(folder))
-    (folder / "Annotations/000001.xml").write_text("<annotation>")
-    with pytest.raises(UserError, match="000001.xml cannot be read"):
-        voc_classes(str(folder))

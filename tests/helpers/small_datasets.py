@@ -14,6 +14,7 @@ from PIL import Image
 
 NUM_IMAGES = 3
 WIDTH, HEIGHT = 64, 48
+MISSING = object()
 
 
 def coco_content():
@@ -36,6 +37,21 @@ def coco_content():
             for i in range(2 * NUM_IMAGES)
         ],
     }
+
+
+def changed(kind, number, **values):
+    """Return :func:`coco_content` with other values of an entry; MISSING removes a key."""
+    content = coco_content()
+    entry = {**content[kind][number], **values}
+    content[kind][number] = {k: v for k, v in entry.items() if v is not MISSING}
+    return content
+
+
+def added(kind, number, **values):
+    """Return :func:`coco_content` with a copy of an entry that has other values."""
+    content = coco_content()
+    content[kind].append({**content[kind][number], **values})
+    return content
 
 
 def write_pictures(folder, seed=0):

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from helpers.small_datasets import coco_content, write_json, write_pictures
+from helpers.small_datasets import changed, coco_content, write_json, write_pictures
 from helpers.tiny_jobs import write_jobs
 
 from focal_retina.tools.check_dataset import main
@@ -18,8 +18,7 @@ DATASETS = os.environ.get("DETECTRON2_DATASETS", "datasets")
 @pytest.fixture
 def dataset(tmp_path):
     """A json whose second picture is missing and whose fourth box is NaN, and its folder."""
-    content = coco_content()
-    content["annotations"][3]["bbox"] = [float("nan"), 1, 2, 3]
+    content = changed("annotations", 3, bbox=[float("nan"), 1, 2, 3])
     folder = write_pictures(tmp_path / "images")
     os.remove(f"{folder}/1.png")
     return write_json(tmp_path / "a.json", content), folder
@@ -48,8 +47,7 @@ def test_pictures_can_be_left_alone(dataset, capsys, flags):
 
 
 def test_warnings_alone_give_status_0(tmp_path, capsys):
-    content = coco_content()
-    content["annotations"][3]["iscrowd"] = 1
+    content = changed("annotations", 3, iscrowd=1)
     assert run("--json", write_json(tmp_path / "a.json", content)) == 0
     assert "0 kinds of errors, 1 of warnings" in capsys.readouterr().out
 

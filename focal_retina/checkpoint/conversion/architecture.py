@@ -4,11 +4,11 @@ import re
 
 from torch import Tensor
 
-from focal_retina.checkpoint.conversion.weights import num_anchors, num_classes
+from focal_retina.checkpoint.conversion import common
 from focal_retina.errors import UserError
 
 # (blocks of each stage, convolutions of a block) -> depth.
-_DEPTHS: dict[tuple[tuple[int, ...], int], int] = {
+_DEPTHS = {
     ((2, 2, 2, 2), 2): 18,
     ((3, 4, 6, 3), 2): 34,
     ((3, 4, 6, 3), 3): 50,
@@ -37,11 +37,7 @@ _SHARED = {
 
 
 def config_of(weights: dict[str, Tensor]) -> dict[str, object]:
-    """Return dotted keys and values; FPN's and the head's only where the weights have them.
-
-    Raises:
-        UserError: the backbone is not a ResNet-18, -34, -50, -101 or -152 or a ResNeXt.
-    """
+    """Return dotted keys and values; FPN's and the head's only where the weights have them."""
     config = {**_SHARED, **_resnet(weights)}
     if "backbone.fpn_lateral3.weight" in weights:
         channels, res5_channels = weights["backbone.fpn_lateral5.weight"].shape[:2]
@@ -66,15 +62,14 @@ def _resnet(weights: dict[str, Tensor]) -> dict[str, object]:
             f"the backbone has {blocks} blocks of {convs} convolutions; a ResNet-18, -34, -50, "
             "-101 or -152 or a ResNeXt of the same blocks can be converted"
         )
-    config: dict[str, object] = {
+    stem, res2 = "backbone.bottom_up.stem", "backbone.bottom_up.res2.0"
+    config = {
         "MODEL.RESNETS.DEPTH": _DEPTHS[blocks, convs],
-        "MODEL.RESNETS.STEM_OUT_CHANNELS": len(weights["backbone.bottom_up.stem.conv1.weight"]),
-        "MODEL.RESNETS.RES2_OUT_CHANNELS": len(
-            weights[f"backbone.bottom_up.res2.0.conv{convs}.weight"]
-        ),
+        "MODEL.RESNETS.STEM_OUT_CHANNELS": len(weights[f"{stem}.conv1.weight"]),
+        "MODEL.RESNETS.RES2_OUT_CHANNELS": len(weights[f"{res2}.conv{convs}.weight"]),
     }
     if convs == 3:
-        width, group_width = weights["backbone.bottom_up.res2.0.conv2.weight"].shape[:2]
+        width, group_width = weights[f"{res2}.conv2.weight"].shape[:2]
         config["MODEL.RESNETS.NUM_GROUPS"] = width // group_width
         config["MODEL.RESNETS.WIDTH_PER_GROUP"] = group_width
     return config
@@ -83,13 +78,13 @@ def _resnet(weights: dict[str, Tensor]) -> dict[str, object]:
 def _head(weights: dict[str, Tensor]) -> dict[str, object]:
     layers = [w for n, w in weights.items() if re.match(r"head\.cls_subnet\.\d+\.weight", n)]
     has_norm = any(w.dim() == 1 for w in layers)
-    if num_anchors(weights) != 9:
+    if (anchors := common.num_anchors(weights)) != 9:
         raise UserError(
-            f"the source has {num_anchors(weights)} anchors per location, not 3 sizes of 3 aspect "
-            "ratios: write a config with its MODEL.ANCHOR_GENERATOR by hand"
+            f"the source has {anchors} anchors per location, not 3 sizes of 3 aspect ratios: write "
+            "a config with its MODEL.ANCHOR_GENERATOR by hand"
         )
     return {
-        "MODEL.RETINANET.NUM_CLASSES": num_classes(weights),
+        "MODEL.RETINANET.NUM_CLASSES": common.num_classes(weights),
         "MODEL.RETINANET.NUM_CONVS": sum(w.dim() == 4 for w in layers),
         "MODEL.RETINANET.NORM": "GN" if has_norm else "",
     }

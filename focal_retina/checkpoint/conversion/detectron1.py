@@ -8,7 +8,7 @@ import re
 
 import torch
 
-from focal_retina.checkpoint.conversion.weights import NORM_EPS, Conversion, rename_all
+from focal_retina.checkpoint.conversion import common
 
 _BOTTOM_UP = "backbone.bottom_up."
 NAMES = (
@@ -18,33 +18,29 @@ NAMES = (
     (r"_[wb]\.", "."),
     (r"^(?:res_)?conv1\.", f"{_BOTTOM_UP}stem.conv1."),
     (r"^(res[2-5])_(\d+)_branch1\.", rf"{_BOTTOM_UP}\1.\2.shortcut."),
-    (r"^(res[2-5])_(\d+)_branch2a\.", rf"{_BOTTOM_UP}\1.\2.conv1."),
-    (r"^(res[2-5])_(\d+)_branch2b\.", rf"{_BOTTOM_UP}\1.\2.conv2."),
-    (r"^(res[2-5])_(\d+)_branch2c\.", rf"{_BOTTOM_UP}\1.\2.conv3."),
+    (r"^(res[2-5])_(\d+)_branch2", rf"{_BOTTOM_UP}\1.\2.conv"),
+    (r"\.conv([abc])\.", lambda m: f".conv{'abc'.index(m[1]) + 1}."),
     (r"^fpn_inner_res([3-5])_\d+_sum(?:_lateral)?\.", r"backbone.fpn_lateral\1."),
     (r"^fpn_res([3-5])_\d+_sum\.", r"backbone.fpn_output\1."),
     (r"^fpn_([67])\.", r"backbone.top_block.p\1."),
     (r"^retnet_cls_pred_fpn3\.", "head.cls_score."),
     (r"^retnet_bbox_pred_fpn3\.", "head.bbox_pred."),
     # A ReLU lies between two convolutions.
-    *((rf"^retnet_(cls|bbox)_conv_n{i}_fpn3\.", rf"head.\1_subnet.{2 * i}.") for i in range(8)),
+    (r"^retnet_(cls|bbox)_conv_n(\d)_fpn3\.", lambda m: f"head.{m[1]}_subnet.{2 * int(m[2])}."),
 )
+KNOWN_BY = {"retnet_cls_pred_fpn3_w"}
 # conv1_b is 0; the rest belongs to ImageNet's classes and to the training.
 DROPPED = r"^(conv1_b|fc1000_[wb]|pred_[wb]|lr|weight_order)$|_momentum$"
 
 
-def recognise(names: set[str]) -> bool:
-    return "retnet_cls_pred_fpn3_w" in names
-
-
-def convert(weights: dict, checkpoint: dict) -> Conversion:
+def convert(weights: dict, checkpoint: dict) -> common.Conversion:
     """Convert a RetinaNet with sigmoid outputs, Detectron's default."""
-    converted = rename_all(weights, NAMES, DROPPED)
+    converted = common.rename_all(weights, NAMES, DROPPED)
     # A scale and offset are batch norm of mean 0 and variance 1.
     for name in [n for n in converted if n.endswith(".norm.weight")]:
         norm, scale = name.removesuffix("weight"), converted[name]
         converted[norm + "running_mean"] = torch.zeros_like(scale)
-        converted[norm + "running_var"] = torch.ones_like(scale) - NORM_EPS
+        converted[norm + "running_var"] = torch.ones_like(scale) - common.NORM_EPS
     channels, group_channels = converted[f"{_BOTTOM_UP}res2.0.conv2.weight"].shape[:2]
     config = {
         "INPUT.FORMAT": "BGR",
@@ -64,4 +60,4 @@ def convert(weights: dict, checkpoint: dict) -> Conversion:
     text = str(checkpoint.get("cfg", ""))
     if stated := re.search(r"STRIDE_1X1: (true|false)", text, re.IGNORECASE):
         config["MODEL.RESNETS.STRIDE_IN_1X1"] = stated[1].lower() == "true"
-    return Conversion(converted, config, None, [])
+    return common.Conversion(converted, config, None, [])

@@ -1,16 +1,13 @@
 """Detectron2's RetinaNet, and FocalRetinaNet: the names are ours already."""
 
-from focal_retina.checkpoint.conversion.weights import Conversion, rename_all
+from focal_retina.checkpoint.conversion import common
 
+KNOWN_BY = {"head.cls_score.weight", "backbone.fpn_lateral3.weight"}
 # Buffers of older releases, which a config decides, and of the training.
 DROPPED = r"^(anchor_generator|pixel_)|num_batches_tracked$|^loss_normalizer$|^loss\."
 
 
-def recognise(names: set[str]) -> bool:
-    return "head.cls_score.weight" in names and "backbone.fpn_lateral3.weight" in names
-
-
-def convert(weights: dict, checkpoint: dict) -> Conversion:
+def convert(weights: dict, checkpoint: dict) -> common.Conversion:
     """Return the weights as they are.
 
     The config is that of Detectron2's ``Base-RetinaNet.yaml``. A model of other settings needs its
@@ -27,4 +24,4 @@ def convert(weights: dict, checkpoint: dict) -> Conversion:
         "MODEL.RESNETS.STRIDE_IN_1X1": True,
     }
     class_names = checkpoint.get("class_names")
-    return Conversion(rename_all(weights, (), DROPPED), config, class_names, [note])
+    return common.Conversion(common.rename_all(weights, (), DROPPED), config, class_names, [note])

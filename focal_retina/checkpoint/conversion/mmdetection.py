@@ -7,62 +7,46 @@ keeps in its checkpoints.
 
 import re
 
-from focal_retina.checkpoint.conversion.weights import (
-    RGB,
-    Conversion,
-    Renaming,
-    add_missing_biases,
-    rename_all,
-    resnet_names,
-    transpose_anchors,
-)
+from focal_retina.checkpoint.conversion import common
 
+KNOWN_BY = {"bbox_head.retina_cls.weight"}
 DROPPED = r"num_batches_tracked$|^data_preprocessor\."
 
 
-def names(has_norm: bool) -> Renaming:
+def names(has_norm: bool) -> common.Renaming:
     """Return the renaming. A head with normalisation has three layers per convolution."""
     step = 3 if has_norm else 2
     return (
-        *resnet_names(r"backbone\."),
-        *(
-            (rf"^neck\.{theirs}_convs\.{i}\.conv\.", f"backbone.fpn_{ours}{i + 3}.")
-            for theirs, ours in (("lateral", "lateral"), ("fpn", "output"))
-            for i in range(3)
-        ),
+        *common.resnet_names(r"backbone\."),
+        (r"^neck\.lateral_convs\.(\d)\.conv\.", lambda m: common.fpn_name("lateral", m[1])),
+        (r"^neck\.fpn_convs\.([0-2])\.conv\.", lambda m: common.fpn_name("output", m[1])),
         (r"^neck\.fpn_convs\.3\.conv\.", "backbone.top_block.p6."),
         (r"^neck\.fpn_convs\.4\.conv\.", "backbone.top_block.p7."),
         (r"^bbox_head\.retina_cls\.", "head.cls_score."),
         (r"^bbox_head\.retina_reg\.", "head.bbox_pred."),
         (r"^bbox_head\.cls_convs\.", "head.cls_subnet."),
         (r"^bbox_head\.reg_convs\.", "head.bbox_subnet."),
-        *((rf"subnet\.{i}\.conv\.", f"subnet.{step * i}:") for i in range(8)),
-        *((rf"subnet\.{i}\.gn\.", f"subnet.{step * i + 1}:") for i in range(8)),
-        # The colon keeps new numbers from being renamed again.
-        (":", "."),
+        (r"subnet\.(\d)\.conv\.", lambda m: f"subnet.{step * int(m[1])}."),
+        (r"subnet\.(\d)\.gn\.", lambda m: f"subnet.{step * int(m[1]) + 1}."),
     )
 
 
-def recognise(names: set[str]) -> bool:
-    return "bbox_head.retina_cls.weight" in names
-
-
-def convert(weights: dict, checkpoint: dict) -> Conversion:
+def convert(weights: dict, checkpoint: dict) -> common.Conversion:
     """Convert a RetinaNet; settings that its ``meta`` does not tell are mmdetection's defaults."""
     has_norm = "bbox_head.cls_convs.0.gn.weight" in weights
-    converted = rename_all(weights, names(has_norm), DROPPED)
-    add_missing_biases(converted)
-    transpose_anchors(converted)
+    converted = common.rename_all(weights, names(has_norm), DROPPED)
+    common.add_missing_biases(converted)
+    common.transpose_anchors(converted)
     meta = checkpoint.get("meta") or {}
     text = str(meta.get("cfg") or meta.get("config") or "")
     config = {
-        **RGB,
+        **common.RGB,
         "MODEL.FOCAL_RETINA.CLIP_BEFORE_NMS": True,
         "MODEL.FOCAL_RETINA.P7_RELU": False,
         **_stated(text),
     }
     notes = [] if text else ["the file has no config: took the settings of retinanet_r50_fpn"]
-    return Conversion(converted, config, _class_names(meta), notes)
+    return common.Conversion(converted, config, _class_names(meta), notes)
 
 
 def _class_names(meta: dict) -> list[str] | None:

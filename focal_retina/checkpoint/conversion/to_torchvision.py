@@ -7,15 +7,8 @@ from detectron2.config import CfgNode
 from torch import Tensor
 from torchvision.models import detection
 
+from focal_retina.checkpoint.conversion import common
 from focal_retina.checkpoint.conversion.torchvision import names
-from focal_retina.checkpoint.conversion.weights import (
-    CLASS_LOGITS,
-    COCO_THINGS,
-    num_anchors,
-    num_classes,
-    rename,
-    transpose_anchors,
-)
 from focal_retina.errors import UserError
 
 # Settings of torchvision's models, which a config must have.
@@ -38,14 +31,8 @@ def to_torchvision(
 ) -> tuple[dict[str, Tensor], str]:
     """Return weights for ``load_state_dict``, and the Python call of the model they are for.
 
-    Args:
-        weights: of a ``FocalRetinaNet``.
-        cfg: its config.
-        class_names: in the order of the logits. COCO's 80 go to their places among torchvision's
-            91; so do 80 classes without names.
-
-    Raises:
-        UserError: the config has something that torchvision's models lack.
+    The 80 classes of COCO, or 80 without names, go to their places among torchvision's 91. A
+    UserError names what torchvision's models lack.
     """
     for key, required in REQUIRED.items():
         if (value := reduce(getattr, key.split("."), cfg)) != required:
@@ -58,13 +45,14 @@ def to_torchvision(
             f"MODEL.FOCAL_RETINA.P6_FROM is {parts[0]!r} and MODEL.RETINANET.NORM {parts[1]!r}, "
             "but torchvision has a RetinaNet with 'p5' and '' and one with 'c5' and 'GN' only"
         )
-    is_coco = num_classes(weights) == 80 and class_names in (None, list(COCO_THINGS.values()))
-    places = list(COCO_THINGS) if is_coco else range(1, num_classes(weights) + 1)
-    rows = 91 if is_coco else num_classes(weights) + 1
+    count = common.num_classes(weights)
+    is_coco = count == 80 and class_names in (None, common.COCO_NAMES)
+    places = list(common.COCO_THINGS if is_coco else range(1, count + 1))
+    rows = 91 if is_coco else count + 1
     builder = f"retinanet_resnet50_fpn{variant[parts]}"
     with torch.device("meta"):
         model = getattr(detection, builder)(weights_backbone=None, num_classes=rows)
-    weights = _with_meaning_of_torchvision(weights, cfg, list(places), rows)
+    weights = _with_meaning_of_torchvision(weights, cfg, places, rows)
     call = f"{builder}(weights=None, weights_backbone=None, num_classes={rows}{_pixels(cfg)})"
     return _renamed(weights, model.state_dict(), bool(variant[parts])), call
 
@@ -88,11 +76,11 @@ def _with_meaning_of_torchvision(
         weights[stem] = weights[stem].flip(1)
     for name in ("head.bbox_pred.weight", "head.bbox_pred.bias"):
         box_weights = torch.tensor(cfg.MODEL.RETINANET.BBOX_REG_WEIGHTS)
-        box_weights = box_weights.repeat(num_anchors(weights))
+        box_weights = box_weights.repeat(common.num_anchors(weights))
         weights[name] /= box_weights.view(-1, *[1] * (weights[name].dim() - 1))
-    transpose_anchors(weights)
-    for name in CLASS_LOGITS:
-        by_class = weights[name].unflatten(0, (num_anchors(weights), -1))
+    common.transpose_anchors(weights)
+    for name in common.CLASS_LOGITS:
+        by_class = weights[name].unflatten(0, (common.num_anchors(weights), -1))
         never = _NEVER if weights[name].dim() == 1 else 0.0
         filled = by_class.new_full((len(by_class), rows, *by_class.shape[2:]), never)
         filled[:, places] = by_class
@@ -109,7 +97,7 @@ def _renamed(
         if name.endswith("num_batches_tracked"):
             converted[name] = torch.zeros((), dtype=torch.int64)
             continue
-        found = left.pop(rename(name, names(has_norm)), None)
+        found = left.pop(common.rename(name, names(has_norm)), None)
         if found is None or found.shape != value.shape:
             raise UserError(f"torchvision's {name} {tuple(value.shape)} has no equal in the source")
         converted[name] = found.contiguous()

@@ -7,61 +7,45 @@ import numpy as np
 from focal_retina.data.checks.entries import EMPTY, sides_inside
 from focal_retina.data.checks.table import Table
 
-_FILTER = "DATALOADER.FILTER_EMPTY_ANNOTATIONS"
-
 
 class Drops(NamedTuple):
-    """Numbers of annotations, by the first reason to drop them, and of images."""
-
     annotations: int
-    image_unknown: int
-    polygon_invalid: int
-    crowd: int
-    empty: int  # after clipping at the image
+    dropped: dict[str, int]  # the first reason to drop annotations -> how many
     images: int
     images_empty: int  # that the filter of images without objects drops
 
+    @property
+    def used(self) -> int:
+        """The number of annotations that training uses."""
+        return self.annotations - sum(self.dropped.values())
+
     def __str__(self) -> str:
-        reasons = {
-            "of unknown images": self.image_unknown,
-            "without a valid polygon": self.polygon_invalid,
-            "crowds": self.crowd,
-            "with boxes of no area inside the image": self.empty,
-        }
-        used = self.annotations - sum(reasons.values())
-        unused = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
-        text = f"{used:,} of {self.annotations:,} annotations"
+        unused = ", ".join(f"{count:,} {why}" for why, count in self.dropped.items() if count)
+        text = f"{self.used:,} of {self.annotations:,} annotations"
         text += f" (not {unused})" if unused else ""
         text += f" and {self.images - self.images_empty:,} of {self.images:,} images"
         if self.images_empty:
-            text += f" (not {self.images_empty:,} without objects, as {_FILTER} says)"
+            text += f" (not {self.images_empty:,} without objects, as "
+            text += "DATALOADER.FILTER_EMPTY_ANNOTATIONS says)"
         return text
 
 
 def count_drops(table: Table, filter_empty: bool) -> Drops:
-    """Count what Detectron2's loader, filter and mapper drop, before random crops.
-
-    Args:
-        filter_empty: ``DATALOADER.FILTER_EMPTY_ANNOTATIONS``.
-    """
+    """Count what Detectron2's loader, filter of empty images and mapper drop, before crops."""
     annotations = table.annotations
-    left = np.ones(len(annotations.ids), dtype=bool)
-    counts = {}
-    for reason, dropped in (
-        ("image_unknown", annotations.image_idxs < 0),
-        ("polygon_invalid", annotations.lacks_polygons),
-        ("crowd", annotations.is_crowd),
-        ("empty", ~(sides_inside(table) > EMPTY).all(axis=1)),
-    ):
-        counts[reason] = int((left & dropped).sum())
-        # The filter of images comes before the mapper, which looks at boxes.
-        objects = left if reason == "empty" else left & ~dropped
-        left = left & ~dropped
+    reasons = {
+        "of unknown images": annotations.image_idxs < 0,
+        "without a valid polygon": annotations.lacks_polygons,
+        "crowds": annotations.is_crowd,
+        "with boxes of no area inside the image": ~(sides_inside(table) > EMPTY).all(axis=1),
+    }
+    left, dropped = np.ones(len(annotations.ids), dtype=bool), {}
+    for reason, applies in reasons.items():
+        dropped[reason] = int((left & applies).sum())
+        left &= ~applies
+    # The filter of images comes before the mapper, which looks at boxes.
+    *seen_by_filter, _ = reasons.values()
+    objects = ~np.any(seen_by_filter, axis=0)
     num_images = len(table.images.ids)
-    with_objects = len(np.unique(annotations.image_idxs[objects]))
-    return Drops(
-        annotations=len(left),
-        images=num_images,
-        images_empty=num_images - with_objects if filter_empty else 0,
-        **counts,
-    )
+    empty = num_images - len(np.unique(annotations.image_idxs[objects]))
+    return Drops(len(left), dropped, num_images, empty if filter_empty else 0)

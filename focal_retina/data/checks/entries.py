@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from focal_retina.data.checks import problems
 from focal_retina.data.checks.problems import Finding, Place, Problem, findings
 from focal_retina.data.checks.table import Table, repeats
 
@@ -18,7 +17,7 @@ Found = Iterator[tuple[Problem, list[Place]]]
 
 def check_entries(table: Table) -> list[Finding]:
     """Return what is wrong with a table's entries, errors first."""
-    found = [(problems.MALFORMED, table.malformed)]
+    found = [(Problem.MALFORMED, table.malformed)]
     for check in (_repeated_values, _ids, _references, _boxes, _unused):
         found += check(table)
     return findings(table.source, found)
@@ -29,11 +28,11 @@ def _repeated_values(table: Table) -> Found:
     # Detectron2's loader makes this exception for COCO 2014's minival.
     annotation_ids = [] if "minival" in table.source else annotations.ids
     for problem, place, key, values in (
-        (problems.IMAGE_ID_REPEATED, table.image_place, "id", images.ids),
-        (problems.FILE_NAME_REPEATED, table.image_place, "file_name", images.file_names),
-        (problems.CATEGORY_ID_REPEATED, table.category_place, "id", categories.ids),
-        (problems.CATEGORY_NAME_REPEATED, table.category_place, "name", categories.names),
-        (problems.ANNOTATION_ID_REPEATED, table.annotation_place, "id", annotation_ids),
+        (Problem.IMAGE_ID_REPEATED, table.image_place, "id", images.ids),
+        (Problem.FILE_NAME_REPEATED, table.image_place, "file_name", images.file_names),
+        (Problem.CATEGORY_ID_REPEATED, table.category_place, "id", categories.ids),
+        (Problem.CATEGORY_NAME_REPEATED, table.category_place, "name", categories.names),
+        (Problem.ANNOTATION_ID_REPEATED, table.annotation_place, "id", annotation_ids),
     ):
         repeated = repeats(None if value == "" else value for value in values)
         yield problem, [place(i, key, values[i], f"as {place(j, key).path}") for i, j in repeated]
@@ -49,21 +48,21 @@ def _ids(table: Table) -> Found:
         (table.annotation_place, "image_id", table.annotations.image_ids, number),
     ):
         places += [place(i, key, x) for i, x in enumerate(ids) if type(x) not in allowed]
-    yield problems.ID_NOT_INTEGER, places
+    yield Problem.ID_NOT_INTEGER, places
     below = np.array([type(x) is int and x < 1 for x in table.annotations.ids], dtype=bool)
     places = table.annotation_places(below, "id", table.annotations.ids)
-    yield problems.ANNOTATION_ID_BELOW_1, places
+    yield Problem.ANNOTATION_ID_BELOW_1, places
 
 
 def _references(table: Table) -> Found:
     found, places = table.annotations, table.annotation_places
     unknown = (found.category_idxs < 0) & (found.image_idxs >= 0)
-    yield problems.CATEGORY_UNKNOWN, places(unknown, "category_id", found.category_ids)
-    yield problems.IMAGE_UNKNOWN, places(found.image_idxs < 0, "image_id", found.image_ids)
-    yield problems.CROWD, places(found.is_crowd, "iscrowd")
-    yield problems.POLYGON_INVALID, places(found.lacks_polygons, "segmentation")
+    yield Problem.CATEGORY_UNKNOWN, places(unknown, "category_id", found.category_ids)
+    yield Problem.IMAGE_UNKNOWN, places(found.image_idxs < 0, "image_id", found.image_ids)
+    yield Problem.CROWD, places(found.is_crowd, "iscrowd")
+    yield Problem.POLYGON_INVALID, places(found.lacks_polygons, "segmentation")
     missing = places(found.lacks_area, "area") + places(found.lacks_crowd_flag, "iscrowd")
-    yield problems.EVALUATION_KEY_MISSING, missing
+    yield Problem.EVALUATION_KEY_MISSING, missing
 
 
 def _boxes(table: Table) -> Found:
@@ -77,15 +76,15 @@ def _boxes(table: Table) -> Found:
     outside = usable & (sides_inside(table) <= EMPTY).any(axis=1)
     across = ((start < -_TOLERANCE) | (end > _image_sizes(table) + _TOLERANCE)).any(axis=1)
     for problem, mask in (
-        (problems.BOX_NOT_FINITE, ~finite),
-        (problems.BOX_NEGATIVE, negative),
-        (problems.BOX_EMPTY, empty),
-        (problems.BOX_OUTSIDE, outside),
-        (problems.BOX_ACROSS_BORDER, usable & ~outside & across),
+        (Problem.BOX_NOT_FINITE, ~finite),
+        (Problem.BOX_NEGATIVE, negative),
+        (Problem.BOX_EMPTY, empty),
+        (Problem.BOX_OUTSIDE, outside),
+        (Problem.BOX_ACROSS_BORDER, usable & ~outside & across),
     ):
         found = np.flatnonzero(mask).tolist()
         yield problem, [table.annotation_place(i, "bbox", boxes[i].tolist()) for i in found]
-    yield problems.ANNOTATION_REPEATED, _repeated_boxes(table)
+    yield Problem.ANNOTATION_REPEATED, _repeated_boxes(table)
 
 
 def sides_inside(table: Table) -> np.ndarray:
@@ -125,7 +124,7 @@ def _unused(table: Table) -> Found:
     used = ~annotations.is_crowd & (annotations.image_idxs >= 0)
     names = table.categories.names
     images = np.setdiff1d(np.arange(len(table.images.ids)), annotations.image_idxs[used])
-    yield problems.IMAGE_EMPTY, [table.image_place(i, "id") for i in images.tolist()]
+    yield Problem.IMAGE_EMPTY, [table.image_place(i, "id") for i in images.tolist()]
     classes = np.setdiff1d(np.arange(len(names)), annotations.category_idxs[used])
     places = [table.category_place(i, "name", names[i]) for i in classes.tolist()]
-    yield problems.CATEGORY_UNUSED, places
+    yield Problem.CATEGORY_UNUSED, places

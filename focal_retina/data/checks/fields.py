@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from focal_retina.data.checks.problems import Place
 
+# The width or height of an image that need not state it.
+NOT_STATED = object()
 _NUMBERS = {int, float}  # not bool, which json keeps apart
 
 
@@ -15,13 +17,6 @@ class Names(NamedTuple):
     images: Callable[[int], str] = "images[{}]".format
     categories: Callable[[int], str] = "categories[{}]".format
     annotations: Callable[[int], str] = "annotations[{}]".format
-
-
-class Field(NamedTuple):
-    key: str
-    allows: Callable[[object], bool]
-    expected: str
-    default: object = None  # of a key that may be missing
 
 
 def is_id(value: object) -> bool:
@@ -39,20 +34,13 @@ def is_box(value: object) -> bool:
     return True
 
 
-def _is_number(value: object) -> bool:
-    return type(value) in _NUMBERS
-
-
 def _is_side(value: object) -> bool:
-    return type(value) in _NUMBERS and 1 <= value < 2**31 and value % 1 == 0
+    is_number = type(value) in _NUMBERS
+    return value is NOT_STATED or (is_number and 1 <= value < 2**31 and value % 1 == 0)
 
 
 def _is_name(value: object) -> bool:
     return type(value) is str and value != ""
-
-
-def _is_flag(value: object) -> bool:
-    return type(value) in (int, float, bool) and value in (0, 1)
 
 
 def _is_segmentation(value: object) -> bool:
@@ -61,43 +49,39 @@ def _is_segmentation(value: object) -> bool:
     return not value or (type(value) is list and {*map(type, value)} == {list})
 
 
-_ID = Field("id", is_id, "expected an integer")
-_SIDES = (
-    Field("width", _is_side, "expected the picture's width in pixels"),
-    Field("height", _is_side, "expected the picture's height in pixels"),
-)
+# Of each key: what it may be, the same in words, and the default if the key may be missing.
 _FIELDS = {
-    "images": (_ID, Field("file_name", _is_name, "expected a file name"), *_SIDES),
-    "categories": (_ID, Field("name", _is_name, "expected a name")),
-    "annotations": (
-        _ID,
-        Field("image_id", is_id, "expected the id of an image"),
-        Field("category_id", is_id, "expected the id of a category"),
-        Field("bbox", is_box, "expected four numbers, x, y, width and height in pixels"),
-        Field("iscrowd", _is_flag, "expected 0 or 1", 0),
-        Field("ignore", lambda x: x == 0, "Detectron2 refuses annotations to be ignored", 0),
-        Field("area", _is_number, "expected the area in pixels", 0),
-        Field("segmentation", _is_segmentation, "expected polygons or a run-length code", None),
-    ),
+    "images": {
+        "id": (is_id, "expected an integer", None),
+        "file_name": (_is_name, "expected a file name", None),
+        "width": (_is_side, "expected the picture's width in pixels", None),
+        "height": (_is_side, "expected the picture's height in pixels", None),
+    },
+    "categories": {
+        "id": (is_id, "expected an integer", None),
+        "name": (_is_name, "expected a name", None),
+    },
+    "annotations": {
+        "id": (is_id, "expected an integer", None),
+        "image_id": (is_id, "expected the id of an image", None),
+        "category_id": (is_id, "expected the id of a category", None),
+        "bbox": (is_box, "expected four numbers, x, y, width and height in pixels", None),
+        "iscrowd": (lambda x: type(x) in {*_NUMBERS, bool} and x in (0, 1), "expected 0 or 1", 0),
+        "ignore": (lambda x: x == 0, "Detectron2 refuses annotations to be ignored", 0),
+        "area": (lambda x: type(x) in _NUMBERS, "expected the area in pixels", 0),
+        "segmentation": (_is_segmentation, "expected polygons or a run-length code", None),
+    },
 }
 
 
-def malformed_entries(
-    kind: str, entries: Sequence, names: Names, sizes_are_optional: bool = False
-) -> Iterator[tuple[int, Place]]:
-    """Yield the entry's number and the place of every value that is not of COCO's form.
-
-    Args:
-        kind: "images", "categories" or "annotations".
-    """
-    fields, name = _FIELDS[kind], getattr(names, kind)
-    if sizes_are_optional and kind == "images":
-        fields = tuple(f._replace(default=1) if f in _SIDES else f for f in fields)
+def malformed_entries(kind: str, entries: Sequence, names: Names) -> Iterator[tuple[int, Place]]:
+    """Yield number and place of every value in a section of COCO's json that is not of its form."""
+    name = getattr(names, kind)
     for number, entry in enumerate(entries):
         if type(entry) is not dict:
             yield number, Place(name(number), entry, "expected an object with keys")
             continue
-        for key, allows, expected, default in fields:
+        for key, (allows, expected, default) in _FIELDS[kind].items():
             value = entry.get(key, default)
             if not allows(value):
                 note = expected if key in entry else f"missing, {expected}"

@@ -11,7 +11,6 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 from tqdm import tqdm
 
-from focal_retina.data.checks import problems
 from focal_retina.data.checks.problems import Finding, Place, Problem, findings
 from focal_retina.data.checks.table import Table
 
@@ -33,11 +32,7 @@ class Picture(NamedTuple):
 
 
 def inspect_pictures(table: Table, decode: bool, num_threads: int) -> list[Picture]:
-    """Read the facts of all pictures of a table, with a progress bar.
-
-    Args:
-        decode: read all of each picture, as training does; otherwise its header and its end.
-    """
+    """Read each picture of a table: its header and its end, or with ``decode`` all of it."""
     names = table.images.file_names
     paths = [table.picture(i) if name else None for i, name in enumerate(names)]
     batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
@@ -57,14 +52,14 @@ def inspect(path: str | None, decode: bool) -> Picture:
     if path is None:
         return Picture()
     if not PathManager.exists(path):
-        return Picture(problems.FILE_MISSING)
+        return Picture(Problem.FILE_MISSING)
     try:
         picture, is_whole = _read_header(path)
         if decode or not is_whole:
             height, width = read_image(path, "RGB").shape[:2]
             picture = picture._replace(size=(width, height))
     except Exception as error:  # Pillow's parsers raise whatever a broken file makes them
-        return Picture(problems.FILE_UNREADABLE, f"{type(error).__name__}: {error}")
+        return Picture(Problem.FILE_UNREADABLE, f"{type(error).__name__}: {error}")
     return picture
 
 
@@ -92,9 +87,7 @@ def check_pictures(table: Table, pictures: Sequence[Picture]) -> list[Finding]:
     found: dict[Problem, list[Place]] = {}
     for i, picture in enumerate(pictures):
         for problem, note in _problems(picture, table.images.sizes[i]):
-            path = table.picture(i)
-            place = Place(path, None, note, None, table.images.ids[i], path)
-            found.setdefault(problem, []).append(place)
+            found.setdefault(problem, []).append(table.picture_place(i, note))
     return findings(table.source, found.items())
 
 
@@ -108,12 +101,12 @@ def _problems(picture: Picture, stated: np.ndarray) -> Iterator[tuple[Problem, s
         note = f"{picture.size[0]}x{picture.size[1]}, the json says {width}x{height}"
         if picture.orientation in _TRANSPOSED:
             note += f", before EXIF's orientation {picture.orientation} turns it upright"
-        yield problems.SIZE_DIFFERS, note
+        yield Problem.SIZE_DIFFERS, note
     elif picture.orientation in range(2, 9):
-        yield problems.EXIF_ROTATED, f"orientation {picture.orientation}"
+        yield Problem.EXIF_ROTATED, f"orientation {picture.orientation}"
     if picture.mode in ("1", "L", "LA"):
-        yield problems.GREY, f"mode {picture.mode}"
-    if picture.mode == "CMYK":
-        yield problems.CMYK, ""
-    if picture.mode.startswith(("I", "F")):
-        yield problems.DEEP, f"mode {picture.mode}"
+        yield Problem.GREY, f"mode {picture.mode}"
+    elif picture.mode == "CMYK":
+        yield Problem.CMYK, ""
+    elif picture.mode.startswith(("I", "F")):
+        yield Problem.MORE_THAN_8_BITS, f"mode {picture.mode}"

@@ -15,31 +15,25 @@ from focal_retina.errors import UserError
 
 
 def read_table(json_file: str, image_root: str | None = None, source: str = "") -> Table:
-    """Return the table of a file; what is not COCO's form is in ``malformed``.
-
-    Raises:
-        UserError: there is no such file, or it cannot be opened.
-    """
+    """Return the table of a file; raise a UserError if there is none or it cannot be opened."""
     if not PathManager.isfile(json_file):
         raise UserError(f"the COCO json {json_file} does not exist")
+    malformed = None
     with paused_gc():
         try:
             with open(PathManager.get_local_path(json_file), encoding="utf-8") as file:
-                table = table_of(json.load(file))
+                content = json.load(file)
         except OSError as error:
             raise UserError(f"the COCO json {json_file} cannot be read: {error}") from error
         except (RecursionError, ValueError) as error:
-            table = table_of({}, [Place("the file", None, str(error))])
+            content, malformed = {}, [Place("the file", None, str(error))]
+        table = table_of(content, malformed)
     return table._replace(source=source or json_file, image_root=image_root)
 
 
 def table_of(content: object, malformed: list[Place] | None = None) -> Table:
-    """Return the table of a json's content, without source and image folder.
-
-    Args:
-        malformed: why there is no content, if there is none.
-    """
-    places = list(malformed or _missing_sections(content))
+    """Return the table of a json's content, or of why there is none, without source and folder."""
+    places = malformed or list(_missing_sections(content))
     sections = {kind: [] if places else content.get(kind, []) for kind in Names._fields}
     return table_of_sections(sections, Names(), places)
 
@@ -55,25 +49,17 @@ def _missing_sections(content: object) -> Iterator[Place]:
             yield Place(kind, found, f"expected a list of {kind}{at_least}")
 
 
-def table_of_sections(
-    sections: dict[str, list],
-    names: Names,
-    malformed: list[Place],
-    sizes_are_optional: bool = False,
-) -> Table:
+def table_of_sections(sections: dict[str, list], names: Names, malformed: list[Place]) -> Table:
     """Return a table without source and image folder.
 
     Args:
         sections: the lists "images", "categories" and "annotations" of COCO's json.
-        names: of their entries in a report.
         malformed: places where the sections themselves are wrong.
-        sizes_are_optional: whether an image need not state its width and height.
     """
-    bad: dict[str, set[int]] = {kind: set() for kind in sections}
-    places = list(malformed)
+    places, bad = list(malformed), set()
     for kind, entries in sections.items():
-        for number, place in malformed_entries(kind, entries, names, sizes_are_optional):
-            bad[kind].add(number)
+        for number, place in malformed_entries(kind, entries, names):
+            bad.add((kind, number))
             places.append(place)
     rows = {kind: [x if type(x) is dict else {} for x in sections[kind]] for kind in sections}
     for kind in ("images", "categories"):
@@ -85,7 +71,7 @@ def table_of_sections(
         sizes=np.array(sides, dtype=np.float64).reshape(-1, 2),
     )
     categories = Categories(_ids(rows["categories"]), _texts(rows["categories"], "name"))
-    good = [(i, x) for i, x in enumerate(rows["annotations"]) if i not in bad["annotations"]]
+    good = [(i, x) for i, x in enumerate(rows["annotations"]) if ("annotations", i) not in bad]
     annotations = _annotations(good, images, categories)
     files = dict(zip(images.ids, images.file_names, strict=True))
     places = [_with_file_name(place, files) for place in places]
@@ -124,12 +110,12 @@ def _annotations(
     numbered: list[tuple[int, dict]], images: Images, categories: Categories
 ) -> Annotations:
     entries = [entry for _, entry in numbered]
-    image_ids = [entry["image_id"] for entry in entries]
-    category_ids = [entry["category_id"] for entry in entries]
-    boxes = [entry["bbox"] for entry in entries]
+    ids, image_ids, category_ids, boxes = (
+        [entry[key] for entry in entries] for key in ("id", "image_id", "category_id", "bbox")
+    )
     return Annotations(
         numbers=np.array([number for number, _ in numbered], dtype=np.int64),
-        ids=[entry["id"] for entry in entries],
+        ids=ids,
         image_ids=image_ids,
         category_ids=category_ids,
         image_idxs=_positions(image_ids, images.ids),

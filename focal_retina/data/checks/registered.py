@@ -7,20 +7,17 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from focal_retina.data.checks.fields import Names, is_box
+from focal_retina.data.checks.fields import NOT_STATED, Names, is_box
 from focal_retina.data.checks.reading import read_table, table_of_sections
 from focal_retina.data.checks.table import Table
 from focal_retina.data.coco import CocoLoader, is_coco_json
 
 
 def table_of_dataset(name: str) -> Table | None:
-    """Return the table of a registered dataset.
+    """Return the table of a registered dataset; raise a UserError if its json does not exist.
 
     Detectron2 also takes datasets of PyTorch, whose items may be anything. If the loader returns no
     list of records, there is no table.
-
-    Raises:
-        UserError: its json does not exist.
     """
     metadata, loader = MetadataCatalog.get(name), DatasetCatalog[name]
     if is_coco_json(name):
@@ -29,9 +26,8 @@ def table_of_dataset(name: str) -> Table | None:
         source = f"{name} ({metadata.json_file})"
         return table._replace(source=source, image_root=metadata.image_root)
     records = _load_for_two(name)
-    if not isinstance(records, list):
-        return None
-    return table_of_records(records, metadata.get("thing_classes"), name)
+    is_list = isinstance(records, list)
+    return table_of_records(records, metadata.get("thing_classes"), name) if is_list else None
 
 
 def _load_for_two(name: str) -> object:
@@ -55,33 +51,28 @@ def _load_for_two(name: str) -> object:
 def table_of_records(
     records: Sequence[dict], class_names: Sequence[str] | None, source: str
 ) -> Table:
-    """Return the table of what a dataset's loader returns.
+    """Return the table of what a dataset's loader returns; without class names, any class is right.
 
     Entries are called ``records[3].annotations[2]``. The ids of annotations count from 1, as
     Detectron2 numbers them for evaluation.
-
-    Args:
-        class_names: None if the dataset states none; then any class is right.
     """
-    numbered = [
-        (f"records[{i}].annotations[{j}]", i, annotation)
-        for i, record in enumerate(records)
-        for j, annotation in enumerate(record.get("annotations", []))
-    ]
-    annotations = [_as_coco(i + 1, *entry) for i, (_, *entry) in enumerate(numbered)]
+    paths, annotations = [], []
+    for i, record in enumerate(records):
+        for j, annotation in enumerate(record.get("annotations", [])):
+            paths.append(f"records[{i}].annotations[{j}]")
+            annotations.append(_as_coco(len(paths), i, annotation))
+    categories = dict(enumerate(class_names or ()))
     if class_names is None:
         used = {annotation["category_id"] for annotation in annotations}
-        class_names = {i: str(i) for i in sorted(x for x in used if type(x) is int)}
-    else:
-        class_names = dict(enumerate(class_names))
+        categories = {i: str(i) for i in sorted(x for x in used if type(x) is int)}
+    unstated = {"width": NOT_STATED, "height": NOT_STATED}
     sections = {
-        "images": [{**record, "id": i} for i, record in enumerate(records)],
-        "categories": [{"id": i, "name": name} for i, name in class_names.items()],
+        "images": [{**unstated, **record, "id": i} for i, record in enumerate(records)],
+        "categories": [{"id": i, "name": name} for i, name in categories.items()],
         "annotations": annotations,
     }
-    paths = [path for path, _, _ in numbered]
     names = Names("records[{}]".format, "thing_classes[{}]".format, paths.__getitem__)
-    table = table_of_sections(sections, names, [], sizes_are_optional=True)
+    table = table_of_sections(sections, names, [])
     return table._replace(source=source, image_root="")  # file names are paths
 
 
@@ -96,11 +87,6 @@ def _as_coco(annotation_id: int, image_id: int, annotation: dict) -> dict:
     elif mode != BoxMode.XYWH_ABS:
         box = f"bbox {box} of bbox_mode {mode}"
     category = annotation.get("category_id", "missing")
-    return {
-        "id": annotation_id,
-        "image_id": image_id,
-        "category_id": category.item() if isinstance(category, np.generic) else category,
-        "bbox": box,
-        "iscrowd": annotation.get("iscrowd", 0),
-        "area": 0,
-    }
+    category = category.item() if isinstance(category, np.generic) else category
+    ids = {"id": annotation_id, "image_id": image_id, "category_id": category}
+    return {**ids, "bbox": box, "iscrowd": annotation.get("iscrowd", 0), "area": 0}

@@ -1,5 +1,6 @@
 """Checks of two datasets against each other: no picture in both, the same classes."""
 
+import functools
 import hashlib
 import os
 from collections import defaultdict
@@ -7,37 +8,43 @@ from collections.abc import Sequence
 
 from detectron2.utils.file_io import PathManager
 
-from focal_retina.data.checks import problems
 from focal_retina.data.checks.pictures import Picture
-from focal_retina.data.checks.problems import Finding, Place, findings
+from focal_retina.data.checks.problems import Finding, Place, Problem, findings
 from focal_retina.data.checks.table import Table
 
 
-def check_splits(train: Table, test: Table) -> list[Finding]:
-    """Compare what two tables say: their classes, and the files of their pictures."""
-    leaks = [_leak(train, test, i, j) for i, j in _same_files(train, test)]
-    found = (problems.CLASSES_DIFFER, _class_difference(train, test)), (problems.SAME_FILE, leaks)
-    return findings(test.source, found)
-
-
-def check_bytes(
-    train: Table, test: Table, train_pictures: Sequence[Picture], test_pictures: Sequence[Picture]
+def check_splits(
+    train: Table,
+    test: Table,
+    train_pictures: Sequence[Picture] = (),
+    test_pictures: Sequence[Picture] = (),
 ) -> list[Finding]:
-    """Find pictures of the same bytes under different paths; only those of equal size are read."""
+    """Compare the classes of two tables and the files of their pictures.
+
+    With facts about the pictures, compare their bytes, too; only those of equal size are read.
+    """
+    same_files = _same_files(train, test)
     candidates = defaultdict(list)
     for i, picture in enumerate(train_pictures):
         if picture.num_bytes:
             candidates[picture.num_bytes].append(i)
-    known = set(_same_files(train, test))
-    digests: dict[str, bytes] = {}
-    places = [
-        _leak(train, test, i, j)
+    known, digest = set(same_files), functools.cache(_digest)
+    same_bytes = [
+        (i, j)
         for j, picture in enumerate(test_pictures)
         for i in candidates.get(picture.num_bytes, [])
-        if (i, j) not in known
-        and _digest(train.picture(i), digests) == _digest(test.picture(j), digests)
+        if (i, j) not in known and digest(train.picture(i)) == digest(test.picture(j))
     ]
-    return findings(test.source, [(problems.SAME_BYTES, places)])
+    same_file, same_bytes = (
+        [test.picture_place(j, f"{train.picture(i)} of {train.source}") for i, j in pairs]
+        for pairs in (same_files, same_bytes)
+    )
+    found = {
+        Problem.CLASSES_DIFFER: _class_difference(train, test),
+        Problem.LEAK_SAME_FILE: same_file,
+        Problem.LEAK_SAME_BYTES: same_bytes,
+    }
+    return findings(test.source, found.items())
 
 
 def _class_difference(train: Table, test: Table) -> list[Place]:
@@ -56,13 +63,9 @@ def _class_difference(train: Table, test: Table) -> list[Place]:
 def _class_names(table: Table) -> list[str]:
     """Return the names in the order of their ids, as Detectron2 numbers the classes."""
     named = zip(table.categories.ids, table.categories.names, strict=True)
-    return [name for _, name in sorted(named, key=_order_of_id)]
-
-
-def _order_of_id(category: tuple[object, str]) -> tuple:
-    """Order malformed ids before numbers before strings; that they are mixed is another problem."""
-    x, _ = category
-    return x is not None, type(x) is str, 0 if x is None else x
+    # Malformed ids come before numbers before strings; that they are mixed is another problem.
+    ordered = sorted(named, key=lambda x: (x[0] is not None, type(x[0]) is str, x[0]))
+    return [name for _, name in ordered]
 
 
 def _same_files(train: Table, test: Table) -> list[tuple[int, int]]:
@@ -75,14 +78,6 @@ def _same_files(train: Table, test: Table) -> list[tuple[int, int]]:
     return [(rows[path], j) for j, path in enumerate(paths) if path in rows]
 
 
-def _leak(train: Table, test: Table, i: int, j: int) -> Place:
-    path = test.picture(j)
-    note = f"{train.picture(i)} of {train.source}"
-    return Place(path, None, note, None, test.images.ids[j], path)
-
-
-def _digest(path: str, digests: dict[str, bytes]) -> bytes:
-    if path not in digests:
-        with PathManager.open(path, "rb") as file:
-            digests[path] = hashlib.blake2b(file.read()).digest()
-    return digests[path]
+def _digest(path: str) -> bytes:
+    with PathManager.open(path, "rb") as file:
+        return hashlib.blake2b(file.read()).digest()

@@ -51,6 +51,10 @@ class Table(NamedTuple):
         path = f"{self.names.images(idx)}.{key}"
         return Place(path, value, note, None, images.ids[idx], images.file_names[idx])
 
+    def picture_place(self, idx: int, note: str) -> Place:
+        path = self.picture(idx)
+        return Place(path, None, note, None, self.images.ids[idx], path)
+
     def category_place(self, idx: int, key: str, value: object = None, note: str = "") -> Place:
         return Place(f"{self.names.categories(idx)}.{key}", value, note)
 

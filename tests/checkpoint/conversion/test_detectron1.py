@@ -33,19 +33,15 @@ def random_blobs():
     affine("res_conv1", 64)
     inputs = 64
     for stage, count in enumerate(BLOCKS, start=2):
-        width = 32 * 2 ** (stage - 2)
+        w = 32 * 2 ** (stage - 2)
         for block in range(count):
             name = f"res{stage}_{block}_branch"
-            shapes = [
-                ("2a", inputs, width, 1),
-                ("2b", width, width, 3),
-                ("2c", width, 4 * width, 1),
-            ]
-            shapes += [("1", inputs, 4 * width, 1)] if block == 0 else []
+            shapes = [("2a", inputs, w, 1), ("2b", w, w, 3), ("2c", w, 4 * w, 1)]
+            shapes += [("1", inputs, 4 * w, 1)] if block == 0 else []
             for branch, *shape in shapes:
                 conv(name + branch, *shape, bias=False)
                 affine(name + branch, shape[1])
-            inputs = 4 * width
+            inputs = 4 * w
         if stage > 2:
             lateral = "" if stage == 5 else "_lateral"
             conv(f"fpn_inner_res{stage}_{count - 1}_sum{lateral}", inputs, CHANNELS, 1)

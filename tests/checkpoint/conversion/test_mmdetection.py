@@ -1,6 +1,7 @@
 """mmdetection's RetinaNet by its documented names, and its forward pass written out."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -67,32 +68,26 @@ class RetinaNet(nn.Module):
         return p
 
     def forward(self, images):
-        levels = []
-        for feature in self.features(images):
-            towers = []
-            for convs in (self.bbox_head.cls_convs, self.bbox_head.reg_convs):
-                x = feature
-                for conv in convs:
-                    x = F.relu(conv(x))
-                towers.append(x)
-            levels.append(
-                (self.bbox_head.retina_cls(towers[0]), self.bbox_head.retina_reg(towers[1]))
-            )
-        return [by_anchor(list(values)) for values in zip(*levels, strict=True)]
+        features, head = self.features(images), self.bbox_head
+        found = []
+        for convs, last in ((head.cls_convs, head.retina_cls), (head.reg_convs, head.retina_reg)):
+            levels = features
+            for conv in convs:
+                levels = [F.relu(conv(x)) for x in levels]
+            found.append(by_anchor([last(x) for x in levels]))
+        return found
 
 
 def anchors(grids):
     """Return mmdetection's anchors (R, 4): octave_base_scale 4, (ratio, scale), centre offset 0."""
     boxes = []
     for stride, (height, width) in zip(STRIDES, grids, strict=True):
-        for y in range(height):
-            for x in range(width):
-                for ratio in (0.5, 1.0, 2.0):
-                    for k in range(3):
-                        size = 4 * stride * 2 ** (k / 3)
-                        w, h = size / math.sqrt(ratio) / 2, size * math.sqrt(ratio) / 2
-                        cx, cy = x * stride, y * stride
-                        boxes.append((cx - w, cy - h, cx + w, cy + h))
+        places = product(range(height), range(width), (0.5, 1.0, 2.0), range(3))
+        for y, x, ratio, k in places:
+            size = 4 * stride * 2 ** (k / 3)
+            w, h = size / math.sqrt(ratio) / 2, size * math.sqrt(ratio) / 2
+            cx, cy = x * stride, y * stride
+            boxes.append((cx - w, cy - h, cx + w, cy + h))
     return torch.tensor(boxes)
 
 

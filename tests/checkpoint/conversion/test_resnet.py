@@ -1,5 +1,7 @@
 """torchvision's and timm's ImageNet ResNets give their own features as our backbone."""
 
+import json
+
 import pytest
 import torch
 from helpers.foreign_models import built, converted, randomise, synthetic_images
@@ -14,10 +16,8 @@ def theirs(model, images):
     std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     x = (images / 255 - mean) / std
     x = model.layer1(model.maxpool(model.relu(model.bn1(model.conv1(x)))))
-    return {
-        f"res{i}": (x := layer(x))
-        for i, layer in ((3, model.layer2), (4, model.layer3), (5, model.layer4))
-    }
+    layers = {"res3": model.layer2, "res4": model.layer3, "res5": model.layer4}
+    return {name: (x := layer(x)) for name, layer in layers.items()}
 
 
 @torch.no_grad()
@@ -39,8 +39,6 @@ def test_features_are_theirs(builder, tmp_path):
 
 
 def test_a_safetensors_file_is_read(tmp_path):
-    import json
-
     state = {k: v for k, v in resnet18().state_dict().items() if v.dtype == torch.float32}
     header, numbers = {"__metadata__": {"format": "pt"}}, b""
     for name, value in state.items():
@@ -52,9 +50,8 @@ def test_a_safetensors_file_is_read(tmp_path):
     source.write_bytes(len(text).to_bytes(8, "little") + text + numbers)
     assert main([str(source), str(tmp_path / "target.pth")]) == 0
     _, detector = built(tmp_path / "target.yaml")
-    assert torch.equal(
-        detector.backbone.bottom_up.res5[1].conv2.weight, state["layer4.1.conv2.weight"]
-    )
+    conv = detector.backbone.bottom_up.res5[1].conv2
+    assert torch.equal(conv.weight, state["layer4.1.conv2.weight"])
 
 
 def test_a_backbone_of_another_shape_is_refused(tmp_path, capsys):

@@ -15,9 +15,9 @@ from helpers.foreign_models import (
 from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 
+from focal_retina.checkpoint.conversion.common import COCO_THINGS
 from focal_retina.checkpoint.conversion.to_torchvision import to_torchvision
 from focal_retina.checkpoint.conversion.torchvision import convert
-from focal_retina.checkpoint.conversion.weights import COCO_THINGS
 from focal_retina.errors import UserError
 from focal_retina.modeling.anchors import TorchvisionAnchorGenerator
 from focal_retina.settings.yaml_config import load_yaml
@@ -38,9 +38,8 @@ def torchvision_model(builder, **kwargs):
     torch.nn.init.normal_(logits.weight, std=0.03)
     classes = model.head.classification_head.num_classes
     real = list(COCO_THINGS) if classes == 91 else range(1, classes)
-    logits.bias.data.normal_(-4, 1).view(9, classes)[
-        :, [c for c in range(classes) if c not in real]
-    ] = -20
+    unreal = [c for c in range(classes) if c not in real]
+    logits.bias.data.normal_(-4, 1).view(9, classes)[:, unreal] = -20
     model.head.regression_head.bbox_reg.bias.data.normal_(0, 0.2)
     return model
 
@@ -134,34 +133,36 @@ def test_background_is_dropped_from_other_classes_than_cocos():
     model = torchvision_model(BUILDERS[0], num_classes=4)
     conversion = convert(model.state_dict(), {})
     bias = model.head.classification_head.cls_logits.bias.view(3, 3, 4)  # ratio, size, class
-    assert torch.equal(
-        conversion.weights["head.cls_score.bias"].view(3, 3, 3), bias.transpose(0, 1)[..., 1:]
-    )
+    found = conversion.weights["head.cls_score.bias"].view(3, 3, 3)
+    assert torch.equal(found, bias.transpose(0, 1)[..., 1:])
     assert conversion.class_names is None
 
 
 def test_the_norm_epsilon_of_coco_v1_is_moved_into_the_variance():
     state = torchvision_model(BUILDERS[0], num_classes=2).state_dict()
-    variance = convert(state, {}, norm_eps=0.0).weights[
-        "backbone.bottom_up.stem.conv1.norm.running_var"
-    ]
+    weights = convert(state, {}, norm_eps=0.0).weights
+    variance = weights["backbone.bottom_up.stem.conv1.norm.running_var"]
     torch.testing.assert_close(variance + 1e-5, state["backbone.body.bn1.running_var"])
 
 
-def test_channel_order_and_box_weights_are_settled_on_the_way_back(pair):
+@pytest.fixture
+def converted_files(pair):
+    """Return weights and config of our model."""
     _, _, folder = pair
     weights = torch.load(folder / "target.pth", weights_only=True)["model"]
-    cfg = load_yaml(str(folder / "target.yaml"))
+    return weights, load_yaml(str(folder / "target.yaml"))
+
+
+def test_channel_order_and_box_weights_are_settled_on_the_way_back(converted_files):
+    weights, cfg = converted_files
     expected, call = to_torchvision(weights, cfg, None)
     stem = "backbone.bottom_up.stem.conv1.weight"
     changed = {**weights, stem: weights[stem].flip(1)}
     for name in ("head.bbox_pred.weight", "head.bbox_pred.bias"):
         changed[name] = 4 * weights[name]
     cfg.INPUT.FORMAT = "BGR"
-    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = (
-        cfg.MODEL.PIXEL_MEAN[::-1],
-        cfg.MODEL.PIXEL_STD[::-1],
-    )
+    cfg.MODEL.PIXEL_MEAN = cfg.MODEL.PIXEL_MEAN[::-1]
+    cfg.MODEL.PIXEL_STD = cfg.MODEL.PIXEL_STD[::-1]
     cfg.MODEL.RETINANET.BBOX_REG_WEIGHTS = (4.0, 4.0, 4.0, 4.0)
     found, found_call = to_torchvision(changed, cfg, None)
     assert found_call == call
@@ -170,10 +171,8 @@ def test_channel_order_and_box_weights_are_settled_on_the_way_back(pair):
 
 
 @pytest.mark.parametrize("pair", BUILDERS[1:], indirect=True)
-def test_a_trained_bias_before_a_normalisation_has_no_place_in_torchvision(pair):
-    _, _, folder = pair
-    weights = torch.load(folder / "target.pth", weights_only=True)["model"]
-    cfg = load_yaml(str(folder / "target.yaml"))
+def test_a_trained_bias_before_a_normalisation_has_no_place_in_torchvision(converted_files):
+    weights, cfg = converted_files
     weights["head.cls_subnet.9.bias"] = torch.ones(256)
     with pytest.raises(UserError, match="no place for head.cls_subnet.9.bias"):
         to_torchvision(weights, cfg, None)

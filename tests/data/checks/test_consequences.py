@@ -7,7 +7,10 @@ import pytest
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import COCOEvaluator
 from helpers.small_datasets import (
+    MISSING,
     WIDTH,
+    added,
+    changed,
     coco_content,
     detectron2_evaluates,
     detectron2_trains_on,
@@ -34,12 +37,6 @@ def trains_on(folder, content, **options):
     return {i: (x["instances"].gt_boxes.tensor / 2).tolist() for i, x in inputs.items()}
 
 
-def with_box(*box):
-    content = coco_content()
-    content["annotations"][3]["bbox"] = list(box)
-    return content
-
-
 @pytest.mark.parametrize(
     "box, seen",
     [
@@ -55,41 +52,35 @@ def with_box(*box):
     ],
 )
 def test_boxes_are_mirrored_cut_or_dropped_in_training(folder, box, seen):
-    first, *others = trains_on(folder, with_box(*box))[2]
+    first, *others = trains_on(folder, changed("annotations", 3, bbox=box))[2]
     assert first == [6, 5, 26, 17]
     assert others == seen
 
 
-def append(content, kind, number, **values):
-    content[kind].append({**content[kind][number], **values})
-
-
-def set_values(content, kind, number, **values):
-    content[kind][number].update(values)
-
-
 @pytest.mark.parametrize(
-    "apply, kind, number, values",
+    "content",
     [
-        (append, "annotations", 3, {}),
-        (set_values, "annotations", 3, {"category_id": 8}),
-        (set_values, "annotations", 3, {"category_id": [7]}),
-        (set_values, "annotations", 3, {"bbox": [1, 2, 3]}),
-        (set_values, "annotations", 3, {"bbox": [1, 2, 3, "4"]}),
-        (set_values, "annotations", 3, {"bbox": [1, 2, 3, 10**400]}),
-        (set_values, "annotations", 3, {"ignore": 1}),
-        (set_values, "annotations", 3, {"segmentation": [3]}),
-        (set_values, "images", 1, {"width": "64"}),
-        (set_values, "images", 1, {"id": "2"}),
-        (set_values, "images", 1, {"file_name": ""}),
+        added("annotations", 3),
+        *(
+            changed("annotations", 3, **values)
+            for values in (
+                {"category_id": 8},
+                {"category_id": [7]},
+                {"bbox": [1, 2, 3]},
+                {"bbox": [1, 2, 3, "4"]},
+                {"bbox": [1, 2, 3, 10**400]},
+                {"ignore": 1},
+                {"segmentation": [3]},
+            )
+        ),
+        changed("images", 1, width="64"),
+        changed("images", 1, id="2"),
+        changed("images", 1, file_name=""),
     ],
 )
-def test_these_errors_stop_training(folder, apply, kind, number, values):
-    content = coco_content()
-    apply(content, kind, number, **values)
-    json_file = write_json(folder / "a.json", content)
+def test_these_errors_stop_training(folder, content):
     with pytest.raises(STOPS):
-        detectron2_trains_on(json_file, str(folder))
+        trains_on(folder, content)
 
 
 def test_an_image_id_twice_shows_the_last_picture_with_the_objects_of_both(folder):
@@ -119,9 +110,7 @@ def test_images_without_objects_or_with_crowds_only_are_skipped_unless_told_othe
 
 
 def test_a_category_id_twice_adds_a_class_and_all_its_objects_go_to_the_last(folder):
-    content = coco_content()
-    append(content, "categories", 0, name="x")
-    json_file = write_json(folder / "a.json", content)
+    json_file = write_json(folder / "a.json", added("categories", 0, name="x"))
     seen = detectron2_trains_on(json_file, str(folder))
     assert seen[1]["instances"].gt_classes.tolist() == [1, 2]
     register_datasets([["declared", json_file, str(folder)]])
@@ -151,23 +140,20 @@ def average_precision(folder, content, evaluator_class):
 def test_evaluation_misses_objects_of_broken_boxes_and_of_id_0(
     folder, evaluator_class, values, is_found
 ):
-    content = coco_content()
-    content["annotations"][3].update(values)
+    content = changed("annotations", 3, **values)
     found = average_precision(folder, content, evaluator_class)
     assert (found == pytest.approx(100)) is is_found
 
 
 @pytest.mark.parametrize("evaluator_class", [FasterCOCOEvaluator, PYCOCOTOOLS])
 def test_evaluation_misses_the_second_of_equal_annotations(folder, evaluator_class):
-    content = coco_content()
-    append(content, "annotations", 3, id=20)
+    content = added("annotations", 3, id=20)
     assert average_precision(folder, content, evaluator_class) < 90
 
 
 @pytest.mark.parametrize("key", ["area", "iscrowd"])
 def test_keys_of_evaluation_may_be_missing_but_for_pycocotools(folder, key):
-    content = coco_content()
-    del content["annotations"][3][key]
+    content = changed("annotations", 3, **{key: MISSING})
     assert len(trains_on(folder, content)) == 3
     assert average_precision(folder, content, FasterCOCOEvaluator) == pytest.approx(100)
     with pytest.raises(KeyError, match=key):
@@ -188,8 +174,7 @@ def test_ids_that_are_strings_train_but_stop_faster_coco_eval(folder, kind, refe
 
 @pytest.mark.parametrize("annotation_id", ["13", 13.0])
 def test_annotation_ids_that_are_no_integers_train_but_stop_faster_coco_eval(folder, annotation_id):
-    content = coco_content()
-    content["annotations"][3]["id"] = annotation_id
+    content = changed("annotations", 3, id=annotation_id)
     assert len(trains_on(folder, content)) == 3
     with pytest.raises(TypeError):
         average_precision(folder, content, FasterCOCOEvaluator)

@@ -3,42 +3,12 @@
 import math
 
 import pytest
-from helpers.small_datasets import WIDTH, coco_content
+from helpers.small_datasets import MISSING, WIDTH, added, changed, coco_content
 
 from focal_retina.data.checks.entries import check_entries
 from focal_retina.data.checks.reading import table_of
 
 NAN, INF = math.nan, math.inf
-
-
-MISSING = object()
-
-
-def change(kind, number, key, value):
-    """Return a function that changes or removes a value of an entry."""
-
-    def apply(content):
-        content[kind][number][key] = value
-        if value is MISSING:
-            del content[kind][number][key]
-
-    return apply
-
-
-def add(kind, number, **values):
-    """Return a function that adds a copy of an entry with other values."""
-
-    def apply(content):
-        content[kind].append({**content[kind][number], **values})
-
-    return apply
-
-
-def changed(apply):
-    content = coco_content()
-    apply(content)
-    return content
-
 
 # Problem; the key and the value that annotations[3] of image 1.png has in the place of its own.
 ANNOTATION = [
@@ -70,19 +40,19 @@ ANNOTATION = [
 ]
 # Problem; the change; what names the place: path, annotation id, file name.
 OTHERS = [
-    ("malformed", change("images", 1, "width", MISSING), ("images[1].width", None, "1.png")),
-    ("malformed", change("images", 1, "height", "48"), ("images[1].height", None, "1.png")),
-    ("malformed", change("images", 1, "file_name", ""), ("images[1].file_name", None, "")),
-    ("malformed", change("images", 1, "id", "2"), ("images[1].id", None, "1.png")),
-    ("malformed", change("categories", 1, "name", MISSING), ("categories[1].name", None, None)),
-    ("category-id-repeated", add("categories", 0, name="x"), ("categories[2].id", None, None)),
-    ("category-name-repeated", add("categories", 0, id=1), ("categories[2].name", None, None)),
-    ("category-unused", add("categories", 0, id=1, name="x"), ("categories[2].name", None, None)),
-    ("image-id-repeated", add("images", 1, file_name="x.png"), ("images[3].id", None, "x.png")),
-    ("file-name-repeated", add("images", 1, id=9), ("images[3].file_name", None, "1.png")),
-    ("annotation-id-repeated", add("annotations", 3), ("annotations[6].id", 13, "1.png")),
-    ("annotation-repeated", add("annotations", 3, id=99), ("annotations[6].bbox", 99, "1.png")),
-    ("image-empty", add("images", 1, id=9, file_name="x.png"), ("images[3].id", None, "x.png")),
+    ("malformed", changed("images", 1, width=MISSING), ("images[1].width", None, "1.png")),
+    ("malformed", changed("images", 1, height="48"), ("images[1].height", None, "1.png")),
+    ("malformed", changed("images", 1, file_name=""), ("images[1].file_name", None, "")),
+    ("malformed", changed("images", 1, id="2"), ("images[1].id", None, "1.png")),
+    ("malformed", changed("categories", 1, name=MISSING), ("categories[1].name", None, None)),
+    ("category-id-repeated", added("categories", 0, name="x"), ("categories[2].id", None, None)),
+    ("category-name-repeated", added("categories", 0, id=1), ("categories[2].name", None, None)),
+    ("category-unused", added("categories", 0, id=1, name="x"), ("categories[2].name", None, None)),
+    ("image-id-repeated", added("images", 1, file_name="x.png"), ("images[3].id", None, "x.png")),
+    ("file-name-repeated", added("images", 1, id=9), ("images[3].file_name", None, "1.png")),
+    ("annotation-id-repeated", added("annotations", 3), ("annotations[6].id", 13, "1.png")),
+    ("annotation-repeated", added("annotations", 3, id=99), ("annotations[6].bbox", 99, "1.png")),
+    ("image-empty", added("images", 1, id=9, file_name="x.png"), ("images[3].id", None, "x.png")),
 ]
 # Problem; kind and key of entry 3 or 1; the last value that is fine; the first that is wrong.
 LIMITS = [
@@ -100,7 +70,7 @@ LIMITS = [
 
 def found_in(content):
     """Return the places of findings by the name of the problem."""
-    return {finding.problem.name: finding.places for finding in check_entries(table_of(content))}
+    return {finding.problem.label: finding.places for finding in check_entries(table_of(content))}
 
 
 def test_a_good_dataset_has_no_finding():
@@ -109,21 +79,21 @@ def test_a_good_dataset_has_no_finding():
 
 @pytest.mark.parametrize("problem, key, value", ANNOTATION)
 def test_a_mistake_in_an_annotation_is_found_where_it_is(problem, key, value):
-    (place,) = found_in(changed(change("annotations", 3, key, value)))[problem]
+    (place,) = found_in(changed("annotations", 3, **{key: value}))[problem]
     annotation_id = 13 if key != "id" else None if value is MISSING else value
     file_name = None if key == "image_id" else "1.png"
     expected = (f"annotations[3].{key}", annotation_id, file_name)
     assert (place.path, place.annotation_id, place.file_name) == expected
 
 
-@pytest.mark.parametrize("problem, apply, expected", OTHERS)
-def test_another_mistake_is_found_where_it_is(problem, apply, expected):
-    (place,) = found_in(changed(apply))[problem]
+@pytest.mark.parametrize("problem, content, expected", OTHERS)
+def test_another_mistake_is_found_where_it_is(problem, content, expected):
+    (place,) = found_in(content)[problem]
     assert (place.path, place.annotation_id, place.file_name) == expected
 
 
 @pytest.mark.parametrize("problem, kind, key, fine, wrong", LIMITS)
 def test_limits_hold_at_their_exact_value(problem, kind, key, fine, wrong):
     number = 3 if kind == "annotations" else 1
-    assert problem not in found_in(changed(change(kind, number, key, fine)))
-    assert problem in found_in(changed(change(kind, number, key, wrong)))
+    assert problem not in found_in(changed(kind, number, **{key: fine}))
+    assert problem in found_in(changed(kind, number, **{key: wrong}))

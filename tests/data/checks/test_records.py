@@ -17,7 +17,7 @@ def record(**changes):
 
 def found(records, classes=("cat",)):
     findings = check_entries(table_of_records(records, classes, "mine"))
-    return {finding.problem.name: [place.path for place in finding.places] for finding in findings}
+    return {finding.problem.label: [place.path for place in finding.places] for finding in findings}
 
 
 @pytest.mark.parametrize(

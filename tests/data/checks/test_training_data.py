@@ -9,12 +9,12 @@ import sys
 
 import pytest
 from detectron2.data import DatasetCatalog
-from helpers.small_datasets import coco_content, write_json, write_pictures
+from helpers.small_datasets import changed, coco_content, write_json, write_pictures
 from helpers.tiny_jobs import ROOT, run_here, write_jobs
 
 from focal_retina.data.checks import reading
 from focal_retina.data.checks.registered import table_of_dataset
-from focal_retina.data.checks.training_data import TrainingData, check_training_data
+from focal_retina.data.checks.training_data import check_training_data
 from focal_retina.data.register import register_datasets
 from focal_retina.errors import SharedError
 from focal_retina.tools import check_dataset
@@ -32,16 +32,10 @@ def check(tmp_path, caplog):
             folder = write_pictures(tmp_path / name)
             register_datasets([[name, write_json(tmp_path / f"{name}.json", content), folder]])
         with caplog.at_level(logging.INFO, "focal_retina"):
-            check_training_data(TrainingData([], ["train"], ["val"], filter_empty), *ARGS)
+            check_training_data(["train"], ["val"], filter_empty, *ARGS)
         return [record.getMessage() for record in caplog.records]
 
     return run
-
-
-def with_annotation(number, **values):
-    content = coco_content()
-    content["annotations"][number].update(values)
-    return content
 
 
 def test_a_good_dataset_takes_two_lines(check):
@@ -51,7 +45,7 @@ def test_a_good_dataset_takes_two_lines(check):
 
 
 def test_an_error_stops_with_the_place_and_the_command_that_lists_all(check, tmp_path):
-    content = with_annotation(3, bbox=[float("nan"), 1, 2, 3])
+    content = changed("annotations", 3, bbox=[float("nan"), 1, 2, 3])
     with pytest.raises(SharedError) as raised:
         check(content)
     sentence = str(raised.value)
@@ -60,9 +54,8 @@ def test_an_error_stops_with_the_place_and_the_command_that_lists_all(check, tmp
     assert sentence.endswith(COMMAND)
 
 
-def test_an_error_in_the_test_set_stops_before_training_too(check, tmp_path):
-    content = coco_content()
-    content["images"][1]["id"] = 1
+def test_an_error_in_the_test_set_stops_before_training_too(check):
+    content = changed("images", 1, id=1)
     with pytest.raises(SharedError, match=r"val \(.*val.json\): images\[1\].id .image 1.png. is 1"):
         check(coco_content(), content)
 
@@ -79,9 +72,8 @@ def test_what_only_evaluation_minds_does_not_stop_over_a_training_set(check):
 
 
 def test_drops_are_counted_rather_than_warned_of(check):
-    lines = check(with_annotation(3, iscrowd=1))
-    assert lines[0] == ("train: training uses 5 of 6 annotations (not 1 crowds) and 3 of 3 images")
-    assert len(lines) == 2
+    used, _ = check(changed("annotations", 3, iscrowd=1))
+    assert used == "train: training uses 5 of 6 annotations (not 1 crowds) and 3 of 3 images"
 
 
 def test_warnings_are_a_handful_of_lines(check, caplog):
@@ -101,28 +93,26 @@ def test_warnings_are_a_handful_of_lines(check, caplog):
 
 
 def test_a_training_set_without_objects_is_counted(check):
-    content = {**coco_content(), "annotations": []}
-    lines = check(content)
-    assert "train: training uses 0 of 0 annotations and 0 of 3 images (not 3 without" in lines[0]
+    used, *_ = check({**coco_content(), "annotations": []})
+    assert "train: training uses 0 of 0 annotations and 0 of 3 images (not 3 without" in used
 
 
 def test_a_dataset_of_pytorch_is_not_checked(caplog):
     DatasetCatalog.register("mine", lambda: iter(()))
     with caplog.at_level(logging.INFO, "focal_retina"):
-        check_training_data(TrainingData([], ["mine"], [], True), *ARGS)
+        check_training_data(["mine"], [], True, *ARGS)
     assert "dataset mine is no list of records, and is not checked" in caplog.text
 
 
 def test_a_dataset_in_training_and_test_leaks(check, tmp_path, caplog):
     check(coco_content())
-    check_training_data(TrainingData([], ["train"], ["train"], True), *ARGS)
+    check_training_data(["train"], ["train"], True, *ARGS)
     assert f"train ({tmp_path}/train.json): {tmp_path}/train/0.png: " in caplog.text
     assert "(and 2 more): a picture of the training set is in the test set" in caplog.text
 
 
 def test_a_declared_json_is_read_once_for_registration_and_check(check, tmp_path, monkeypatch):
-    read = []
-    load = json.load
+    read, load = [], json.load
     monkeypatch.setattr(reading.json, "load", lambda file: read.append(file.name) or load(file))
     check(coco_content())
     assert read == [f"{tmp_path}/train.json", f"{tmp_path}/val.json"]
@@ -130,42 +120,30 @@ def test_a_declared_json_is_read_once_for_registration_and_check(check, tmp_path
 
 @pytest.mark.parametrize("use", [DatasetCatalog.get, table_of_dataset])
 def test_who_uses_a_dataset_first_frees_what_the_registration_has_read(use, tmp_path):
-    folder = write_pictures(tmp_path / "images")
     json_file = write_json(tmp_path / "a.json", coco_content())
-    register_datasets([["mine", json_file, folder]])
+    register_datasets([["mine", json_file, write_pictures(tmp_path / "images")]])
     use("mine")
-    write_json(json_file, with_annotation(3, iscrowd=1))
+    write_json(json_file, changed("annotations", 3, iscrowd=1))
     assert table_of_dataset("mine").annotations.is_crowd.sum() == 1
 
 
-@pytest.fixture
-def jobs(tmp_path):
-    return write_jobs(tmp_path)
-
-
-def break_json(jobs, split):
-    """Make the first box of a split negative."""
+def broken_job(folder, split, config="tiny.yaml"):
+    """Write jobs, in which the first box of a split is negative; return a job's arguments."""
+    jobs = write_jobs(folder)
     path = next(jobs.glob(f"{split}-*/instances.json"))
     content = json.loads(path.read_text())
     content["annotations"][0]["bbox"][2] = -1
-    path.write_text(json.dumps(content))
-
-
-def output(jobs, config):
-    folder = str(jobs / "out")
-    return [f"train.output_dir={folder}"] if config == "tiny.py" else ["OUTPUT_DIR", folder]
+    write_json(path, content)
+    output = [f"train.output_dir={folder}"] if config == "tiny.py" else ["OUTPUT_DIR", str(folder)]
+    return ["--config-file", str(jobs / config), *output]
 
 
 @pytest.mark.parametrize("config", ["tiny.yaml", "tiny.py"])
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_run_ends_before_it_starts_and_names_a_command_that_lists_all(
-    jobs, capsys, config, split
+    tmp_path, sentence_of, capsys, config, split
 ):
-    break_json(jobs, split)
-    with pytest.raises(SystemExit) as stopped:
-        run_here("--config-file", jobs / config, *output(jobs, config))
-    assert stopped.value.code == 2
-    (sentence,) = re.findall("error: (.*)", capsys.readouterr().err)
+    sentence = sentence_of(*broken_job(tmp_path, split, config))
     assert "annotations[0].bbox (annotation 1, image 000001.png)" in sentence
     command = shlex.split(sentence.split("listed by: ")[1])
     assert check_dataset.main(command[3:]) == 1
@@ -173,15 +151,13 @@ def test_a_run_ends_before_it_starts_and_names_a_command_that_lists_all(
 
 
 @pytest.mark.parametrize("config", ["tiny.yaml", "tiny.py"])
-def test_evaluation_alone_is_not_checked(jobs, config):
-    break_json(jobs, "val")
-    run_here("--eval-only", "--config-file", jobs / config, *output(jobs, config))
+def test_evaluation_alone_is_not_checked(tmp_path, config):
+    run_here("--eval-only", *broken_job(tmp_path, "val", config))
 
 
-def test_all_processes_hear_of_an_error_that_the_first_one_tells(jobs):
-    break_json(jobs, "train")
-    command = [sys.executable, "train_net.py", "--config-file", str(jobs / "tiny.yaml")]
-    command += ["--num-gpus", "2", "--dist-url", "auto", "OUTPUT_DIR", str(jobs / "out")]
+def test_all_processes_hear_of_an_error_that_the_first_one_tells(tmp_path):
+    flags = ["--num-gpus", "2", "--dist-url", "auto"]
+    command = [sys.executable, "train_net.py", *flags, *broken_job(tmp_path, "train")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert done.returncode == 2
     assert done.stderr.count("annotations[0].bbox") == 1

@@ -1,7 +1,7 @@
 """What a conversion returns, and the steps that conversions share: renaming and reordering."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,12 +11,13 @@ from torch import Tensor
 from focal_retina.errors import UserError
 
 COCO_THINGS = {c["id"]: c["name"] for c in COCO_CATEGORIES if c["isthing"]}
+COCO_NAMES = list(COCO_THINGS.values())
 # Epsilon of batch norm in Detectron2 and torchvision.
 NORM_EPS = 1e-5
 CLASS_LOGITS = ("head.cls_score.weight", "head.cls_score.bias")
 HEAD_OUTPUTS = (*CLASS_LOGITS, "head.bbox_pred.weight", "head.bbox_pred.bias")
 # (pattern, replacement) of ``re.sub``, applied one after the other.
-Renaming = Sequence[tuple[str, str]]
+Renaming = Sequence[tuple[str, str | Callable[[re.Match], str]]]
 
 
 class Conversion(NamedTuple):
@@ -43,11 +44,16 @@ def resnet_names(prefix: str) -> Renaming:
     return (
         (rf"^{prefix}conv1\.", f"{ours}stem.conv1."),
         (rf"^{prefix}bn1\.", f"{ours}stem.conv1.norm."),
-        *((rf"^{prefix}layer{i}\.", f"{ours}res{i + 1}.") for i in range(1, 5)),
+        (rf"^{prefix}layer([1-4])\.", lambda m: f"{ours}res{int(m[1]) + 1}."),
         (r"(res\d\.\d+\.)bn(\d)\.", r"\1conv\2.norm."),
         (r"(res\d\.\d+\.)downsample\.0\.", r"\1shortcut."),
         (r"(res\d\.\d+\.)downsample\.1\.", r"\1shortcut.norm."),
     )
+
+
+def fpn_name(kind: str, index: str) -> str:
+    """Return the prefix of a "lateral" or "output" convolution; its index counts from P3."""
+    return f"backbone.fpn_{kind}{int(index) + 3}."
 
 
 def rename(name: str, renaming: Renaming) -> str:
@@ -60,8 +66,7 @@ def rename(name: str, renaming: Renaming) -> str:
 def rename_all(weights: dict, renaming: Renaming, dropped: str) -> dict[str, Tensor]:
     """Return all weights, renamed and as float32 tensors, but for names that match ``dropped``.
 
-    Raises:
-        UserError: a weight that is no part of the detector under its new name.
+    A UserError names a weight that is no part of the detector under its new name.
     """
     renamed = {}
     for name, value in weights.items():
@@ -83,14 +88,9 @@ _OURS = (
 
 
 def add_missing_biases(weights: dict[str, Tensor]) -> None:
-    """Give the head's convolutions a bias of 0 where they have none, in place.
-
-    Other projects leave it out before a normalisation.
-    """
+    """Give convolutions of the head, before a normalisation, the bias of 0 that they lack."""
     for name in [n for n in weights if re.match(r"head\..*\.weight", n)]:
-        bias = name.replace(".weight", ".bias")
-        if bias not in weights:
-            weights[bias] = torch.zeros(len(weights[name]))
+        weights.setdefault(name.replace(".weight", ".bias"), torch.zeros(len(weights[name])))
 
 
 def num_anchors(weights: dict[str, Tensor]) -> int:
@@ -102,13 +102,7 @@ def num_classes(weights: dict[str, Tensor]) -> int:
 
 
 def transpose_anchors(weights: dict[str, Tensor]) -> None:
-    """Reorder the 3 x 3 anchors of logits and deltas, in place.
-
-    From (ratio, size) to (size, ratio), or the other way.
-
-    Raises:
-        UserError: the head has another number of anchors.
-    """
+    """Reorder the 3 x 3 anchors of logits and deltas, in place: (ratio, size) <-> (size, ratio)."""
     if num_anchors(weights) != 9:
         raise UserError(
             f"the source has {num_anchors(weights)} anchors per location, whose order is unknown; "
@@ -122,5 +116,4 @@ def select_classes(weights: dict[str, Tensor], classes: Iterable[int]) -> None:
     """Keep the logits of these classes only, in this order, in place."""
     classes, anchors = list(classes), num_anchors(weights)
     for name in CLASS_LOGITS:
-        rows = weights[name]
-        weights[name] = rows.view(anchors, -1, *rows.shape[1:])[:, classes].flatten(0, 1)
+        weights[name] = weights[name].unflatten(0, (anchors, -1))[:, classes].flatten(0, 1)
