@@ -12,6 +12,8 @@ def weights_errors(key: str, path: str) -> Iterator[None]:
     try:
         yield
     except (AssertionError, OSError, UserError) as error:
+        if isinstance(error, AssertionError) and not str(error).endswith("not found!"):
+            raise
         raise UserError(f"{key} {path} cannot be loaded: {error}") from error
 
 
