@@ -22,6 +22,8 @@ class UserError(ValueError):
     a bug, and keeps its traceback.
     """
 
+    status = 2
+
 
 class SharedError(UserError):
     """A user's mistake that all processes of a run raise together: the main one reports it."""
@@ -43,7 +45,9 @@ class MissingExtraError(UserError, ImportError):
 
 
 class TrainingError(Exception):
-    """A training cannot go on, through no bug; the message is one sentence. Status 3."""
+    """A training cannot go on, through no bug; the message is one sentence."""
+
+    status = 3
 
 
 class TrainingStopped(Exception):  # noqa: N818  no error, as StopIteration is none
@@ -59,12 +63,7 @@ def report(error: UserError | TrainingError, program: str | None = None) -> int:
     program = program or os.path.basename(sys.argv[0])
     sentence = shortened(" ".join(str(error).split()), _LONGEST_SENTENCE)
     print(f"{program}: error: {sentence}", file=sys.stderr)
-    return exit_status(error)
-
-
-def exit_status(error: UserError | TrainingError) -> int:
-    """Return the status with which a program ends: 2 for a mistake, 3 for a failed training."""
-    return 3 if isinstance(error, TrainingError) else 2
+    return error.status
 
 
 def reports_errors(program: str) -> Callable[[Main], Main]:

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+from functools import partial
 
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
@@ -12,7 +13,7 @@ from detectron2.evaluation import (
 )
 
 from focal_retina.data.garbage_collection import paused_gc
-from focal_retina.detectron2_internals import OpenCOCOEvaluator, coco_eval_class
+from focal_retina.detectron2_internals import coco_eval_class, replace_coco_api
 from focal_retina.errors import UserError
 
 try:
@@ -61,7 +62,7 @@ def coco_evaluator_class() -> type[COCOEvaluator]:
     return COCOEvaluator
 
 
-class FasterCOCOEvaluator(OpenCOCOEvaluator):
+class FasterCOCOEvaluator(COCOEvaluator):
     """Detectron2's ``COCOEvaluator`` with faster-coco-eval in the place of pycocotools.
 
     Takes the same arguments but ``use_fast_impl`` and gives the same results; the sums that make
@@ -70,12 +71,8 @@ class FasterCOCOEvaluator(OpenCOCOEvaluator):
 
     def __init__(self, dataset_name: str, **kwargs):
         super().__init__(dataset_name, use_fast_impl=False, **kwargs)
-        self.coco_api = COCO(self.coco_api.dataset)
+        replace_coco_api(self, COCO)
 
-    def eval_predictions(self, predictions, img_ids=None) -> None:
-        with coco_eval_class(_printing_coco_eval), paused_gc():
-            super().eval_predictions(predictions, img_ids)
-
-
-def _printing_coco_eval(*args) -> "COCOeval_faster":
-    return COCOeval_faster(*args, print_function=print)
+    def evaluate(self, img_ids=None) -> dict:
+        with coco_eval_class(partial(COCOeval_faster, print_function=print)), paused_gc():
+            return super().evaluate(img_ids)
