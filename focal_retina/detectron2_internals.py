@@ -163,8 +163,11 @@ class OpenCheckpointer(DetectionCheckpointer):
         return super()._load_model(checkpoint)
 
     def arrays_to_tensors(self, weights: dict) -> None:
-        """Turn NumPy arrays into tensors, in place."""
-        self._convert_ndarray_to_tensor(weights)
+        """Turn NumPy arrays into tensors, in place; raise a UserError at anything else."""
+        try:
+            self._convert_ndarray_to_tensor(weights)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def asks_for_matching(self) -> bool:
         """Return whether the file being loaded was named with ?matching_heuristics=True."""

@@ -52,6 +52,11 @@ def test_arrays_become_tensors_in_place():
     assert torch.equal(weights["a"], torch.ones(2))
 
 
+def test_anything_but_arrays_is_refused():
+    with pytest.raises(UserError, match="a: <class 'str'>"):
+        internals.OpenCheckpointer(nn.Linear(1, 1)).arrays_to_tensors({"a": "text"})
+
+
 @pytest.mark.parametrize("kind", [TrainingSampler, RandomSubsetTrainingSampler])
 def test_a_sampler_with_the_state_of_another_gives_its_indices(kind):
     arguments = (9,) if kind is TrainingSampler else (9, 0.5)

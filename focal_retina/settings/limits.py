@@ -85,6 +85,8 @@ _TABLE = {
     """
     MODEL.FOCAL_RETINA.SCORE_THRESH_TEST_LAST_LEVEL model.postprocessor.score_thresh_last_level
     """: optional(_SHARE),
+    "MODEL.RETINANET.IOU_LABELS model.assigner.labels": each(one_of(-1, 0, 1)),
+    "MODEL.RETINANET.PRIOR_PROB model.head.prior_prob": number(above=0, below=1),
     "MODEL.FOCAL_RETINA.CLASS_ALPHA": each(_SHARE),
     "MODEL.RETINANET.FOCAL_LOSS_ALPHA": number(most=1),  # below 0: off
     """
