@@ -44,17 +44,10 @@ def main(args: Namespace) -> None:
         return
     try:
         _check(args)
+        machines = (args.num_machines, args.machine_rank, args.dist_url)
+        launch(_run, args.num_gpus, *machines, args=(args,))
     except UserError as error:
         sys.exit(report(error))
-    try:
-        launch(
-            _run,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
     except multiprocessing.ProcessExitedException as error:
         if error.exit_code not in (2, 3):  # of a mistake, or a failed training, which it has told
             raise

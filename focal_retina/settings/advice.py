@@ -17,8 +17,6 @@ _RENAMED = {
     "PRE_NMS_TOPK_TEST": "TOPK_CANDIDATES_TEST",
     "SMOOTH_L1_BETA": "SMOOTH_L1_LOSS_BETA",
 }
-
-
 _MEAN = (103.530, 116.280, 123.675)  # BGR
 _STD = (57.375, 57.120, 58.395)
 _CAFFE = PixelFormat(_MEAN, (1.0, 1.0, 1.0), "BGR")
@@ -54,8 +52,7 @@ def learning_rate_advice(lr_key: str, lr: float, batch_key: str, batch_size: int
 def frozen_norm_advice(model: nn.Module, weights_key: str, remedy: str) -> str | None:
     """Look for frozen normalisation in a model that starts from random weights.
 
-    Its statistics are those of pretrained weights, so the activations of random ones grow from
-    layer to layer.
+    Its statistics suit pretrained weights, and the activations of random ones grow with each layer.
     """
     if not any(isinstance(module, FrozenBatchNorm2d) for module in model.modules()):
         return None
@@ -79,7 +76,7 @@ def ignored_keys_advice(cfg: CfgNode) -> str | None:
     if not changed:
         return None
     names = [key.split(".")[1] for key in changed]
-    names = list(dict.fromkeys(_RENAMED.get(name, name) for name in names))
+    names = dict.fromkeys(_RENAMED.get(name, name) for name in names)
     instead = ", ".join(f"MODEL.RETINANET.{name}" for name in names if name in cfg.MODEL.RETINANET)
     ignored = ", ".join(f"MODEL.{key}" for key in changed)
     return f"a RetinaNet ignores {ignored}" + (f": set {instead} instead" if instead else "")

@@ -28,21 +28,20 @@ _OPTIONAL = {
 }
 
 
-def load_lazy(
-    config_file: str, opts: Sequence[str] = (), sections: Sequence[str] = ()
-) -> DictConfig:
+def load_lazy(config_file: str, opts: Sequence[str], trains: bool) -> DictConfig:
     """Run a LazyConfig and return it with its overrides.
 
     Args:
         opts: ``key=value``, in Hydra's syntax.
-        sections: what the config must define.
+        trains: the config must say how to train, too.
 
     Raises:
         UserError: a file that is missing or fails, a missing section, an unknown key, a value of
             the wrong type or outside its limits.
     """
     cfg = _run(config_file)
-    for section in sections:
+    training = ("optimizer", "lr_multiplier") if trains else ()
+    for section in ("model", "dataloader", "train", *training):
         if not isinstance(cfg.get(section), DictConfig):
             raise UserError(f"{config_file} defines no {section}")
     for override in opts:  # one by one, so that an error can name the key

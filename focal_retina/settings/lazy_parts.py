@@ -78,15 +78,14 @@ class LazyParts:
         return instantiate(dataloader.test)
 
     def tta_mapper(self) -> Callable | None:
-        has_mapper = self.cfg.dataloader.get("tta_mapper") is not None
-        return self._build("dataloader.tta_mapper") if has_mapper else None
-
-    def check_tta(self) -> None:
-        if self.cfg.dataloader.get("tta_mapper") and "postprocessor" not in self.cfg.model:
+        if self.cfg.dataloader.get("tta_mapper") is None:
+            return None
+        if "postprocessor" not in self.cfg.model:
             raise UserError(
                 "dataloader.tta_mapper: there is test-time augmentation for FocalRetinaNet only, "
                 f"whose postprocessor merges; model is {self.cfg.model.get('_target_')}"
             )
+        return self._build("dataloader.tta_mapper")
 
     def test_input(self) -> tuple[str, T.AugmentationList]:
         mapper = OmegaConf.select(self.cfg, "dataloader.test.mapper")

@@ -70,9 +70,7 @@ class RunSettings:
         "SOLVER.ACCUMULATION_STEPS", "train.accumulation_steps", rules.whole(1), 1
     )
     ema_decay: float | None = _setting(
-        "SOLVER.EMA_DECAY",
-        "train.ema_decay",
-        rules.optional(rules.number(above=0, below=1)),
+        "SOLVER.EMA_DECAY", "train.ema_decay", rules.optional(rules.number(above=0, below=1))
     )
     val_loss: bool = _setting("TEST.VAL_LOSS", "train.val_loss", rules.flag, False)
     best_metric: str | None = _setting(
@@ -162,7 +160,7 @@ class RunSettings:
         Args:
             trains: whether the settings of a training matter.
         """
-        self.parts.check_tta()
+        self.parts.tta_mapper()
         if trains:
             self._check_batch()
             self._check_evaluation()

@@ -5,11 +5,7 @@ from functools import partial
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import (
-    DatasetMapper,
-    build_detection_test_loader,
-    get_detection_dataset_dicts,
-)
+from detectron2.data import DatasetMapper, build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.data import transforms as T
 from detectron2.engine import hooks
 from detectron2.modeling import DatasetMapperTTA, build_model
@@ -96,17 +92,20 @@ class YamlParts:
         )
 
     def tta_mapper(self) -> DatasetMapperTTA | None:
-        """Return the mapper of test-time augmentation; None where it is off."""
-        return DatasetMapperTTA(self.cfg) if self.cfg.TEST.AUG.ENABLED else None
+        """Return the mapper of test-time augmentation; None where it is off.
 
-    def check_tta(self) -> None:
-        """Raise a UserError where test-time augmentation is asked for and not possible."""
+        Raises:
+            UserError: the model has no such augmentation.
+        """
         name = self.cfg.MODEL.META_ARCHITECTURE
-        if self.cfg.TEST.AUG.ENABLED and name != "FocalRetinaNet":
+        if not self.cfg.TEST.AUG.ENABLED:
+            return None
+        if name != "FocalRetinaNet":
             raise UserError(
                 "TEST.AUG.ENABLED: there is test-time augmentation for MODEL.META_ARCHITECTURE "
                 f"FocalRetinaNet only, not for {name}"
             )
+        return DatasetMapperTTA(self.cfg)
 
     def test_input(self) -> tuple[str, T.AugmentationList]:
         """Return how a picture is shown to the model at test: "BGR" or "RGB", and its changes."""

@@ -48,7 +48,7 @@ def test_every_option_together_trains_evaluates_and_keeps_the_best(tmp_path, con
 
 
 def settings(kind=CfgNode, **values):
-    parts = SimpleNamespace(check_tta=lambda: None)
+    parts = SimpleNamespace(tta_mapper=lambda: None)
     defaults = {"batch_size": 2, "eval_period": 5, "test_datasets": ["a"]}
     return RunSettings(kind(), parts, **{**defaults, **values})
 
