@@ -15,9 +15,8 @@ from focal_retina.evaluation import evaluators as evaluation
 def write_dataset(folder, num_images=12):
     """Write boxes of three classes, small to large, one of them a crowd; the last image empty."""
     generator = torch.Generator().manual_seed(0)
-    images = [
-        {"id": i, "file_name": f"{i}.jpg", "height": 400, "width": 400} for i in range(num_images)
-    ]
+    size = {"height": 400, "width": 400}
+    images = [{"id": i, "file_name": f"{i}.jpg", **size} for i in range(num_images)]
     annotations = []
     for image in images[:-1]:
         for box in torch.rand(6, 4, generator=generator) * 180 + 2:
