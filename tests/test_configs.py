@@ -12,7 +12,7 @@ from detectron2.utils.events import EventStorage
 from helpers.batches import random_batch
 
 from focal_retina.modeling.backbones import PixelFormat
-from focal_retina.settings.advice import weights_pixel_advice
+from focal_retina.settings import advice
 from focal_retina.settings.flat_keys import dotted_keys, value_of
 from focal_retina.settings.yaml_config import load_yaml
 
@@ -99,7 +99,7 @@ def test_every_yaml_builds_and_gives_finite_losses(name):
 def test_every_yaml_gives_its_weights_the_pixels_they_were_trained_on(name):
     cfg = load(name)
     pixels = PixelFormat(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.INPUT.FORMAT)
-    assert weights_pixel_advice(cfg.MODEL.WEIGHTS, pixels) is None
+    assert advice.pixels_of_weights(cfg.MODEL.WEIGHTS, pixels) is None
 
 
 @pytest.mark.parametrize("name", LAZY)

@@ -142,13 +142,6 @@ def test_a_lazy_config_resumes_in_bfloat16_with_the_same_warnings(torchrun, jobs
     assert log.count("set optimizer.lr to 0.00125") == 1
 
 
-def test_a_lazy_config_is_evaluated_alone(torchrun, jobs):
-    options = [f"train.init_checkpoint={jobs / 'lazy/model_final.pth'}"]
-    options += [f"train.output_dir={jobs / 'lazy_evaluated'}"]
-    run_here("--eval-only", "--config-file", jobs / "tiny.py", *options)
-    assert "copypaste: Task: bbox" in (jobs / "lazy_evaluated/log.txt").read_text()
-
-
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
@@ -225,14 +218,6 @@ def test_a_part_that_cannot_be_built_in_one_of_two_processes_ends_them_without_t
     assert done.returncode == 2
     assert "train_net.py: error: " in done.stderr and "imgae" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_a_bug_keeps_its_traceback(jobs, tmp_path):
-    text = (jobs / "tiny.py").read_text()
-    bug = "def _broken(**kwargs): raise ValueError('a bug')\nmodel._target_ = _broken\n"
-    (tmp_path / "bug.py").write_text(text + bug)
-    with pytest.raises(ValueError, match="a bug"):
-        run_here("--config-file", tmp_path / "bug.py", f"train.output_dir={tmp_path}")
 
 
 @pytest.mark.skipif(

@@ -17,12 +17,7 @@ from focal_retina.data.register import class_names
 from focal_retina.errors import UserError
 from focal_retina.evaluation.evaluate import evaluate, evaluate_with_tta
 from focal_retina.evaluation.evaluators import evaluator_type
-from focal_retina.settings.advice import (
-    frozen_norm_advice,
-    learning_rate_advice,
-    log_advice,
-    weights_pixel_advice,
-)
+from focal_retina.settings import advice
 from focal_retina.settings.foreign_errors import weights_errors
 from focal_retina.settings.load import load_settings
 from focal_retina.settings.machine import check_writable
@@ -68,9 +63,9 @@ def prepare(
     settings = _complete(settings, eval_only)
     args = Namespace(config_file=config_file, opts=[*opts], eval_only=eval_only, resume=resume)
     default_setup(settings.cfg, args)
-    log_advice(settings.parts.ignored_keys())
+    advice.log(settings.parts.ignored_keys())
     if pixels := settings.parts.pixels():
-        log_advice(weights_pixel_advice(settings.weights, pixels))
+        advice.log(advice.pixels_of_weights(settings.weights, pixels))
     if eval_only:
         return partial(_verified, settings, _evaluation(settings, resume))
     train, test = settings.train_datasets, settings.test_datasets
@@ -104,10 +99,10 @@ def _trainer(settings: RunSettings, resume: bool) -> FocalTrainer:
     trainer = FocalTrainer(settings)
     key, lr, images = settings.key, settings.learning_rate, settings.batch_size
     if images and isinstance(trainer.optimizer, torch.optim.SGD):
-        log_advice(learning_rate_advice(key("learning_rate"), lr, key("batch_size"), images))
+        advice.log(advice.learning_rate(key("learning_rate"), lr, key("batch_size"), images))
     if not settings.weights and not (resume and trainer.checkpointer.has_checkpoint()):
         remedy = settings.parts.norm_remedy
-        log_advice(frozen_norm_advice(trainer.model, key("weights"), remedy))
+        advice.log(advice.frozen_norm(trainer.model, key("weights"), remedy))
     trainer.resume_or_load(resume=resume)
     return trainer
 

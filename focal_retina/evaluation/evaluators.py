@@ -23,18 +23,12 @@ except ModuleNotFoundError:
 
 logger = logging.getLogger(__name__)
 
-# A cached conversion to COCO json may stem from an older state of the dataset; Detectron2 0.6
-# cannot be told to make it anew.
-FRESH_COCO = {
-    key: False for key in inspect.signature(COCOEvaluator).parameters if key == "allow_cached_coco"
-}
-
 
 def build_evaluator(dataset_name: str, output_dir: str) -> DatasetEvaluator:
     """Return the evaluator that suits a dataset; UserError as :func:`evaluator_type`."""
     kind = evaluator_type(dataset_name)
     if kind == "coco":
-        return coco_evaluator_class()(dataset_name, output_dir=output_dir, **FRESH_COCO)
+        return coco_evaluator(dataset_name, output_dir=output_dir)
     if kind == "lvis":
         return LVISEvaluator(dataset_name, output_dir=output_dir)
     return PascalVOCDetectionEvaluator(dataset_name)
@@ -51,15 +45,23 @@ def evaluator_type(dataset_name: str) -> str:
     return kind
 
 
-def coco_evaluator_class() -> type[COCOEvaluator]:
-    """Return the fastest COCO evaluator that is installed; log a line where that is not ours."""
+def coco_evaluator(dataset_name: str, **kwargs) -> COCOEvaluator:
+    """Return the fastest COCO evaluator that is installed; log a line where that is not ours.
+
+    Args:
+        kwargs: of ``COCOEvaluator``.
+    """
+    # A cached conversion to COCO json may stem from an older state of the dataset; Detectron2 0.6
+    # cannot be told to make it anew.
+    if "allow_cached_coco" in inspect.signature(COCOEvaluator).parameters:
+        kwargs = {"allow_cached_coco": False, **kwargs}
     if COCO is not None:
-        return FasterCOCOEvaluator
+        return FasterCOCOEvaluator(dataset_name, **kwargs)
     logger.info(
         "faster-coco-eval is not installed; evaluating with pycocotools, ten times slower. "
         "Install it with: pip install 'focal_retina[eval]'"
     )
-    return COCOEvaluator
+    return COCOEvaluator(dataset_name, **kwargs)
 
 
 class FasterCOCOEvaluator(COCOEvaluator):

@@ -32,13 +32,13 @@ _PIXELS_OF_WEIGHTS = {
 }
 
 
-def weights_pixel_advice(weights: str, found: PixelFormat) -> str | None:
+def pixels_of_weights(weights: str, found: PixelFormat) -> str | None:
     """Compare pixel mean, deviation and channel order with those of known ImageNet weights."""
     known = [pixels for part, pixels in _PIXELS_OF_WEIGHTS.items() if part in weights]
     return pixel_advice(weights, known[0], found) if known else None
 
 
-def learning_rate_advice(lr_key: str, lr: float, batch_key: str, batch_size: int) -> str | None:
+def learning_rate(lr_key: str, lr: float, batch_key: str, batch_size: int) -> str | None:
     """Compare with 0.01 for 16 images, scaled linearly (paper Sec. 4.1); a factor of 2 is fine."""
     fitting = 0.01 * batch_size / 16
     if fitting / 2 * 0.999 <= lr <= fitting * 2 * 1.001:
@@ -49,7 +49,7 @@ def learning_rate_advice(lr_key: str, lr: float, batch_key: str, batch_size: int
     )
 
 
-def frozen_norm_advice(model: nn.Module, weights_key: str, remedy: str) -> str | None:
+def frozen_norm(model: nn.Module, weights_key: str, remedy: str) -> str | None:
     """Look for frozen normalisation in a model that starts from random weights.
 
     Its statistics suit pretrained weights, and the activations of random ones grow with each layer.
@@ -63,7 +63,7 @@ def frozen_norm_advice(model: nn.Module, weights_key: str, remedy: str) -> str |
     )
 
 
-def ignored_keys_advice(cfg: CfgNode) -> str | None:
+def ignored_keys(cfg: CfgNode) -> str | None:
     """Look for changed keys of two-stage models in a config of a RetinaNet."""
     if cfg.MODEL.META_ARCHITECTURE not in ("RetinaNet", "FocalRetinaNet"):
         return None
@@ -82,7 +82,7 @@ def ignored_keys_advice(cfg: CfgNode) -> str | None:
     return f"a RetinaNet ignores {ignored}" + (f": set {instead} instead" if instead else "")
 
 
-def log_advice(advice: str | None) -> None:
+def log(advice: str | None) -> None:
     """Warn, where there is something to say."""
     if advice:
         logger.warning(advice)

@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from focal_retina.errors import UserError, did_you_mean, shown
-from focal_retina.settings.flat_keys import dotted_keys
 from focal_retina.settings.limits import check_limits
 from focal_retina.settings.run_settings import RunSettings
 
@@ -21,7 +20,7 @@ _CLOSED = {
 }
 # Keys that a config may lack, besides those of ``RunSettings``: Detectron2's ``default_setup`` and
 # our parts read them.
-_OPTIONAL = {
+OPTIONAL = {
     *(f"train.{node}.{name}" for node, names in _CLOSED.items() for name in names),
     *("train.cudnn_benchmark", "train.float32_precision", "train.seed"),
     *RunSettings.lazy_keys(),
@@ -56,18 +55,6 @@ def check_closed_nodes(cfg: DictConfig) -> None:
         found = cfg.train.get(node) or {}
         if unknown := (set(found) if isinstance(found, Mapping) else {found}) - {*names}:
             raise UserError(f"train.{node} has {', '.join(names)}, not {unknown.pop()}")
-
-
-def ignored_keys_advice(cfg: DictConfig) -> str | None:
-    """Look for keys of ``train`` that nothing reads."""
-    unknown = [
-        key
-        for key, value in dotted_keys(cfg.train, "train.").items()
-        if not (isinstance(value, DictConfig) or key in _OPTIONAL or key.startswith("train.ddp."))
-    ]
-    if not unknown:
-        return None
-    return f"nothing reads {', '.join(unknown)}{did_you_mean(unknown[0], _OPTIONAL)}"
 
 
 def _run(config_file: str) -> DictConfig:
@@ -112,7 +99,7 @@ def _check_key(cfg: DictConfig, key: str) -> None:
     node = OmegaConf.select(cfg, parent) if parent else cfg
     adds_argument = isinstance(node, DictConfig) and "_target_" in node
     exists = OmegaConf.select(cfg, key, default=cfg) is not cfg
-    if not (exists or adds_argument or key in _OPTIONAL):
+    if not (exists or adds_argument or key in OPTIONAL):
         names = node if isinstance(node, DictConfig) else cfg
         siblings = [f"{parent}.{k}".lstrip(".") for k in map(str, names)]
         raise UserError(f"the config has no key {key or repr(key)}{did_you_mean(key, siblings)}")

@@ -18,11 +18,11 @@ from torch.optim import Optimizer
 
 from focal_retina.data.loader import exact_loader_config
 from focal_retina.data.mapper import NamingMapper
-from focal_retina.errors import UserError
+from focal_retina.errors import UserError, did_you_mean
 from focal_retina.modeling.backbones import PixelFormat
-from focal_retina.settings.flat_keys import value_of
+from focal_retina.settings.flat_keys import dotted_keys, value_of
 from focal_retina.settings.foreign_errors import empty_data_errors
-from focal_retina.settings.lazy_config import check_closed_nodes, ignored_keys_advice
+from focal_retina.settings.lazy_config import OPTIONAL, check_closed_nodes
 
 _NUM_CLASSES = ("model.num_classes", "model.roi_heads.num_classes")
 
@@ -101,7 +101,16 @@ class LazyParts:
         return node and PixelFormat(node.pixel_mean, node.pixel_std, node.input_format)
 
     def ignored_keys(self) -> str | None:
-        return ignored_keys_advice(self.cfg)
+        unknown = [
+            key
+            for key, value in dotted_keys(self.cfg.train, "train.").items()
+            if not (
+                isinstance(value, DictConfig) or key in OPTIONAL or key.startswith("train.ddp.")
+            )
+        ]
+        if not unknown:
+            return None
+        return f"nothing reads {', '.join(unknown)}{did_you_mean(unknown[0], OPTIONAL)}"
 
     def _build(self, key: str) -> Any:
         """Return what a node makes; a mapper in it will name images that it cannot read."""

@@ -19,7 +19,7 @@ from focal_retina.data.loader import build_train_loader
 from focal_retina.data.mapper import NamingMapper, ResizeShortestEdge, build_mapper
 from focal_retina.errors import UserError
 from focal_retina.modeling.backbones import PixelFormat
-from focal_retina.settings.advice import ignored_keys_advice
+from focal_retina.settings import advice
 from focal_retina.settings.foreign_errors import empty_data_errors
 
 
@@ -118,4 +118,4 @@ class YamlParts:
 
     def ignored_keys(self) -> str | None:
         """Return a sentence on keys that nothing reads; None where there are none."""
-        return ignored_keys_advice(self.cfg)
+        return advice.ignored_keys(self.cfg)
