@@ -95,7 +95,7 @@ def _override(cfg: DictConfig, override: str) -> DictConfig:
 
 def _check_key(cfg: DictConfig, key: str) -> None:
     """Let an override add an argument to a call, but not a key that nothing reads."""
-    parent, _, name = key.rpartition(".")
+    parent = key.rpartition(".")[0]
     node = OmegaConf.select(cfg, parent) if parent else cfg
     adds_argument = isinstance(node, DictConfig) and "_target_" in node
     exists = OmegaConf.select(cfg, key, default=cfg) is not cfg

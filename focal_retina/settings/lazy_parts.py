@@ -126,17 +126,12 @@ class LazyParts:
 
 def _check_calls(key: str, node: object) -> None:
     """Raise a UserError at the first call within a node that lacks an argument or has one more."""
-    if isinstance(node, ListConfig):
-        for i, item in enumerate(node):
-            _check_calls(f"{key}.{i}", item)
-    if isinstance(node, DictConfig):
-        for name in node:
-            _check_calls(f"{key}.{name}", node[name])
-        if "_target_" in node:
-            _check_call(key, node["_target_"], {name: None for name in node if name != "_target_"})
-
-
-def _check_call(key: str, target: object, arguments: dict) -> None:
+    if isinstance(node, DictConfig | ListConfig):
+        for name, child in node.items() if isinstance(node, DictConfig) else enumerate(node):
+            _check_calls(f"{key}.{name}", child)
+    if not (isinstance(node, DictConfig) and "_target_" in node):
+        return
+    target = node["_target_"]
     try:
         target = locate(target) if isinstance(target, str) else target
     except ImportError as error:
@@ -148,7 +143,7 @@ def _check_call(key: str, target: object, arguments: dict) -> None:
     except ValueError:  # of a function in C
         return
     try:
-        signature.bind(**arguments)
+        signature.bind(**{name: None for name in node if name != "_target_"})
     except TypeError as error:
         name = getattr(target, "__name__", target)
         raise UserError(f"{key}: {name}() {error}") from error

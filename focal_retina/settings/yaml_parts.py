@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, build_detection_test_loader, get_detection_dataset_dicts
+from detectron2.data import DatasetMapper, build_detection_test_loader
 from detectron2.data import transforms as T
 from detectron2.engine import hooks
 from detectron2.modeling import DatasetMapperTTA, build_model
@@ -82,14 +82,7 @@ class YamlParts:
         cfg = self.cfg
         resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
         mapper = DatasetMapper(cfg, is_train=True, augmentations=[resize], recompute_boxes=False)
-        dataset = get_detection_dataset_dicts(
-            cfg.DATASETS.TEST,
-            filter_empty=False,
-            proposal_files=cfg.DATASETS.PROPOSAL_FILES_TEST if cfg.MODEL.LOAD_PROPOSALS else None,
-        )
-        return build_detection_test_loader(
-            dataset, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
-        )
+        return build_detection_test_loader(cfg, list(cfg.DATASETS.TEST), mapper=mapper)
 
     def tta_mapper(self) -> DatasetMapperTTA | None:
         """Return the mapper of test-time augmentation; None where it is off.
