@@ -4,8 +4,9 @@ Other modules use the public names given here. ``tests/test_detectron2_internals
 each, which fails when another release changes it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
@@ -81,6 +82,42 @@ def grid_anchors(generator: nn.Module, grid_sizes) -> list[Tensor]:
     return generator._grid_anchors(grid_sizes)
 
 
+def last_write(writer: JSONWriter | TensorboardXWriter) -> int:
+    """Return the last iteration that was written."""
+    return writer._last_write
+
+
+def set_last_write(writer: JSONWriter | TensorboardXWriter, iteration: int) -> None:
+    """Let a writer take an iteration for the last that was written."""
+    writer._last_write = iteration
+
+
+def open_file_of(writer: JSONWriter) -> TextIO:
+    """Return the file that a writer keeps open."""
+    return writer._file_handle
+
+
+def flush_events(writer: TensorboardXWriter) -> None:
+    """Bring what was written to the disk."""
+    if "_writer" in vars(writer):
+        writer._writer.flush()
+
+
+def reopen_events(writer: TensorboardXWriter) -> None:
+    """Begin a new file with the next event."""
+    vars(writer).pop("_writer", None)
+
+
+def hide_events_from(writer: TensorboardXWriter, iteration: int) -> None:
+    """Let TensorBoard hide older events of this iteration and later ones."""
+    writer._writer_args["purge_step"] = iteration
+
+
+def replace_coco_api(evaluator: COCOEvaluator, kind: Callable[[dict], object]) -> None:
+    """Let an evaluator keep its dataset in what ``kind`` makes of it."""
+    evaluator._coco_api = kind(evaluator._coco_api.dataset)
+
+
 @contextmanager
 def coco_eval_class(replacement) -> Iterator[None]:
     """Let Detectron2's COCO evaluation use another class than pycocotools' ``COCOeval``."""
@@ -108,24 +145,6 @@ def sizes_not_specialised() -> Iterator[None]:
         yield
 
 
-class OpenCOCOEvaluator(COCOEvaluator):
-    """A ``COCOEvaluator`` whose steps have public names."""
-
-    @property
-    def coco_api(self):
-        return self._coco_api
-
-    @coco_api.setter
-    def coco_api(self, api) -> None:
-        self._coco_api = api
-
-    def _eval_predictions(self, predictions, img_ids=None) -> None:
-        self.eval_predictions(predictions, img_ids)
-
-    def eval_predictions(self, predictions, img_ids=None) -> None:
-        super()._eval_predictions(predictions, img_ids=img_ids)
-
-
 class OpenCheckpointer(DetectionCheckpointer):
     """A ``DetectionCheckpointer`` whose steps have public names."""
 
@@ -144,56 +163,15 @@ class OpenCheckpointer(DetectionCheckpointer):
         return super()._load_model(checkpoint)
 
     def arrays_to_tensors(self, weights: dict) -> None:
-        """Turn NumPy arrays into tensors, in place."""
-        self._convert_ndarray_to_tensor(weights)
+        """Turn NumPy arrays into tensors, in place; raise a UserError at anything else."""
+        try:
+            self._convert_ndarray_to_tensor(weights)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def asks_for_matching(self) -> bool:
         """Return whether the file being loaded was named with ?matching_heuristics=True."""
         return self._parsed_url_during_load.query == "matching_heuristics=True"
-
-
-class OpenJSONWriter(JSONWriter):
-    """A ``JSONWriter`` whose state has public names."""
-
-    @property
-    def file(self):
-        """The open file."""
-        return self._file_handle
-
-    @property
-    def last_write(self) -> int:
-        """The last iteration that was written."""
-        return self._last_write
-
-    @last_write.setter
-    def last_write(self, iteration: int) -> None:
-        self._last_write = iteration
-
-
-class OpenTensorboardXWriter(TensorboardXWriter):
-    """A ``TensorboardXWriter`` whose state has public names."""
-
-    @property
-    def last_write(self) -> int:
-        """The last iteration that was written."""
-        return self._last_write
-
-    @last_write.setter
-    def last_write(self, iteration: int) -> None:
-        self._last_write = iteration
-
-    def flush(self) -> None:
-        """Bring what was written to the disk."""
-        if "_writer" in vars(self):
-            self._writer.flush()
-
-    def reopen(self) -> None:
-        """Begin a new file with the next event."""
-        vars(self).pop("_writer", None)
-
-    def hide_from(self, iteration: int) -> None:
-        """Let TensorBoard hide older events of this iteration and later ones."""
-        self._writer_args["purge_step"] = iteration
 
 
 def sampler_state(sampler: Sampler) -> dict[str, bool | int | float | Tensor]:

@@ -36,15 +36,9 @@ def leave() -> None:
 
 
 def distribute(model: nn.Module, **kwargs) -> nn.Module:
-    """Wrap the model for data-parallel training where there is more than one process.
-
-    Detectron2's ``create_ddp_model`` takes a CPU for a GPU unless it is told otherwise.
-
-    Args:
-        kwargs: of ``DistributedDataParallel``.
-    """
+    """Wrap the model in ``DistributedDataParallel(**kwargs)`` if there are several processes."""
     if next(model.parameters()).device.type == "cpu":
-        kwargs["device_ids"] = None
+        kwargs["device_ids"] = None  # which Detectron2 would set as for a GPU
     return create_ddp_model(model, **kwargs)
 
 

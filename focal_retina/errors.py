@@ -18,9 +18,10 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 class UserError(ValueError):
     """A mistake that only the user can mend; the message is one sentence that says how.
 
-    It ends a program with that sentence and status 2, see :func:`report`. Every other exception is
-    a bug, and keeps its traceback.
+    It ends a program, see :func:`report`. Every other exception is a bug and keeps its traceback.
     """
+
+    status = 2
 
 
 class SharedError(UserError):
@@ -28,13 +29,10 @@ class SharedError(UserError):
 
 
 class ImageError(UserError):
-    """An image cannot be used; the message names its file.
-
-    A worker of a data loader sends its whole traceback as the message. Only the sentence at its end
-    is kept.
-    """
+    """An image cannot be used; the message names its file."""
 
     def __init__(self, message: str):
+        # A worker of a data loader sends its whole traceback, with the sentence at its end.
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
@@ -43,7 +41,9 @@ class MissingExtraError(UserError, ImportError):
 
 
 class TrainingError(Exception):
-    """A training cannot go on, through no bug; the message is one sentence. Status 3."""
+    """A training cannot go on, through no bug; the message is one sentence."""
+
+    status = 3
 
 
 class TrainingStopped(Exception):  # noqa: N818  no error, as StopIteration is none
@@ -51,20 +51,11 @@ class TrainingStopped(Exception):  # noqa: N818  no error, as StopIteration is n
 
 
 def report(error: UserError | TrainingError, program: str | None = None) -> int:
-    """Print an error in one line on stderr; return the exit status of the program.
-
-    Args:
-        program: its name; None for the name of the running script.
-    """
+    """Print an error of ``program`` or else the running script; return the exit status."""
     program = program or os.path.basename(sys.argv[0])
     sentence = shortened(" ".join(str(error).split()), _LONGEST_SENTENCE)
     print(f"{program}: error: {sentence}", file=sys.stderr)
-    return exit_status(error)
-
-
-def exit_status(error: UserError | TrainingError) -> int:
-    """Return the status with which a program ends: 2 for a mistake, 3 for a failed training."""
-    return 3 if isinstance(error, TrainingError) else 2
+    return error.status
 
 
 def reports_errors(program: str) -> Callable[[Main], Main]:

@@ -48,19 +48,8 @@ ROWS = (
         for tool in ("analyze_anchors", "check_dataset", "convert_checkpoint", "demo", "export")
     ),
 )
-YET_SENTENCES = pytest.mark.xfail(
-    strict=False, reason="settings/ and engine/launch.py still make sentences of such errors"
-)
-SENTENCES = {("train_net", place) for place in (SETTINGS, DATA, CHECKPOINT, BUILDING)}
-SENTENCES.add(("predict", CHECKPOINT))
 CASES = [
-    pytest.param(
-        tool,
-        arguments,
-        place,
-        id=f"{tool} {arguments[14:23]} {place}",
-        marks=[YET_SENTENCES] if (tool, place) in SENTENCES else [],
-    )
+    pytest.param(tool, arguments, place, id=f"{tool} {arguments[14:23]} {place}")
     for tool, arguments, places in ROWS
     for place in places
 ]

@@ -1,18 +1,20 @@
 """Every config builds, holds plain data, and the profiles are the table of choices."""
 
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from detectron2.config import LazyConfig, get_cfg, instantiate
+from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from helpers.batches import random_batch
 
-from focal_retina import add_focal_retina_config
 from focal_retina.modeling.backbones import PixelFormat
-from focal_retina.settings.advice import weights_pixel_advice
+from focal_retina.settings import advice
+from focal_retina.settings.flat_keys import dotted_keys, value_of
+from focal_retina.settings.yaml_config import load_yaml
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 YAMLS = sorted(p.name for p in CONFIGS.glob("*.yaml"))
@@ -40,26 +42,12 @@ PROFILES = ("paper", "detectron1", "detectron2")
 
 
 def load(name):
-    cfg = get_cfg()
-    add_focal_retina_config(cfg)
-    cfg.merge_from_file(str(CONFIGS / name))
-    cfg.MODEL.DEVICE = "cpu"
-    return cfg
-
-
-def value_of(cfg, key):
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
+    return load_yaml(str(CONFIGS / name), ["MODEL.DEVICE", "cpu"])
 
 
 def keys_set_by(name):
-    def walk(node, prefix=""):
-        for key, value in node.items():
-            path = f"{prefix}{key}"
-            yield from walk(value, path + ".") if isinstance(value, dict) else [path]
-
-    return set(walk(yaml.safe_load((CONFIGS / name).read_text())))
+    keys = dotted_keys(yaml.safe_load((CONFIGS / name).read_text()))
+    return {key for key, value in keys.items() if not isinstance(value, dict)}
 
 
 @pytest.mark.parametrize("name", YAMLS)
@@ -111,7 +99,7 @@ def test_every_yaml_builds_and_gives_finite_losses(name):
 def test_every_yaml_gives_its_weights_the_pixels_they_were_trained_on(name):
     cfg = load(name)
     pixels = PixelFormat(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.INPUT.FORMAT)
-    assert weights_pixel_advice(cfg.MODEL.WEIGHTS, pixels) is None
+    assert advice.pixels_of_weights(cfg.MODEL.WEIGHTS, pixels) is None
 
 
 @pytest.mark.parametrize("name", LAZY)
@@ -122,12 +110,8 @@ def test_every_lazy_config_is_the_model_of_its_yaml(name):
     assert shapes[0] == shapes[1]
     assert torch.equal(lazy.preprocessor.pixel_std, built.preprocessor.pixel_std)
     assert lazy.assigner.rule == built.assigner.rule
-    for part in ("loss", "postprocessor"):
-        settings = [settings_of(getattr(m, part)) for m in (lazy, built)]
-        assert settings[0] == settings[1]
-    for part in ("normalizer", "cls_loss"):
-        settings = [settings_of(getattr(m.loss, part)) for m in (lazy, built)]
-        assert settings[0] == settings[1]
+    for part in map(attrgetter, ("loss", "postprocessor", "loss.normalizer", "loss.cls_loss")):
+        assert settings_of(part(lazy)) == settings_of(part(built))
     cells = [list(m.anchor_generator.cell_anchors) for m in (lazy, built)]
     assert all(torch.equal(a, b) for a, b in zip(*cells, strict=True))
     assert lazy.anchor_generator.offset == built.anchor_generator.offset
@@ -139,8 +123,7 @@ def settings_of(part):
 
 
 def test_the_lazy_model_node_makes_detectron2s_choices():
-    node = LazyConfig.load(str(CONFIGS / "common/models/focal_retinanet.py")).model
-    lazy = instantiate(node)
+    lazy = instantiate(LazyConfig.load(str(CONFIGS / "common/models/focal_retinanet.py")).model)
     built = build_model(load("Base-FocalRetinaNet-detectron2.yaml"))
     assert lazy.assigner.rule == built.assigner.rule
     assert settings_of(lazy.loss.normalizer) == settings_of(built.loss.normalizer)

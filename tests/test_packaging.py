@@ -15,6 +15,8 @@ from focal_retina._detectron2 import require_detectron2
 
 ROOT = Path(focal_retina.__file__).parent.parent
 INSTALLER = ROOT / "focal_retina" / "install_detectron2.py"
+OTHER = "3.10" if sys.version_info[:2] != (3, 10) else "3.11"  # Python than this one
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
 def run(*command, **environ):
@@ -83,26 +85,23 @@ def test_torch_has_a_lower_bound_and_no_upper_one(metadata):
     assert "==" not in torch
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-def test_make_refuses_other_pythons_in_one_sentence(tmp_path):
-    python = python_that_says("3.9", tmp_path)
-    done = run("make", "-n", "install", f"PYTHON={python}", f"VENV={tmp_path / 'none'}")
+@needs_make
+@pytest.mark.parametrize(
+    "version, environment, complaint",
+    [
+        ("3.9", "none", "focal_retina needs Python 3.10 to 3.13, but {python} is 3.9"),
+        (OTHER, sys.prefix, f"not {OTHER}: remove it, or add VENV=.venv-{OTHER}"),
+    ],
+)
+def test_make_refuses_other_pythons_in_one_sentence(tmp_path, version, environment, complaint):
+    python = python_that_says(version, tmp_path)
+    done = run("make", "-n", "install", f"PYTHON={python}", f"VENV={tmp_path / environment}")
     assert done.returncode != 0
     (sentence,) = done.stderr.strip().splitlines()
-    assert f"focal_retina needs Python 3.10 to 3.13, but {python} is 3.9" in sentence
+    assert complaint.format(python=python) in sentence
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-def test_make_refuses_an_environment_of_another_python(tmp_path):
-    other = "3.10" if sys.version_info[:2] != (3, 10) else "3.11"
-    python = python_that_says(other, tmp_path)
-    done = run("make", "-n", "install", f"PYTHON={python}", f"VENV={sys.prefix}")
-    assert done.returncode != 0
-    (sentence,) = done.stderr.strip().splitlines()
-    assert f"not {other}: remove it, or add VENV=.venv-{other}" in sentence
-
-
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@needs_make
 @pytest.mark.parametrize("target", ["demo", "test", "lint"])
 def test_targets_install_first(target, tmp_path):
     python = python_that_says("3.12", tmp_path)

@@ -1,7 +1,8 @@
 """One program for every config: settings -> data -> model -> train or evaluate."""
 
+from argparse import Namespace
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
+from functools import partial
 
 import torch
 from detectron2.config import CfgNode
@@ -16,12 +17,7 @@ from focal_retina.data.register import class_names
 from focal_retina.errors import UserError
 from focal_retina.evaluation.evaluate import evaluate, evaluate_with_tta
 from focal_retina.evaluation.evaluators import evaluator_type
-from focal_retina.settings.advice import (
-    frozen_norm_advice,
-    learning_rate_advice,
-    log_advice,
-    weights_pixel_advice,
-)
+from focal_retina.settings import advice
 from focal_retina.settings.foreign_errors import weights_errors
 from focal_retina.settings.load import load_settings
 from focal_retina.settings.machine import check_writable
@@ -65,29 +61,24 @@ def prepare(
     check_writable(settings.key("output_dir"), settings.output_dir)
     setup_logger(settings.output_dir, distributed_rank=comm.get_rank(), name="focal_retina")
     settings = _complete(settings, eval_only)
-    default_setup(
-        settings.cfg,
-        SimpleNamespace(
-            config_file=config_file, opts=list(opts), eval_only=eval_only, resume=resume
-        ),
-    )
-    log_advice(settings.parts.ignored_keys())
+    args = Namespace(config_file=config_file, opts=[*opts], eval_only=eval_only, resume=resume)
+    default_setup(settings.cfg, args)
+    advice.log(settings.parts.ignored_keys())
     if pixels := settings.parts.pixels():
-        log_advice(weights_pixel_advice(settings.weights, pixels))
+        advice.log(advice.pixels_of_weights(settings.weights, pixels))
     if eval_only:
-        return _evaluation(settings, resume)
+        return partial(_verified, settings, _evaluation(settings, resume))
     train, test = settings.train_datasets, settings.test_datasets
     check_training_data(train, test, settings.filter_empty, config_file, opts)
-    return _training(settings, resume)
+    return partial(_verified, settings, _trainer(settings, resume).train)
 
 
 def _complete(settings: RunSettings, eval_only: bool) -> RunSettings:
-    test, train = list(settings.test_datasets), list(settings.train_datasets)
     needed = "test_datasets" if eval_only else "train_datasets"
     if not getattr(settings, needed):
         raise UserError(f"{settings.key(needed)} is empty")
-    names = test if eval_only else train + test
-    settings = settings.completed(names)
+    train = [] if eval_only else settings.train_datasets
+    settings = settings.completed([*train, *settings.test_datasets])
     if settings.parts.evaluator() is None:
         for name in settings.parts.test_loaders():  # now rather than after training
             evaluator_type(name)
@@ -100,38 +91,25 @@ def _evaluation(settings: RunSettings, resume: bool) -> Callable[[], dict]:
     checkpointer = FocalCheckpointer(model, settings.output_dir, class_names=names, complete=True)
     with weights_errors(settings.key("weights"), settings.weights):
         checkpointer.resume_or_load(settings.weights, resume=resume)
-
-    def run() -> dict:
-        results = {**evaluate(settings, model), **evaluate_with_tta(settings, model)}
-        _verify(settings, results)
-        return results
-
-    return run
+    return lambda: {**evaluate(settings, model), **evaluate_with_tta(settings, model)}
 
 
-def _training(settings: RunSettings, resume: bool) -> Callable[[], dict]:
+def _trainer(settings: RunSettings, resume: bool) -> FocalTrainer:
     trainer = FocalTrainer(settings)
-    key = settings.key
-    if settings.batch_size and isinstance(trainer.optimizer, torch.optim.SGD):
-        rate = learning_rate_advice(
-            key("learning_rate"), settings.learning_rate, key("batch_size"), settings.batch_size
-        )
-        log_advice(rate)
+    key, lr, images = settings.key, settings.learning_rate, settings.batch_size
+    if images and isinstance(trainer.optimizer, torch.optim.SGD):
+        advice.log(advice.learning_rate(key("learning_rate"), lr, key("batch_size"), images))
     if not settings.weights and not (resume and trainer.checkpointer.has_checkpoint()):
         remedy = settings.parts.norm_remedy
-        log_advice(frozen_norm_advice(trainer.model, key("weights"), remedy))
+        advice.log(advice.frozen_norm(trainer.model, key("weights"), remedy))
     trainer.resume_or_load(resume=resume)
-
-    def run() -> dict:
-        results = trainer.train()
-        _verify(settings, results)
-        return results
-
-    return run
+    return trainer
 
 
-def _verify(settings: RunSettings, results: dict) -> None:
-    """End the program with status 1 where the results are not the expected ones."""
+def _verified(settings: RunSettings, run: Callable[[], dict]) -> dict:
+    """Return the results; end the program with status 1 where they are not the expected ones."""
+    results = run()
     if comm.is_main_process():
         expected = {"TEST": {"EXPECTED_RESULTS": list(settings.expected_results)}}
         verify_results(CfgNode(expected), results)
+    return results

@@ -4,7 +4,6 @@ import os
 import re
 import sys
 from argparse import ArgumentParser, Namespace
-from typing import NoReturn
 
 import torch
 from detectron2.engine import default_argument_parser, launch
@@ -13,7 +12,7 @@ from torch import multiprocessing
 
 from focal_retina.distributed import join_torchrun, leave
 from focal_retina.engine import job
-from focal_retina.errors import SharedError, TrainingError, UserError, exit_status, report
+from focal_retina.errors import SharedError, TrainingError, UserError, report
 from focal_retina.settings.rules import whole
 
 _TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"}
@@ -45,17 +44,10 @@ def main(args: Namespace) -> None:
         return
     try:
         _check(args)
+        machines = (args.num_machines, args.machine_rank, args.dist_url)
+        launch(_run, args.num_gpus, *machines, args=(args,))
     except UserError as error:
         sys.exit(report(error))
-    try:
-        launch(
-            _run,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
     except multiprocessing.ProcessExitedException as error:
         if error.exit_code not in (2, 3):  # of a mistake, or a failed training, which it has told
             raise
@@ -83,34 +75,29 @@ def _run(args: Namespace) -> None:
     """Run the job as one of its processes, and leave the others."""
     if not torch.cuda.is_available():  # the processes share the cores
         torch.set_num_threads(max(1, torch.get_num_threads() // comm.get_local_size()))
-    status = 0
-    try:
-        _run_job(args)
-    except SystemExit as end:
-        status = end.code
+    status = _run_job(args)
     leave()  # when nothing refers to the job any more
     if status:
         sys.exit(status)
 
 
-def _run_job(args: Namespace) -> None:
+def _run_job(args: Namespace) -> int:
+    """Train or evaluate; return the status with which the process is to end."""
     try:
-        run = job.prepare(
+        job.prepare(
             args.config_file,
             args.opts,
             trust_config=args.trust_config,
             eval_only=args.eval_only,
             resume=args.resume,
-        )
-        run()
+        )()
     except (SharedError, TrainingError) as error:
-        _end_all(error)
+        # All processes have it, and the end of one would kill the others before the report.
+        status = report(error) if comm.is_main_process() else error.status
+        comm.synchronize()
+        return status
     except UserError as error:  # of this process alone
-        sys.exit(report(error))
-
-
-def _end_all(error: SharedError | TrainingError) -> NoReturn:
-    """End every process of the run, all of which have the same error, after one report."""
-    status = report(error) if comm.is_main_process() else exit_status(error)
-    comm.synchronize()  # the end of one process kills the others
-    sys.exit(status)
+        return report(error)
+    except SystemExit as end:  # where the results are not the expected ones
+        return end.code
+    return 0

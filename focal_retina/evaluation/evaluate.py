@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from focal_retina.distributed import without_ddp
-from focal_retina.evaluation.evaluators import FRESH_COCO, build_evaluator, coco_evaluator_class
+from focal_retina.evaluation.evaluators import build_evaluator, coco_evaluator
 from focal_retina.evaluation.mode import evaluation_mode
 from focal_retina.evaluation.validation_losses import validation_losses
 from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
@@ -65,9 +65,8 @@ def _evaluator(settings: RunSettings, name: str, suffix: str) -> DatasetEvaluato
         return build_evaluator(name, folder + suffix)
     arguments = dict(node)
     if arguments.get("_target_") is COCOEvaluator:
-        # As in ``build_evaluator``; a dataset without a json needs the folder.
-        defaults = {"output_dir": folder, **FRESH_COCO}
-        arguments = {**defaults, **arguments, "_target_": coco_evaluator_class()}
+        # A dataset without a json needs the folder.
+        arguments = {"output_dir": folder, **arguments, "_target_": coco_evaluator}
     if arguments.get("output_dir"):
         arguments["output_dir"] += suffix
     return instantiate(arguments)

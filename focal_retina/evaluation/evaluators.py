@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+from functools import partial
 
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
@@ -12,7 +13,7 @@ from detectron2.evaluation import (
 )
 
 from focal_retina.data.garbage_collection import paused_gc
-from focal_retina.detectron2_internals import OpenCOCOEvaluator, coco_eval_class
+from focal_retina.detectron2_internals import coco_eval_class, replace_coco_api
 from focal_retina.errors import UserError
 
 try:
@@ -22,18 +23,12 @@ except ModuleNotFoundError:
 
 logger = logging.getLogger(__name__)
 
-# A cached conversion to COCO json may stem from an older state of the dataset; Detectron2 0.6
-# cannot be told to make it anew.
-FRESH_COCO = {
-    key: False for key in inspect.signature(COCOEvaluator).parameters if key == "allow_cached_coco"
-}
-
 
 def build_evaluator(dataset_name: str, output_dir: str) -> DatasetEvaluator:
     """Return the evaluator that suits a dataset; UserError as :func:`evaluator_type`."""
     kind = evaluator_type(dataset_name)
     if kind == "coco":
-        return coco_evaluator_class()(dataset_name, output_dir=output_dir, **FRESH_COCO)
+        return coco_evaluator(dataset_name, output_dir=output_dir)
     if kind == "lvis":
         return LVISEvaluator(dataset_name, output_dir=output_dir)
     return PascalVOCDetectionEvaluator(dataset_name)
@@ -50,18 +45,26 @@ def evaluator_type(dataset_name: str) -> str:
     return kind
 
 
-def coco_evaluator_class() -> type[COCOEvaluator]:
-    """Return the fastest COCO evaluator that is installed; log a line where that is not ours."""
+def coco_evaluator(dataset_name: str, **kwargs) -> COCOEvaluator:
+    """Return the fastest COCO evaluator that is installed; log a line where that is not ours.
+
+    Args:
+        kwargs: of ``COCOEvaluator``.
+    """
+    # A cached conversion to COCO json may stem from an older state of the dataset; Detectron2 0.6
+    # cannot be told to make it anew.
+    if "allow_cached_coco" in inspect.signature(COCOEvaluator).parameters:
+        kwargs = {"allow_cached_coco": False, **kwargs}
     if COCO is not None:
-        return FasterCOCOEvaluator
+        return FasterCOCOEvaluator(dataset_name, **kwargs)
     logger.info(
         "faster-coco-eval is not installed; evaluating with pycocotools, ten times slower. "
         "Install it with: pip install 'focal_retina[eval]'"
     )
-    return COCOEvaluator
+    return COCOEvaluator(dataset_name, **kwargs)
 
 
-class FasterCOCOEvaluator(OpenCOCOEvaluator):
+class FasterCOCOEvaluator(COCOEvaluator):
     """Detectron2's ``COCOEvaluator`` with faster-coco-eval in the place of pycocotools.
 
     Takes the same arguments but ``use_fast_impl`` and gives the same results; the sums that make
@@ -70,12 +73,8 @@ class FasterCOCOEvaluator(OpenCOCOEvaluator):
 
     def __init__(self, dataset_name: str, **kwargs):
         super().__init__(dataset_name, use_fast_impl=False, **kwargs)
-        self.coco_api = COCO(self.coco_api.dataset)
+        replace_coco_api(self, COCO)
 
-    def eval_predictions(self, predictions, img_ids=None) -> None:
-        with coco_eval_class(_printing_coco_eval), paused_gc():
-            super().eval_predictions(predictions, img_ids)
-
-
-def _printing_coco_eval(*args) -> "COCOeval_faster":
-    return COCOeval_faster(*args, print_function=print)
+    def evaluate(self, img_ids=None) -> dict:
+        with coco_eval_class(partial(COCOeval_faster, print_function=print)), paused_gc():
+            return super().evaluate(img_ids)

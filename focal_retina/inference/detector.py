@@ -55,13 +55,11 @@ def load_detector(
     model = settings.parts.model()
     with weights_errors(key, weights):
         FocalCheckpointer(model, class_names=class_names(datasets), complete=True).load(weights)
-    shown = settings.parts.test_input()
     names = class_names(datasets) or [str(i) for i in range(settings.num_classes or 0)]
     return Detector(
         model.eval(),
         settings.cfg,
-        shown.image_format,
-        shown.augmentations,
+        *settings.parts.test_input(),
         settings.test_dtype,
         names,
         _category_ids(datasets) or list(range(1, len(names) + 1)),

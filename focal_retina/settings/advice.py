@@ -17,8 +17,6 @@ _RENAMED = {
     "PRE_NMS_TOPK_TEST": "TOPK_CANDIDATES_TEST",
     "SMOOTH_L1_BETA": "SMOOTH_L1_LOSS_BETA",
 }
-
-
 _MEAN = (103.530, 116.280, 123.675)  # BGR
 _STD = (57.375, 57.120, 58.395)
 _CAFFE = PixelFormat(_MEAN, (1.0, 1.0, 1.0), "BGR")
@@ -34,13 +32,13 @@ _PIXELS_OF_WEIGHTS = {
 }
 
 
-def weights_pixel_advice(weights: str, found: PixelFormat) -> str | None:
+def pixels_of_weights(weights: str, found: PixelFormat) -> str | None:
     """Compare pixel mean, deviation and channel order with those of known ImageNet weights."""
     known = [pixels for part, pixels in _PIXELS_OF_WEIGHTS.items() if part in weights]
     return pixel_advice(weights, known[0], found) if known else None
 
 
-def learning_rate_advice(lr_key: str, lr: float, batch_key: str, batch_size: int) -> str | None:
+def learning_rate(lr_key: str, lr: float, batch_key: str, batch_size: int) -> str | None:
     """Compare with 0.01 for 16 images, scaled linearly (paper Sec. 4.1); a factor of 2 is fine."""
     fitting = 0.01 * batch_size / 16
     if fitting / 2 * 0.999 <= lr <= fitting * 2 * 1.001:
@@ -51,11 +49,10 @@ def learning_rate_advice(lr_key: str, lr: float, batch_key: str, batch_size: int
     )
 
 
-def frozen_norm_advice(model: nn.Module, weights_key: str, remedy: str) -> str | None:
+def frozen_norm(model: nn.Module, weights_key: str, remedy: str) -> str | None:
     """Look for frozen normalisation in a model that starts from random weights.
 
-    Its statistics are those of pretrained weights, so the activations of random ones grow from
-    layer to layer.
+    Its statistics suit pretrained weights, and the activations of random ones grow with each layer.
     """
     if not any(isinstance(module, FrozenBatchNorm2d) for module in model.modules()):
         return None
@@ -66,7 +63,7 @@ def frozen_norm_advice(model: nn.Module, weights_key: str, remedy: str) -> str |
     )
 
 
-def ignored_keys_advice(cfg: CfgNode) -> str | None:
+def ignored_keys(cfg: CfgNode) -> str | None:
     """Look for changed keys of two-stage models in a config of a RetinaNet."""
     if cfg.MODEL.META_ARCHITECTURE not in ("RetinaNet", "FocalRetinaNet"):
         return None
@@ -79,13 +76,13 @@ def ignored_keys_advice(cfg: CfgNode) -> str | None:
     if not changed:
         return None
     names = [key.split(".")[1] for key in changed]
-    names = list(dict.fromkeys(_RENAMED.get(name, name) for name in names))
+    names = dict.fromkeys(_RENAMED.get(name, name) for name in names)
     instead = ", ".join(f"MODEL.RETINANET.{name}" for name in names if name in cfg.MODEL.RETINANET)
     ignored = ", ".join(f"MODEL.{key}" for key in changed)
     return f"a RetinaNet ignores {ignored}" + (f": set {instead} instead" if instead else "")
 
 
-def log_advice(advice: str | None) -> None:
+def log(advice: str | None) -> None:
     """Warn, where there is something to say."""
     if advice:
         logger.warning(advice)

@@ -1,10 +1,12 @@
-"""Dotted keys: of a whole config, and one at a time."""
+"""Dotted keys, such as "MODEL.DEVICE": of a whole config, and one at a time."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from detectron2.config import CfgNode
 from omegaconf import DictConfig, OmegaConf
+
+ABSENT = object()  # what no config has for a value
 
 
 def dotted_keys(cfg: Mapping[str, object], prefix: str = "") -> dict[str, object]:
@@ -31,13 +33,10 @@ def nested_keys(dotted: Mapping[str, object]) -> dict:
 
 def value_of(cfg: CfgNode | DictConfig, key: str, absent: Any = None) -> Any:
     """Return the value of a dotted key as plain data; ``absent`` where there is no such key."""
-    if isinstance(cfg, DictConfig):
-        value = OmegaConf.select(cfg, key, default=absent) if key else absent
-        value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-        return [value] if key.endswith(".dataset.names") and isinstance(value, str) else value
     for name in key.split("."):
-        cfg = cfg.get(name, absent) if isinstance(cfg, CfgNode) else absent
-    return cfg
+        cfg = cfg.get(name, absent) if isinstance(cfg, Mapping) else absent
+    value = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
+    return [value] if key.endswith(".dataset.names") and isinstance(value, str) else value
 
 
 def set_value(cfg: CfgNode | DictConfig, key: str, value: object) -> None:

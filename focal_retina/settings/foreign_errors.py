@@ -1,5 +1,6 @@
 """Errors of Detectron2 that are a user's mistake, translated where they are provoked."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -12,6 +13,10 @@ def weights_errors(key: str, path: str) -> Iterator[None]:
     try:
         yield
     except (AssertionError, OSError, UserError) as error:
+        # Detectron2 and fvcore assert that there is a file, and what a .pyth holds.
+        of_the_file = re.match("Checkpoint .* not found!|Cannot load .pyth", str(error))
+        if isinstance(error, AssertionError) and not of_the_file:
+            raise
         raise UserError(f"{key} {path} cannot be loaded: {error}") from error
 
 

@@ -1,7 +1,7 @@
 """Reading a LazyConfig, with errors that say what to change."""
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from detectron2.config import LazyConfig
 from detectron2.utils.file_io import PathManager
@@ -10,55 +10,51 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from focal_retina.errors import UserError, did_you_mean, shown
-from focal_retina.settings.flat_keys import dotted_keys
-from focal_retina.settings.limits import RULES, check_limits
+from focal_retina.settings.limits import check_limits
 from focal_retina.settings.run_settings import RunSettings
 
+# Nodes all of whose keys are known.
+_CLOSED = {
+    "best": ("metric", "mode", "patience"),
+    "clip_gradients": ("enabled", "clip_type", "clip_value", "norm_type"),
+}
 # Keys that a config may lack, besides those of ``RunSettings``: Detectron2's ``default_setup`` and
 # our parts read them.
-_OPTIONAL = {
-    *(f"train.clip_gradients.{name}" for name in ("clip_type", "clip_value", "norm_type")),
+OPTIONAL = {
+    *(f"train.{node}.{name}" for node, names in _CLOSED.items() for name in names),
     *("train.cudnn_benchmark", "train.float32_precision", "train.seed"),
     *RunSettings.lazy_keys(),
 }
 
 
-def load_lazy(
-    config_file: str, opts: Sequence[str] = (), sections: Sequence[str] = ()
-) -> DictConfig:
+def load_lazy(config_file: str, opts: Sequence[str], trains: bool) -> DictConfig:
     """Run a LazyConfig and return it with its overrides.
 
     Args:
         opts: ``key=value``, in Hydra's syntax.
-        sections: what the config must define.
+        trains: the config must say how to train, too.
 
     Raises:
         UserError: a file that is missing or fails, a missing section, an unknown key, a value of
             the wrong type or outside its limits.
     """
     cfg = _run(config_file)
-    for section in sections:
+    training = ("optimizer", "lr_multiplier") if trains else ()
+    for section in ("model", "dataloader", "train", *training):
         if not isinstance(cfg.get(section), DictConfig):
             raise UserError(f"{config_file} defines no {section}")
-    cfg = _override(cfg, opts)
-    if unknown := set(cfg.train.get("best") or {}) - {"metric", "mode", "patience"}:
-        raise UserError(f"train.best has metric, mode and patience, not {unknown.pop()}")
-    _check_limits(cfg)
+    for override in opts:  # one by one, so that an error can name the key
+        cfg = _override(cfg, override)
+    check_limits(cfg)
     return cfg
 
 
-def ignored_keys_advice(cfg: DictConfig) -> str | None:
-    """Look for keys of ``train`` that nothing reads."""
-    found = dotted_keys(cfg.train, "train.")
-    leaves = [key for key, value in found.items() if not isinstance(value, DictConfig)]
-    unknown = [
-        k
-        for k in leaves
-        if k not in _OPTIONAL and not k.startswith(("train.ddp.", "train.clip_gradients."))
-    ]
-    if not unknown:
-        return None
-    return f"nothing reads {', '.join(unknown)}{did_you_mean(unknown[0], _OPTIONAL)}"
+def check_closed_nodes(cfg: DictConfig) -> None:
+    """Raise a UserError at a key of ``train.best`` or ``train.clip_gradients`` that is not one."""
+    for node, names in _CLOSED.items():
+        found = cfg.train.get(node) or {}
+        if unknown := (set(found) if isinstance(found, Mapping) else {found}) - {*names}:
+            raise UserError(f"train.{node} has {', '.join(names)}, not {unknown.pop()}")
 
 
 def _run(config_file: str) -> DictConfig:
@@ -79,46 +75,31 @@ def _run(config_file: str) -> DictConfig:
         raise UserError(f"{place}: {type(error).__name__}: {error}") from error
 
 
-def _override(cfg: DictConfig, opts: Sequence[str]) -> DictConfig:
-    """Override one by one, so that an error can name the key."""
-    for override in opts:
-        key = override.split("=")[0].lstrip("+")
-        try:
-            _check_key(cfg, key)
-            before = OmegaConf.select(cfg, key)
-            cfg = LazyConfig.apply_overrides(cfg, [override])
-            _check_kind(key, before, OmegaConf.select(cfg, key))
-        except (HydraException, KeyError, NotImplementedError, OmegaConfBaseException) as error:
-            raise UserError(f"override {override}: {error}") from error
-    return cfg
-
-
-def _check_kind(key: str, before: object, after: object) -> None:
-    """Let an override change neither a node nor a number into something else, but for null."""
-    is_number = isinstance(before, int | float)
-    is_optional = "." in key  # a part of the model, for instance
-    if isinstance(before, DictConfig) and not (
-        isinstance(after, DictConfig) or (after is None and is_optional)
-    ):
+def _override(cfg: DictConfig, override: str) -> DictConfig:
+    key = override.split("=")[0].lstrip("+")
+    try:
+        _check_key(cfg, key)
+        before = OmegaConf.select(cfg, key)
+        cfg = LazyConfig.apply_overrides(cfg, [override])
+        after = OmegaConf.select(cfg, key)
+    except (HydraException, KeyError, NotImplementedError, OmegaConfBaseException) as error:
+        raise UserError(f"override {override}: {error}") from error
+    # Neither a node nor a number becomes something else, but a part of the model, say, null.
+    is_none = after is None and "." in key
+    if isinstance(before, DictConfig) and not (isinstance(after, DictConfig) or is_none):
         raise UserError(f"{key} is {shown(after)}, but it takes keys of its own, {key}.KEY=VALUE")
-    if is_number and isinstance(after, str | DictConfig):
+    if isinstance(before, int | float) and isinstance(after, str | DictConfig):
         raise UserError(f"{key} is {shown(after)}, but it takes a {type(before).__name__}")
-
-
-def _check_limits(cfg: DictConfig) -> None:
-    absent = object()
-    found = {key: OmegaConf.select(cfg, key, default=absent) for key in RULES if key.islower()}
-    # A call is checked by what it calls.
-    check_limits({k: v for k, v in found.items() if not (v is absent or isinstance(v, DictConfig))})
+    return cfg
 
 
 def _check_key(cfg: DictConfig, key: str) -> None:
     """Let an override add an argument to a call, but not a key that nothing reads."""
-    parent, _, name = key.rpartition(".")
+    parent = key.rpartition(".")[0]
     node = OmegaConf.select(cfg, parent) if parent else cfg
     adds_argument = isinstance(node, DictConfig) and "_target_" in node
     exists = OmegaConf.select(cfg, key, default=cfg) is not cfg
-    if not (exists or adds_argument or key in _OPTIONAL):
+    if not (exists or adds_argument or key in OPTIONAL):
         names = node if isinstance(node, DictConfig) else cfg
         siblings = [f"{parent}.{k}".lstrip(".") for k in map(str, names)]
         raise UserError(f"the config has no key {key or repr(key)}{did_you_mean(key, siblings)}")

@@ -18,11 +18,11 @@ from torch.optim import Optimizer
 
 from focal_retina.data.loader import exact_loader_config
 from focal_retina.data.mapper import NamingMapper
-from focal_retina.errors import UserError
+from focal_retina.errors import UserError, did_you_mean
 from focal_retina.modeling.backbones import PixelFormat
+from focal_retina.settings.flat_keys import dotted_keys, value_of
 from focal_retina.settings.foreign_errors import empty_data_errors
-from focal_retina.settings.lazy_config import ignored_keys_advice
-from focal_retina.settings.yaml_parts import TestInput
+from focal_retina.settings.lazy_config import OPTIONAL, check_closed_nodes
 
 _NUM_CLASSES = ("model.num_classes", "model.roi_heads.num_classes")
 
@@ -33,13 +33,14 @@ class LazyParts:
     norm_remedy = 'norm="BN" (or "GN") and freeze_at=0 in model.backbone'
 
     def __init__(self, cfg: DictConfig):
+        check_closed_nodes(cfg)
         self.cfg = cfg
 
     def ddp(self) -> dict[str, Any]:
         return dict(self.cfg.train.ddp)
 
     def num_classes_key(self) -> str | None:
-        return next((k for k in _NUM_CLASSES if OmegaConf.select(self.cfg, k) is not None), None)
+        return next((key for key in _NUM_CLASSES if value_of(self.cfg, key) is not None), None)
 
     def model(self) -> nn.Module:
         return self._build("model").to(self.cfg.train.device)
@@ -52,8 +53,7 @@ class LazyParts:
         return self._build("lr_multiplier")
 
     def train_loader(self) -> Iterable:
-        names = OmegaConf.select(self.cfg, "dataloader.train.dataset.names")
-        names = [names] if isinstance(names, str) else list(names or [])
+        names = value_of(self.cfg, "dataloader.train.dataset.names") or []
         with empty_data_errors(names, "dataloader.train.dataset.filter_empty"):
             exact_loader_config(self.cfg.dataloader.train)
             return self._build("dataloader.train")
@@ -62,9 +62,8 @@ class LazyParts:
         return None
 
     def test_loaders(self) -> dict[str, Callable]:
-        if self.cfg.dataloader.get("evaluator") is None:
-            return {}
-        return {"dataloader.test": partial(self._build, "dataloader.test")}
+        has_evaluator = self.evaluator() is not None
+        return {"dataloader.test": partial(self._build, "dataloader.test")} if has_evaluator else {}
 
     def evaluator(self) -> DictConfig | None:
         return self.cfg.dataloader.get("evaluator")
@@ -79,32 +78,39 @@ class LazyParts:
         return instantiate(dataloader.test)
 
     def tta_mapper(self) -> Callable | None:
-        node = self.cfg.dataloader.get("tta_mapper")
-        return None if node is None else self._build("dataloader.tta_mapper")
-
-    def check_tta(self) -> None:
-        if self.cfg.dataloader.get("tta_mapper") and "postprocessor" not in self.cfg.model:
+        if self.cfg.dataloader.get("tta_mapper") is None:
+            return None
+        if "postprocessor" not in self.cfg.model:
             raise UserError(
                 "dataloader.tta_mapper: there is test-time augmentation for FocalRetinaNet only, "
                 f"whose postprocessor merges; model is {self.cfg.model.get('_target_')}"
             )
+        return self._build("dataloader.tta_mapper")
 
-    def test_input(self) -> TestInput:
+    def test_input(self) -> tuple[str, T.AugmentationList]:
         mapper = OmegaConf.select(self.cfg, "dataloader.test.mapper")
         if mapper is None or "augmentations" not in mapper or "image_format" not in mapper:
             raise UserError(
                 "dataloader.test.mapper has no augmentations or no image_format, which say how to "
                 "show pictures to the model"
             )
-        augmentations = T.AugmentationList(list(instantiate(mapper.augmentations)))
-        return TestInput(mapper.image_format, augmentations)
+        return mapper.image_format, T.AugmentationList([*instantiate(mapper.augmentations)])
 
     def pixels(self) -> PixelFormat | None:
         node = self.cfg.model.get("preprocessor")
         return node and PixelFormat(node.pixel_mean, node.pixel_std, node.input_format)
 
     def ignored_keys(self) -> str | None:
-        return ignored_keys_advice(self.cfg)
+        unknown = [
+            key
+            for key, value in dotted_keys(self.cfg.train, "train.").items()
+            if not (
+                isinstance(value, DictConfig) or key in OPTIONAL or key.startswith("train.ddp.")
+            )
+        ]
+        if not unknown:
+            return None
+        return f"nothing reads {', '.join(unknown)}{did_you_mean(unknown[0], OPTIONAL)}"
 
     def _build(self, key: str) -> Any:
         """Return what a node makes; a mapper in it will name images that it cannot read."""
@@ -120,19 +126,12 @@ class LazyParts:
 
 def _check_calls(key: str, node: object) -> None:
     """Raise a UserError at the first call within a node that lacks an argument or has one more."""
-    if isinstance(node, ListConfig):
-        for i, item in enumerate(node):
-            _check_calls(f"{key}.{i}", item)
-    if not isinstance(node, DictConfig):
+    if isinstance(node, DictConfig | ListConfig):
+        for name, child in node.items() if isinstance(node, DictConfig) else enumerate(node):
+            _check_calls(f"{key}.{name}", child)
+    if not (isinstance(node, DictConfig) and "_target_" in node):
         return
-    for name in map(str, node):
-        _check_calls(f"{key}.{name}", node[name])
-    if "_target_" in node:
-        arguments = {name: None for name in node if name != "_target_"}
-        _check_call(key, node["_target_"], arguments)
-
-
-def _check_call(key: str, target: object, arguments: dict) -> None:
+    target = node["_target_"]
     try:
         target = locate(target) if isinstance(target, str) else target
     except ImportError as error:
@@ -144,25 +143,16 @@ def _check_call(key: str, target: object, arguments: dict) -> None:
     except ValueError:  # of a function in C
         return
     try:
-        signature.bind(**arguments)
+        signature.bind(**{name: None for name in node if name != "_target_"})
     except TypeError as error:
         name = getattr(target, "__name__", target)
         raise UserError(f"{key}: {name}() {error}") from error
 
 
 def clip_gradients(optimizer: Optimizer, clipping: DictConfig | None) -> Optimizer:
-    """Return the optimizer, which clips as SOLVER.CLIP_GRADIENTS says, in lower case; None: not.
-
-    Raises:
-        UserError: another name than "enabled", "clip_type", "clip_value" and "norm_type".
-    """
+    """Return the optimizer, which clips as SOLVER.CLIP_GRADIENTS says, in lower case; None: not."""
     if clipping is None:
         return optimizer
-    defaults = get_cfg().SOLVER.CLIP_GRADIENTS
-    node = CfgNode({**defaults, "ENABLED": True})
-    for name, value in ((str(name), value) for name, value in clipping.items()):
-        if name.upper() not in defaults:
-            names = ", ".join(key.lower() for key in defaults)
-            raise UserError(f"train.clip_gradients has {names}, not {name}")
-        node[name.upper()] = value
+    asked = {name.upper(): value for name, value in clipping.items()}
+    node = CfgNode({**get_cfg().SOLVER.CLIP_GRADIENTS, "ENABLED": True, **asked})
     return maybe_add_gradient_clipping(CfgNode({"SOLVER": {"CLIP_GRADIENTS": node}}), optimizer)

@@ -32,8 +32,7 @@ def load_settings(
     if not config_file:
         raise UserError("--config-file is missing")
     if config_file.endswith(".py"):
-        sections = ["model", "dataloader", "train", *(["optimizer", "lr_multiplier"] * trains)]
-        settings = settings_of(load_lazy(config_file, opts, sections))
+        settings = settings_of(load_lazy(config_file, opts, trains))
     else:
         settings = settings_of(load_yaml(config_file, opts, trust_config))
     settings.check(trains=trains)

@@ -34,10 +34,7 @@ def usable_device(key: str, device: str) -> str:
 
 
 def check_datasets(names: Sequence[str], register_key: str) -> None:
-    """Raise a UserError at a dataset that is not registered, or one of Detectron2's not there.
-
-    Before training, since the datasets to test on are opened only after it.
-    """
+    """Raise a UserError at a dataset that is not registered, or one of Detectron2's not there."""
     for name in names:
         if name not in DatasetCatalog:
             suggestion = did_you_mean(name, DatasetCatalog.list())
@@ -56,10 +53,7 @@ def check_datasets(names: Sequence[str], register_key: str) -> None:
 
 
 def check_writable(key: str, folder: str) -> None:
-    """Raise a SharedError, in all processes, if the main one cannot write into the output folder.
-
-    At the start, and not after the first hours of training.
-    """
+    """Raise a SharedError, in all processes, if the main one cannot write into the folder."""
     reason = why_not_writable(folder) if comm.is_main_process() else None
     if reason := comm.all_gather(reason)[0]:
         raise SharedError(f"{key} {folder} cannot be written: {reason}; name another folder")

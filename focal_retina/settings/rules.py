@@ -11,11 +11,9 @@ _LARGEST = 2**31 - 1
 
 
 class Rule(NamedTuple):
-    """Attributes: ``words``, which go on "it must be"; ``allows``, from a value to whether it is
-    one of those.
-    """
+    """What a value may be."""
 
-    words: str
+    words: str  # which go on "it must be"
     allows: Callable[[Any], bool]
 
     def check(self, name: str, value: Any) -> None:
@@ -28,19 +26,25 @@ def number(
     least: float = -inf, most: float = inf, *, above: float = -inf, below: float = inf
 ) -> Rule:
     """Allow finite numbers within the bounds."""
-    return _bounded("a number", (int, float), least, most, above, below)
+    bounds = {"of at least": least, "above": above, "below": below, "of at most": most}
+    words = [f"{word} {bound:.10g}" for word, bound in bounds.items() if -inf < bound < inf]
+
+    def allows(value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        # Comparisons, since a whole number may be too large to become a float.
+        return -inf < value < inf and least <= value <= most and above < value < below
+
+    return Rule(" ".join(["a number", " and ".join(words)]).strip(), allows)
 
 
 def whole(least: int, most: int = _LARGEST) -> Rule:
     """Allow whole numbers within the bounds."""
-    return _bounded("a whole number", int, least, most, -inf, inf)
-
-
-def multiple(*, of: int, most: int) -> Rule:
-    """Allow the multiples of a whole number from itself on."""
-    is_whole = whole(of, most).allows
-    words = f"a multiple of {of} above 0 and of at most {most}"
-    return Rule(words, lambda value: is_whole(value) and value % of == 0)
+    words, allows = number(least, most)
+    return Rule(
+        words.replace("a number", "a whole number"),
+        lambda value: isinstance(value, int) and allows(value),
+    )
 
 
 def one_of(*choices: str | float) -> Rule:
@@ -56,11 +60,8 @@ def each(rule: Rule, *, least: int = 0, length: int | None = None) -> Rule:
     count = f"{length} values" if length else f"at least {least} values" if least else "values"
 
     def allows(value: Any) -> bool:
-        return (
-            _is_list(value)
-            and lengths[0] <= len(value) <= lengths[1]
-            and all(map(rule.allows, value))
-        )
+        is_long_enough = _is_list(value) and lengths[0] <= len(value) <= lengths[1]
+        return is_long_enough and all(map(rule.allows, value))
 
     return Rule(f"a list of {count}, each {rule.words}", allows)
 
@@ -91,24 +92,15 @@ def either(*rules: Rule) -> Rule:
     return Rule(words, lambda value: any(rule.allows(value) for rule in rules))
 
 
-def _bounded(noun: str, kinds: Any, least: float, most: float, above: float, below: float) -> Rule:
-    bounds = {"of at least": least, "above": above, "below": below, "of at most": most}
-    words = [f"{word} {bound:.10g}" for word, bound in bounds.items() if -inf < bound < inf]
-
-    def allows(value: Any) -> bool:
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            return False
-        # Comparisons, since a whole number may be too large to become a float.
-        return -inf < value < inf and least <= value <= most and above < value < below
-
-    return Rule(" ".join([noun, " and ".join(words)]).strip(), allows)
+def optional(rule: Rule) -> Rule:
+    """Allow None, and what a rule does."""
+    return either(Rule("None", lambda value: value is None), rule)
 
 
 def _is_list(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-nothing = Rule("None", lambda value: value is None)
 text = Rule("text", lambda value: isinstance(value, str))
 flag = Rule("True or False", lambda value: isinstance(value, bool))
 function = Rule("a function", callable)

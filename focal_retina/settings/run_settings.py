@@ -1,7 +1,7 @@
 """What a run does: one record, which a YAML config and a LazyConfig fill alike."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,31 +12,18 @@ from omegaconf import DictConfig
 
 from focal_retina.data.register import agree_on_classes, register_datasets
 from focal_retina.errors import UserError
-from focal_retina.settings.flat_keys import set_value, value_of
+from focal_retina.settings import rules
+from focal_retina.settings.flat_keys import ABSENT, set_value, value_of
 from focal_retina.settings.machine import check_datasets, usable_device
-from focal_retina.settings.rules import (
-    Rule,
-    anything,
-    each,
-    either,
-    flag,
-    nothing,
-    number,
-    one_of,
-    positive,
-    row,
-    text,
-    whole,
-)
 
 if TYPE_CHECKING:
     from focal_retina.settings.lazy_parts import LazyParts
     from focal_retina.settings.yaml_parts import YamlParts
 
-_ABSENT = object()
+_TEXTS = rules.each(rules.text)
 
 
-def _setting(yaml_key: str, lazy_key: str, rule: Rule, default: object = None) -> Any:
+def _setting(yaml_key: str, lazy_key: str, rule: rules.Rule, default: object = None) -> Any:
     """Declare a field: its keys, what they may be, and the default where a config lacks the key."""
     metadata = {"keys": (yaml_key, lazy_key), "rule": rule}
     return dataclasses.field(default=default, metadata=metadata)
@@ -48,55 +35,62 @@ class RunSettings:
 
     cfg: CfgNode | DictConfig
     parts: "YamlParts | LazyParts"
-    output_dir: str = _setting("OUTPUT_DIR", "train.output_dir", text, "./output")
-    device: str = _setting("MODEL.DEVICE", "train.device", text, "cuda")
-    weights: str = _setting("MODEL.WEIGHTS", "train.init_checkpoint", text, "")
-    register: Sequence = _setting("DATASETS.REGISTER", "dataloader.register", anything, ())
+    output_dir: str = _setting("OUTPUT_DIR", "train.output_dir", rules.text, "./output")
+    device: str = _setting("MODEL.DEVICE", "train.device", rules.text, "cuda")
+    weights: str = _setting("MODEL.WEIGHTS", "train.init_checkpoint", rules.text, "")
+    register: Sequence = _setting("DATASETS.REGISTER", "dataloader.register", rules.anything, ())
     train_datasets: Sequence[str] = _setting(
-        "DATASETS.TRAIN", "dataloader.train.dataset.names", each(text), ()
+        "DATASETS.TRAIN", "dataloader.train.dataset.names", _TEXTS, ()
     )
     test_datasets: Sequence[str] = _setting(
-        "DATASETS.TEST", "dataloader.test.dataset.names", each(text), ()
+        "DATASETS.TEST", "dataloader.test.dataset.names", _TEXTS, ()
     )
     filter_empty: bool = _setting(
-        "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "dataloader.train.dataset.filter_empty", flag, True
+        "DATALOADER.FILTER_EMPTY_ANNOTATIONS",
+        "dataloader.train.dataset.filter_empty",
+        rules.flag,
+        True,
     )
     batch_size: int | None = _setting(
-        "SOLVER.IMS_PER_BATCH", "dataloader.train.total_batch_size", whole(1, 100_000)
+        "SOLVER.IMS_PER_BATCH", "dataloader.train.total_batch_size", rules.whole(1, 100_000)
     )
-    learning_rate: float | None = _setting("SOLVER.BASE_LR", "optimizer.lr", positive)
-    max_iter: int = _setting("SOLVER.MAX_ITER", "train.max_iter", whole(1), 1)
-    eval_period: int = _setting("TEST.EVAL_PERIOD", "train.eval_period", whole(0), 0)
-    log_period: int = _setting("", "train.log_period", whole(1), 20)
+    learning_rate: float | None = _setting("SOLVER.BASE_LR", "optimizer.lr", rules.positive)
+    max_iter: int = _setting("SOLVER.MAX_ITER", "train.max_iter", rules.whole(1), 1)
+    eval_period: int = _setting("TEST.EVAL_PERIOD", "train.eval_period", rules.whole(0), 0)
+    log_period: int = _setting("", "train.log_period", rules.whole(1), 20)
     checkpoint_period: int = _setting(
-        "SOLVER.CHECKPOINT_PERIOD", "train.checkpointer.period", whole(1), 5000
+        "SOLVER.CHECKPOINT_PERIOD", "train.checkpointer.period", rules.whole(1), 5000
     )
     max_to_keep: int | None = _setting(
-        "SOLVER.CHECKPOINT_MAX_TO_KEEP", "train.checkpointer.max_to_keep", either(nothing, whole(1))
+        "SOLVER.CHECKPOINT_MAX_TO_KEEP",
+        "train.checkpointer.max_to_keep",
+        rules.optional(rules.whole(1)),
     )
     accumulation_steps: int = _setting(
-        "SOLVER.ACCUMULATION_STEPS", "train.accumulation_steps", whole(1), 1
+        "SOLVER.ACCUMULATION_STEPS", "train.accumulation_steps", rules.whole(1), 1
     )
     ema_decay: float | None = _setting(
-        "SOLVER.EMA_DECAY", "train.ema_decay", either(nothing, number(above=0, below=1))
+        "SOLVER.EMA_DECAY", "train.ema_decay", rules.optional(rules.number(above=0, below=1))
     )
-    val_loss: bool = _setting("TEST.VAL_LOSS", "train.val_loss", flag, False)
+    val_loss: bool = _setting("TEST.VAL_LOSS", "train.val_loss", rules.flag, False)
     best_metric: str | None = _setting(
-        "TEST.BEST.METRIC", "train.best.metric", either(nothing, text)
+        "TEST.BEST.METRIC", "train.best.metric", rules.optional(rules.text)
     )
-    best_mode: str = _setting("TEST.BEST.MODE", "train.best.mode", one_of("max", "min"), "max")
+    best_mode: str = _setting(
+        "TEST.BEST.MODE", "train.best.mode", rules.one_of("max", "min"), "max"
+    )
     best_patience: int | None = _setting(
-        "TEST.BEST.PATIENCE", "train.best.patience", either(nothing, whole(1))
+        "TEST.BEST.PATIENCE", "train.best.patience", rules.optional(rules.whole(1))
     )
-    amp: bool = _setting("SOLVER.AMP.ENABLED", "train.amp.enabled", flag, False)
+    amp: bool = _setting("SOLVER.AMP.ENABLED", "train.amp.enabled", rules.flag, False)
     amp_dtype: str = _setting(
-        "SOLVER.AMP.DTYPE", "train.amp.dtype", one_of("float16", "bfloat16"), "float16"
+        "SOLVER.AMP.DTYPE", "train.amp.dtype", rules.one_of("float16", "bfloat16"), "float16"
     )
-    test_amp: bool = _setting("TEST.AMP.ENABLED", "train.amp.test", flag, False)
+    test_amp: bool = _setting("TEST.AMP.ENABLED", "train.amp.test", rules.flag, False)
     expected_results: Sequence = _setting(
         "TEST.EXPECTED_RESULTS",
         "train.expected_results",
-        each(row(text, text, number(), number())),
+        rules.each(rules.row(rules.text, rules.text, rules.number(), rules.number())),
         (),
     )
 
@@ -105,23 +99,22 @@ class RunSettings:
         """Read the record from a config; raise a UserError at a value that cannot be."""
         settings = cls(cfg, parts)
         found: dict[str, Any] = {}
-        for field in _fields():
-            key = settings.key(field.name)
-            value = value_of(cfg, key, absent=_ABSENT)
-            if value is not _ABSENT:
+        for name, field in _FIELDS.items():
+            key = settings.key(name)
+            value = value_of(cfg, key, absent=ABSENT)
+            if value is not ABSENT:
                 field.metadata["rule"].check(key, value)
-                found[field.name] = value
+                found[name] = value
         return dataclasses.replace(settings, **found)
 
     @staticmethod
     def lazy_keys() -> list[str]:
         """Return the keys of a LazyConfig that fill the record."""
-        return [f.metadata["keys"][1] for f in _fields()]
+        return [f.metadata["keys"][1] for f in _FIELDS.values()]
 
     def key(self, name: str) -> str:
         """Return the key of a field in this kind of config, for instance "SOLVER.MAX_ITER"."""
-        (keys,) = (f.metadata["keys"] for f in _fields() if f.name == name)
-        return keys[isinstance(self.cfg, DictConfig)]
+        return _FIELDS[name].metadata["keys"][isinstance(self.cfg, DictConfig)]
 
     @property
     def train_dtype(self) -> torch.dtype | None:
@@ -167,56 +160,47 @@ class RunSettings:
         Args:
             trains: whether the settings of a training matter.
         """
-        self.parts.check_tta()
-        complaints = (*self._batch_complaints(), *self._evaluation_complaints()) if trains else ()
-        for is_wrong, complaint in complaints:
-            if is_wrong:
-                raise UserError(complaint)
+        self.parts.tta_mapper()
+        if trains:
+            self._check_batch()
+            self._check_evaluation()
 
-    def _batch_complaints(self) -> Iterator[tuple[object, str]]:
-        name, processes = self._name, comm.get_world_size()
+    def _check_batch(self) -> None:
         if self.batch_size is None:
             return
-        yield (
-            self.batch_size % processes,
-            f"{name('batch_size')} does not divide among {processes} processes: set "
-            f"{self.key('batch_size')} to a multiple of {processes}",
-        )
-        images = self.batch_size // processes
-        yield (
-            self.accumulation_steps > images,
-            f"{name('accumulation_steps')}, more than the images of one process, {images}",
-        )
+        images, rest = divmod(self.batch_size, comm.get_world_size())
+        if rest:
+            raise UserError(
+                f"{self._named('batch_size')}, which does not divide among the processes: set it "
+                f"to a multiple of {comm.get_world_size()}"
+            )
+        if self.accumulation_steps > images:
+            steps = self._named("accumulation_steps")
+            raise UserError(f"{steps}, more than the images of one process, {images}")
 
-    def _evaluation_complaints(self) -> Iterator[tuple[object, str]]:
-        name, metric = self._name, self.best_metric
-        key, val_loss = self.key("best_metric"), self.key("val_loss")
-        yield (
-            self.best_patience is not None and metric is None,
-            f"{name('best_patience')}, but {key} names no metric, for instance bbox/AP",
-        )
-        yield (
-            metric is not None and "/" not in metric and not metric.startswith("val_"),
-            f"{key} is {metric!r}; it is a name in metrics.json, for instance bbox/AP or "
-            "val_total_loss",
-        )
-        yield (
-            metric is not None and metric.startswith("val_") and not self.val_loss,
-            f"{key} is {metric}, which needs {val_loss} True",
-        )
-        yield (
-            self.best_patience is not None and self.eval_period < 1,
-            f"{name('best_patience')}, but {name('eval_period')}: nothing is evaluated before "
-            "the end",
-        )
-        yield (
-            not self.test_datasets and (self.val_loss or metric is not None),
-            f"{val_loss} and {key} need a dataset in {self.key('test_datasets')}",
-        )
+    def _check_evaluation(self) -> None:
+        metric, key, val_loss = self.best_metric, self.key("best_metric"), self.key("val_loss")
+        if self.best_patience is not None and metric is None:
+            raise UserError(
+                f"{self._named('best_patience')}, but {key} names no metric, for instance bbox/AP"
+            )
+        if metric is not None and "/" not in metric and not metric.startswith("val_"):
+            raise UserError(
+                f"{key} is {metric!r}; it is a name in metrics.json, for instance bbox/AP or "
+                "val_total_loss"
+            )
+        if metric is not None and metric.startswith("val_") and not self.val_loss:
+            raise UserError(f"{key} is {metric}, which needs {val_loss} True")
+        if self.best_patience is not None and self.eval_period < 1:
+            raise UserError(
+                f"{self._named('best_patience')}, but {self._named('eval_period')}: nothing is "
+                "evaluated before the end"
+            )
+        if not self.test_datasets and (self.val_loss or metric is not None):
+            raise UserError(f"{val_loss} and {key} need a dataset in {self.key('test_datasets')}")
 
-    def _name(self, field: str) -> str:
+    def _named(self, field: str) -> str:
         return f"{self.key(field)} is {getattr(self, field)}"
 
 
-def _fields() -> list[dataclasses.Field]:
-    return [f for f in dataclasses.fields(RunSettings) if f.metadata]
+_FIELDS = {f.name: f for f in dataclasses.fields(RunSettings) if f.metadata}

@@ -1,7 +1,7 @@
 """Reading a YAML config: safely, with errors that say what to change."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import yaml
@@ -14,10 +14,17 @@ from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 from focal_retina.config import add_focal_retina_config
 from focal_retina.errors import UserError, did_you_mean, shortened
 from focal_retina.settings.contradictions import check_contradictions
-from focal_retina.settings.flat_keys import dotted_keys
+from focal_retina.settings.flat_keys import dotted_keys, value_of
 from focal_retina.settings.limits import check_limits
 from focal_retina.settings.yaml_files import check_files
 
+_REGISTRIES = {
+    "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
+    "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY,
+    "MODEL.ANCHOR_GENERATOR.NAME": ANCHOR_GENERATOR_REGISTRY,
+    "MODEL.RPN.HEAD_NAME": RPN_HEAD_REGISTRY,
+    "MODEL.PROPOSAL_GENERATOR.NAME": PROPOSAL_GENERATOR_REGISTRY,
+}
 # The wording of yacs.
 _UNKNOWN_KEY = re.compile(r"Non-existent (?:config )?key: (\S+)")
 _TYPE_MISMATCH = re.compile(
@@ -41,56 +48,35 @@ def load_yaml(config_file: str, opts: Sequence[str] = (), trust_config: bool = F
     cfg = get_cfg()
     add_focal_retina_config(cfg)
     defaults = dotted_keys(cfg)
-    check_files(config_file)
+    check_files(config_file, trust_config)
     with _clear_errors(config_file, cfg):
         cfg.merge_from_file(config_file, allow_unsafe=trust_config)
-    _override(cfg, opts)
-    _check_types(cfg, defaults)
+    opts = list(opts)
+    pairs = [opts[i : i + 2] for i in range(0, len(opts), 2)] if len(opts) % 2 == 0 else [opts]
+    for pair in pairs:  # one by one, so that an error can name the key
+        with _clear_errors("the command line", cfg, pair[0]):
+            cfg.merge_from_list(pair)
+    for key, value in dotted_keys(cfg).items():  # yacs takes None for a value of any type
+        if value is None and defaults.get(key) is not None:
+            raise UserError(f"{key} takes a {type(defaults[key]).__name__}, not None")
     _check_names(cfg)
-    check_limits(dotted_keys(cfg))
+    check_limits(cfg)
     check_contradictions(cfg)
     return cfg
 
 
-def _override(cfg: CfgNode, opts: Sequence[str]) -> None:
-    """Merge ``KEY VALUE KEY VALUE ...`` one by one, so that an error can name the key."""
-    opts = list(opts)
-    pairs = [opts[i : i + 2] for i in range(0, len(opts), 2)] if len(opts) % 2 == 0 else [opts]
-    for pair in pairs:
-        with _clear_errors("the command line", cfg, pair[0]):
-            cfg.merge_from_list(pair)
-
-
-def _check_types(cfg: CfgNode, defaults: Mapping[str, object]) -> None:
-    """Refuse the None that yacs takes for a value of any type."""
-    for key, value in dotted_keys(cfg).items():
-        if value is None and defaults.get(key) is not None:
-            raise UserError(f"{key} takes a {type(defaults[key]).__name__}, not None")
-
-
 def _check_names(cfg: CfgNode) -> None:
     """Refuse names of parts that nothing is registered as."""
-    for key, name, registry in (
-        ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
-        ("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY),
-        ("MODEL.ANCHOR_GENERATOR.NAME", cfg.MODEL.ANCHOR_GENERATOR.NAME, ANCHOR_GENERATOR_REGISTRY),
-        ("MODEL.RPN.HEAD_NAME", cfg.MODEL.RPN.HEAD_NAME, RPN_HEAD_REGISTRY),
-    ):
-        check_name(key, name, [known for known, _ in registry])
-    name = cfg.MODEL.PROPOSAL_GENERATOR.NAME
-    # "PrecomputedProposals" is a name without an entry in the registry.
-    generators = [known for known, _ in PROPOSAL_GENERATOR_REGISTRY] + ["PrecomputedProposals"]
-    check_name("MODEL.PROPOSAL_GENERATOR.NAME", name, generators)
-
-
-def check_name(key: str, name: str, known: Sequence[str]) -> None:
-    """Raise a UserError that suggests the closest known name, unless ``name`` is known."""
-    if name not in known:
-        remedy = did_you_mean(name, known) or (
-            "; if it is a part of yours, import the module that registers it first, for instance "
-            "in a copy of train_net.py"
-        )
-        raise UserError(f"{key}: nothing is registered as {name!r}{remedy}")
+    for key, registry in _REGISTRIES.items():
+        name, known = value_of(cfg, key), [known for known, _ in registry]
+        if registry is PROPOSAL_GENERATOR_REGISTRY:
+            known.append("PrecomputedProposals")  # which has no entry
+        if name not in known:
+            remedy = did_you_mean(name, known) or (
+                "; if it is a part of yours, import the module that registers it first, for "
+                "instance in a copy of train_net.py"
+            )
+            raise UserError(f"{key}: nothing is registered as {name!r}{remedy}")
 
 
 @contextmanager
@@ -103,25 +89,14 @@ def _clear_errors(source: str, cfg: CfgNode, key: str | None = None) -> Iterator
     try:
         yield
     except yaml.YAMLError as error:
-        raise UserError(_explain_yaml(source, error)) from error
+        raise UserError(f"{source} is not valid YAML: {error}") from error
     except (AssertionError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{source}: {_explain_merge(error, cfg, key)}") from error
+        raise UserError(f"{source}: {_explain(error, cfg, key)}") from error
     except (MemoryError, RecursionError) as error:  # by Python's parser, which yacs reads text with
         raise UserError(f"{source}: {key or 'a value'} is nested too deep") from error
 
 
-def _explain_yaml(source: str, error: yaml.YAMLError) -> str:
-    if isinstance(error, yaml.constructor.ConstructorError) and "python/" in error.problem:
-        mark = error.problem_mark
-        return (
-            f"{mark.name}, line {mark.line + 1}, has a Python tag (!!python), as Detectron2's own "
-            "Base-RetinaNet.yaml does, and loading it can run any code: write the value as plain "
-            "YAML, or pass --trust-config if you trust the file"
-        )
-    return f"{source} is not valid YAML: {' '.join(str(error).split())}"
-
-
-def _explain_merge(error: Exception, cfg: CfgNode, key: str | None) -> str:
+def _explain(error: Exception, cfg: CfgNode, key: str | None) -> str:
     message = str(error.args[0]) if error.args else type(error).__name__
     if unknown := _UNKNOWN_KEY.search(message):
         return f"there is no key {unknown[1]}{did_you_mean(unknown[1], dotted_keys(cfg))}"

@@ -6,7 +6,6 @@ duplicate keys, and does not say which file of a ``_BASE_`` chain it failed at.
 
 import math
 import os
-from collections.abc import Iterator
 
 import yaml
 from detectron2.utils.file_io import PathManager
@@ -16,12 +15,14 @@ from focal_retina.errors import UserError
 _MAX_BYTES = 2**18
 _MAX_VALUES = 2**18
 _MAX_DEPTH = 50
+_TAG = "tag:yaml.org,2002:"
 
 
-def check_files(config_file: str, above: tuple[str, ...] = ()) -> None:
+def check_files(config_file: str, trust_config: bool, above: tuple[str, ...] = ()) -> None:
     """Look through a config and the files that its ``_BASE_`` names; tags are not run.
 
     Args:
+        trust_config: allow Python tags.
         above: the files that lead to this one.
 
     Raises:
@@ -36,13 +37,23 @@ def check_files(config_file: str, above: tuple[str, ...] = ()) -> None:
         raise UserError(f"{place} {config_file} {state}")
     if os.path.realpath(config_file) in map(os.path.realpath, above):
         raise UserError(f"{above[-1]}: its _BASE_ {config_file} leads back to itself")
-    node = _read(config_file)
-    _check_nodes(config_file, node)
-    for base in _bases(config_file, node):
-        check_files(base, (*above, config_file))
+    for key, value in _read(config_file, trust_config).value:
+        # Detectron2 tells the version of a config by these, before it checks anything itself.
+        if key.value in ("MODEL", "TEST") and not isinstance(value, yaml.MappingNode):
+            raise UserError(f"{config_file}: {key.value} takes keys with values")
+        if key.value == "VERSION" and value.value not in ("1", "2"):
+            raise UserError(f"{config_file}: VERSION is the one of Detectron2's configs, 2")
+        if key.value == "_BASE_":
+            for base in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(base, yaml.ScalarNode) or not base.value:
+                    raise UserError(
+                        f"{config_file}: its _BASE_ is neither a path nor a list of them"
+                    )
+                path = os.path.join(os.path.dirname(config_file), os.path.expanduser(base.value))
+                check_files(path, trust_config, (*above, config_file))
 
 
-def _read(config_file: str) -> yaml.MappingNode:
+def _read(config_file: str, trust_config: bool) -> yaml.MappingNode:
     try:
         with PathManager.open(config_file, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -52,14 +63,12 @@ def _read(config_file: str) -> yaml.MappingNode:
         raise UserError(f"{config_file} is no config: it has more than {_MAX_BYTES} bytes")
     try:
         loader = _Loader(content.decode("utf-8-sig"))
-        loader.name = config_file
+        loader.name, loader.trusted = config_file, trust_config
         node = loader.get_single_node()
     except UnicodeDecodeError as error:
         raise UserError(f"{config_file} is not text in UTF-8: {error}") from error
     except yaml.YAMLError as error:
-        raise UserError(
-            f"{config_file} is not valid YAML: {' '.join(str(error).split())}"
-        ) from error
+        raise UserError(f"{config_file} is not valid YAML: {error}") from error
     except RecursionError as error:
         raise UserError(f"{config_file} nests its values too deep") from error
     if not isinstance(node, yaml.MappingNode):
@@ -72,32 +81,8 @@ def _read(config_file: str) -> yaml.MappingNode:
     return node
 
 
-def _check_nodes(config_file: str, node: yaml.MappingNode) -> None:
-    """Check what Detectron2 tells the version of a config by, before it checks anything itself."""
-    for key, value in node.value:
-        if key.value in ("MODEL", "TEST") and not isinstance(value, yaml.MappingNode):
-            raise UserError(f"{config_file}: {key.value} takes keys with values")
-        if key.value == "VERSION" and value.value not in ("1", "2"):
-            raise UserError(f"{config_file}: VERSION is the one of Detectron2's configs, 2")
-
-
-def _bases(config_file: str, node: yaml.MappingNode) -> Iterator[str]:
-    """Yield the paths of the bases, as fvcore finds them."""
-    for key, value in node.value:
-        if key.value == "_BASE_":
-            names = value.value if isinstance(value, yaml.SequenceNode) else [value]
-            for name in names:
-                if not isinstance(name, yaml.ScalarNode) or not name.value:
-                    raise UserError(
-                        f"{config_file}: its _BASE_ is neither a path nor a list of them"
-                    )
-                yield os.path.join(os.path.dirname(config_file), os.path.expanduser(name.value))
-
-
 def _count(node: yaml.Node, counts: dict[int, float], depth: int = 0) -> float:
-    """Return how many values a node is with its aliases written out; infinity where there is no
-    end to them, or they are nested too deep.
-    """
+    """Count the values of a node, its aliases written out; infinity: endless, or too deep."""
     if id(node) not in counts:
         counts[id(node)] = math.inf  # for the aliases within to itself
         children = node.value if isinstance(node, yaml.CollectionNode) else []
@@ -110,22 +95,27 @@ def _count(node: yaml.Node, counts: dict[int, float], depth: int = 0) -> float:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses what YAML has and a config has not: keys that are no words, or are there twice."""
+    """Refuses keys that are no words or are there twice, and Python tags unless ``trusted``."""
+
+    trusted = False
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
+        node = super().compose_node(parent, index)
+        if node.tag.startswith(f"{_TAG}python/") and not self.trusted:
+            raise UserError(
+                f"{self.name}, line {node.start_mark.line + 1}, has a Python tag (!!python), as "
+                "Detectron2's own Base-RetinaNet.yaml does, and loading it can run any code: write "
+                "the value as plain YAML, or pass --trust-config if you trust the file"
+            )
+        return node
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
-            if key.tag not in (f"{_TAG}str", f"{_TAG}merge"):
-                raise _problem(key, "found a key that is no word")
-            if key.value in seen:
-                raise _problem(key, f"found the key {key.value} twice")
+            is_word = key.tag in (f"{_TAG}str", f"{_TAG}merge")
+            if not is_word or key.value in seen:
+                problem = f"found the key {key.value} twice" if is_word else "found a key, no word"
+                raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return node
-
-
-_TAG = "tag:yaml.org,2002:"
-
-
-def _problem(key: yaml.Node, sentence: str) -> yaml.YAMLError:
-    return yaml.composer.ComposerError(None, None, sentence, key.start_mark)

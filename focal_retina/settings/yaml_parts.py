@@ -2,14 +2,10 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import (
-    DatasetMapper,
-    build_detection_test_loader,
-    get_detection_dataset_dicts,
-)
+from detectron2.data import DatasetMapper, build_detection_test_loader
 from detectron2.data import transforms as T
 from detectron2.engine import hooks
 from detectron2.modeling import DatasetMapperTTA, build_model
@@ -23,15 +19,8 @@ from focal_retina.data.loader import build_train_loader
 from focal_retina.data.mapper import NamingMapper, ResizeShortestEdge, build_mapper
 from focal_retina.errors import UserError
 from focal_retina.modeling.backbones import PixelFormat
-from focal_retina.settings.advice import ignored_keys_advice
+from focal_retina.settings import advice
 from focal_retina.settings.foreign_errors import empty_data_errors
-
-
-class TestInput(NamedTuple):
-    """How a picture is shown to the model at test."""
-
-    image_format: str  # "BGR" or "RGB"
-    augmentations: T.AugmentationList
 
 
 class YamlParts:
@@ -62,7 +51,9 @@ class YamlParts:
         return build_lr_scheduler(self.cfg, optimizer)
 
     def train_loader(self) -> Iterable:
-        return self._train_loader(self.cfg)
+        mapper = NamingMapper(build_mapper(self.cfg, is_train=True))
+        with empty_data_errors(self.cfg.DATASETS.TRAIN, "DATALOADER.FILTER_EMPTY_ANNOTATIONS"):
+            return build_train_loader(self.cfg, mapper=mapper)
 
     def precise_bn(self, model: nn.Module) -> hooks.HookBase | None:
         """Return the hook of precise batch norm; None where it is off."""
@@ -72,12 +63,7 @@ class YamlParts:
         cfg.defrost()
         cfg.DATALOADER.NUM_WORKERS = 0  # as Detectron2 does, to save memory
         period, iterations = cfg.TEST.EVAL_PERIOD, cfg.TEST.PRECISE_BN.NUM_ITER
-        return hooks.PreciseBN(period, model, self._train_loader(cfg), iterations)
-
-    def _train_loader(self, cfg: CfgNode) -> Iterable:
-        mapper = NamingMapper(build_mapper(cfg, is_train=True))
-        with empty_data_errors(cfg.DATASETS.TRAIN, "DATALOADER.FILTER_EMPTY_ANNOTATIONS"):
-            return build_train_loader(cfg, mapper=mapper)
+        return hooks.PreciseBN(period, model, YamlParts(cfg).train_loader(), iterations)
 
     def test_loaders(self) -> dict[str, Callable]:
         """Return what builds the loaders to evaluate on, by name."""
@@ -96,39 +82,33 @@ class YamlParts:
         cfg = self.cfg
         resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
         mapper = DatasetMapper(cfg, is_train=True, augmentations=[resize], recompute_boxes=False)
-        dataset = get_detection_dataset_dicts(
-            cfg.DATASETS.TEST,
-            filter_empty=False,
-            proposal_files=cfg.DATASETS.PROPOSAL_FILES_TEST if cfg.MODEL.LOAD_PROPOSALS else None,
-        )
-        return build_detection_test_loader(
-            dataset, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
-        )
+        return build_detection_test_loader(cfg, list(cfg.DATASETS.TEST), mapper=mapper)
 
     def tta_mapper(self) -> DatasetMapperTTA | None:
-        """Return the mapper of test-time augmentation; None where it is off."""
-        return DatasetMapperTTA(self.cfg) if self.cfg.TEST.AUG.ENABLED else None
+        """Return the mapper of test-time augmentation; None where it is off.
 
-    def check_tta(self) -> None:
-        """Raise a UserError where test-time augmentation is asked for and not possible."""
+        Raises:
+            UserError: the model has no such augmentation.
+        """
         name = self.cfg.MODEL.META_ARCHITECTURE
-        if self.cfg.TEST.AUG.ENABLED and name != "FocalRetinaNet":
+        if not self.cfg.TEST.AUG.ENABLED:
+            return None
+        if name != "FocalRetinaNet":
             raise UserError(
                 "TEST.AUG.ENABLED: there is test-time augmentation for MODEL.META_ARCHITECTURE "
                 f"FocalRetinaNet only, not for {name}"
             )
+        return DatasetMapperTTA(self.cfg)
 
-    def test_input(self) -> TestInput:
-        return TestInput(
-            self.cfg.INPUT.FORMAT, build_mapper(self.cfg, is_train=False).augmentations
-        )
+    def test_input(self) -> tuple[str, T.AugmentationList]:
+        """Return how a picture is shown to the model at test: "BGR" or "RGB", and its changes."""
+        return self.cfg.INPUT.FORMAT, build_mapper(self.cfg, is_train=False).augmentations
 
     def pixels(self) -> PixelFormat:
         """Return how pixels are normalised; None where the config does not say."""
-        return PixelFormat(
-            self.cfg.MODEL.PIXEL_MEAN, self.cfg.MODEL.PIXEL_STD, self.cfg.INPUT.FORMAT
-        )
+        model = self.cfg.MODEL
+        return PixelFormat(model.PIXEL_MEAN, model.PIXEL_STD, self.cfg.INPUT.FORMAT)
 
     def ignored_keys(self) -> str | None:
         """Return a sentence on keys that nothing reads; None where there are none."""
-        return ignored_keys_advice(self.cfg)
+        return advice.ignored_keys(self.cfg)

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from detectron2.utils.events import CommonMetricPrinter, EventWriter
+from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter, TensorboardXWriter
 from detectron2.utils.file_io import PathManager
 
-from focal_retina.detectron2_internals import OpenJSONWriter, OpenTensorboardXWriter
+from focal_retina import detectron2_internals as internals
 
 logger = logging.getLogger(__name__)
 
@@ -27,21 +27,21 @@ def resumable_writers(output_dir: str, max_iter: int | None = None) -> list[Even
     ]
 
 
-class ResumableJSONWriter(OpenJSONWriter):
+class ResumableJSONWriter(JSONWriter):
     """Cut off, on resuming, the lines of iterations that will come again."""
 
     def write(self) -> None:
-        with _disk_errors_logged(self.file.name):
+        with _disk_errors_logged(internals.open_file_of(self).name):
             super().write()
 
     def close(self) -> None:
-        with _disk_errors_logged(self.file.name):
+        with _disk_errors_logged(internals.open_file_of(self).name):
             super().close()
 
     def state_dict(self) -> dict:
         """Return the last iteration that was written, and how long the file is, in bytes."""
-        size = os.fstat(self.file.fileno()).st_size
-        return {"last_write": self.last_write, "size": size}
+        size = os.fstat(internals.open_file_of(self).fileno()).st_size
+        return {"last_write": internals.last_write(self), "size": size}
 
     def load_state_dict(self, state: dict, kept: int | None = None) -> None:
         """Go back to a state.
@@ -50,8 +50,8 @@ class ResumableJSONWriter(OpenJSONWriter):
             kept: None to cut off all that was written after the state; the iteration that comes
                 next to keep what was written up to it, as the final evaluation of a shorter run.
         """
-        self.last_write = state["last_write"] if kept is None else kept - 1
-        path = self.file.name
+        internals.set_last_write(self, state["last_write"] if kept is None else kept - 1)
+        path = internals.open_file_of(self).name
         size = state["size"]
         if os.path.getsize(path) < size:
             logger.warning(f"{path} is not the file that the checkpoint knows: nothing is cut off.")
@@ -62,7 +62,7 @@ class ResumableJSONWriter(OpenJSONWriter):
         os.truncate(path, size)
 
 
-class ResumableTensorboardXWriter(OpenTensorboardXWriter):
+class ResumableTensorboardXWriter(TensorboardXWriter):
     """Let TensorBoard, after a resume, hide the events of iterations that come again."""
 
     def write(self) -> None:
@@ -80,19 +80,20 @@ class ResumableTensorboardXWriter(OpenTensorboardXWriter):
                 yield
             except OSError:
                 # The thread behind it has ended, and would repeat the error for ever.
-                self.reopen()
+                internals.reopen_events(self)
                 raise
 
     def state_dict(self) -> dict:
         """Return the last iteration that was written, and bring it to the disk."""
         with self._new_file_after_errors():
-            self.flush()
-        return {"last_write": self.last_write}
+            internals.flush_events(self)
+        return {"last_write": internals.last_write(self)}
 
     def load_state_dict(self, state: dict, kept: int | None = None) -> None:
         """Go back to a state, see ``ResumableJSONWriter``."""
-        self.last_write = state["last_write"] if kept is None else kept - 1
-        self.hide_from(self.last_write + (1 if kept is None else 2))
+        last_write = state["last_write"] if kept is None else kept - 1
+        internals.set_last_write(self, last_write)
+        internals.hide_events_from(self, last_write + (1 if kept is None else 2))
 
 
 @contextmanager

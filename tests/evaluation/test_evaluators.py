@@ -15,22 +15,16 @@ from focal_retina.evaluation import evaluators as evaluation
 def write_dataset(folder, num_images=12):
     """Write boxes of three classes, small to large, one of them a crowd; the last image empty."""
     generator = torch.Generator().manual_seed(0)
-    images = [
-        {"id": i, "file_name": f"{i}.jpg", "height": 400, "width": 400} for i in range(num_images)
+    size = {"height": 400, "width": 400}
+    images = [{"id": i, "file_name": f"{i}.jpg", **size} for i in range(num_images)]
+    boxes = torch.rand(6 * (num_images - 1), 4, generator=generator) * 180 + 2
+    annotations = [
+        {
+            **{"id": i + 1, "image_id": i // 6, "category_id": 1 + 2 * (i % 3)},
+            **{"bbox": box, "area": box[2] * box[3], "iscrowd": int(i == 5)},
+        }
+        for i, box in enumerate(boxes.tolist())
     ]
-    annotations = []
-    for image in images[:-1]:
-        for box in torch.rand(6, 4, generator=generator) * 180 + 2:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image["id"],
-                    "category_id": 1 + 2 * (len(annotations) % 3),
-                    "bbox": box.tolist(),
-                    "area": (box[2] * box[3]).item(),
-                    "iscrowd": int(len(annotations) == 5),
-                }
-            )
     categories = [{"id": 1 + 2 * i, "name": name} for i, name in enumerate("abc")]
     content = {"images": images, "annotations": annotations, "categories": categories}
     path = folder / "instances.json"

@@ -6,16 +6,11 @@ from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
 from focal_retina.modeling.backbones import PixelFormat
-from focal_retina.settings.advice import (
-    frozen_norm_advice,
-    ignored_keys_advice,
-    learning_rate_advice,
-    weights_pixel_advice,
-)
+from focal_retina.settings import advice
 
 
 def advice_on(lr, batch_size):
-    return learning_rate_advice("SOLVER.BASE_LR", lr, "SOLVER.IMS_PER_BATCH", batch_size)
+    return advice.learning_rate("SOLVER.BASE_LR", lr, "SOLVER.IMS_PER_BATCH", batch_size)
 
 
 @pytest.mark.parametrize("lr, batch_size", [(0.01, 16), (0.005, 16), (0.02, 16), (0.00125, 2)])
@@ -29,9 +24,9 @@ def test_the_advice_on_a_learning_rate_names_the_value_to_set(lr, batch_size, fi
 
 
 def test_the_advice_on_frozen_normalisation_names_both_ways_out():
-    assert frozen_norm_advice(nn.Sequential(nn.BatchNorm2d(1)), "WEIGHTS", "BN") is None
-    advice = frozen_norm_advice(nn.Sequential(FrozenBatchNorm2d(1)), "WEIGHTS", "NORM BN")
-    assert "set WEIGHTS" in advice and "NORM BN" in advice
+    assert advice.frozen_norm(nn.Sequential(nn.BatchNorm2d(1)), "WEIGHTS", "BN") is None
+    sentence = advice.frozen_norm(nn.Sequential(FrozenBatchNorm2d(1)), "WEIGHTS", "NORM BN")
+    assert "set WEIGHTS" in sentence and "NORM BN" in sentence
 
 
 def retinanet_config(**opts):
@@ -43,13 +38,13 @@ def retinanet_config(**opts):
 
 
 def test_keys_of_two_stage_models_come_with_their_counterparts():
-    assert ignored_keys_advice(retinanet_config(RETINANET__NUM_CLASSES=3)) is None
-    advice = ignored_keys_advice(
+    assert advice.ignored_keys(retinanet_config(RETINANET__NUM_CLASSES=3)) is None
+    sentence = advice.ignored_keys(
         retinanet_config(ROI_HEADS__NUM_CLASSES=3, RPN__NMS_THRESH=0.6, RPN__LOSS_WEIGHT=2.0)
     )
     for key in ("ROI_HEADS.NUM_CLASSES", "RPN.NMS_THRESH", "RPN.LOSS_WEIGHT"):
-        assert f"MODEL.{key}" in advice
-    counterparts = advice.split(": set ")[1]
+        assert f"MODEL.{key}" in sentence
+    counterparts = sentence.split(": set ")[1]
     assert "MODEL.RETINANET.NUM_CLASSES" in counterparts
     assert "MODEL.RETINANET.NMS_THRESH_TEST" in counterparts
     assert "LOSS_WEIGHT" not in counterparts
@@ -57,7 +52,7 @@ def test_keys_of_two_stage_models_come_with_their_counterparts():
 
 def test_a_two_stage_model_may_change_its_keys():
     cfg = retinanet_config(ROI_HEADS__NUM_CLASSES=3, META_ARCHITECTURE="GeneralizedRCNN")
-    assert ignored_keys_advice(cfg) is None
+    assert advice.ignored_keys(cfg) is None
 
 
 BGR, RGB = [103.530, 116.280, 123.675], [123.675, 116.280, 103.530]
@@ -75,20 +70,20 @@ ONE, STD, STD_RGB = [1.0] * 3, [57.375, 57.120, 58.395], [58.395, 57.120, 57.375
     ],
 )
 def test_the_advice_on_pixels_names_what_known_weights_were_trained_on(weights, right):
-    assert weights_pixel_advice(weights, PixelFormat(*right)) is None
+    assert advice.pixels_of_weights(weights, PixelFormat(*right)) is None
     formats = [(m, s, o) for m in (BGR, RGB) for s in (ONE, STD, STD_RGB) for o in ("BGR", "RGB")]
     wrong = [PixelFormat(*x) for x in formats if x != right]
     assert len(wrong) == 11
     for found in wrong:
-        advice = weights_pixel_advice(weights, found)
-        assert weights in advice
+        sentence = advice.pixels_of_weights(weights, found)
+        assert weights in sentence
         for key, value in zip(("PIXEL_MEAN", "PIXEL_STD", "FORMAT"), right, strict=True):
-            assert f"{key}) to {value}" in advice
+            assert f"{key}) to {value}" in sentence
 
 
 def test_there_is_no_advice_on_pixels_of_unknown_or_no_weights():
     for weights in ("", "my_model.pth"):
-        assert weights_pixel_advice(weights, PixelFormat(RGB, ONE, "BGR")) is None
+        assert advice.pixels_of_weights(weights, PixelFormat(RGB, ONE, "BGR")) is None
     # Caffe's mean, as the authors' code rounds it.
     caffe = PixelFormat([102.9801, 115.9465, 122.7717], ONE, "BGR")
-    assert weights_pixel_advice("ImageNetPretrained/MSRA/R-50.pkl", caffe) is None
+    assert advice.pixels_of_weights("ImageNetPretrained/MSRA/R-50.pkl", caffe) is None
