@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from focal_retina.ops.layout import memory_format
+from focal_retina.ops.memory import memory_format
 
 
 @contextlib.contextmanager

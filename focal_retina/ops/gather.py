@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from focal_retina.ops.layout import memory_format
+from focal_retina.ops.memory import memory_format
 
 
 def gather_deltas(deltas: Tensor, anchor_idxs: Tensor) -> Tensor:
