@@ -27,9 +27,9 @@ class WinogradConvolutions(TorchFunctionMode):
     It intercepts ``torch.conv2d``, which all modules call.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __enter__(self) -> "WinogradConvolutions":
         self._forward, self._backward = _KernelCache(rotated=False), _KernelCache(rotated=True)
+        return super().__enter__()
 
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -37,29 +37,17 @@ class WinogradConvolutions(TorchFunctionMode):
         convolve = self._conv2d if func is torch.conv2d else func
         return convolve(*args, **(kwargs or {}))
 
-    def __exit__(self, *exception: Any) -> None:
-        super().__exit__(*exception)
-        self._forward.clear()
-
-    def _conv2d(
-        self,
-        input: Tensor,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-    ) -> Tensor:
+    def _conv2d(self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         settings = (stride, padding, dilation)
         is_plain = all(x in (1, (1, 1), [1, 1]) for x in settings) and groups == 1
-        if is_plain and _is_supported(input, weight) and self._is_faster(input, weight):
+        if is_plain and _is_supported(input, weight) and self._has_enough_tiles(input, weight):
             return WinogradConvolution.apply(input, weight, bias, self._forward, self._backward)
         return torch.conv2d(input, weight, bias, *settings, groups)
 
-    def _is_faster(self, x: Tensor, weight: Tensor) -> bool:
+    def _has_enough_tiles(self, x: Tensor, weight: Tensor) -> bool:
+        num_tiles = len(x) * -(-x.shape[2] // 4) * -(-x.shape[3] // 4)
         is_known = self._forward.holds(weight)
-        return winograd.count_tiles(x) >= (_MIN_TILES_OF_KNOWN_KERNEL if is_known else _MIN_TILES)
+        return num_tiles >= (_MIN_TILES_OF_KNOWN_KERNEL if is_known else _MIN_TILES)
 
 
 def _is_supported(x: Tensor, weight: Tensor) -> bool:
@@ -81,12 +69,8 @@ class _KernelCache:
     """
 
     def __init__(self, rotated: bool):
-        self.rotated = rotated
-        self.clear()
-
-    def clear(self) -> None:
+        self.rotated, self.workspace = rotated, winograd.Workspace()
         self._weight = self._kernel = None
-        self.workspace = winograd.Workspace()
 
     def holds(self, weight: Tensor) -> bool:
         # The cache keeps its weight alive, so no other weight can have the same address.
@@ -108,16 +92,9 @@ class WinogradConvolution(torch.autograd.Function):
     """From input, weight and bias to output, with a cache for forward and one for backward."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        in_forward: _KernelCache,
-        in_backward: _KernelCache,
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *caches: _KernelCache):
+        in_forward, ctx.cache = caches
         ctx.save_for_backward(x, weight)
-        ctx.cache = in_backward
         kernel = in_forward.kernel(weight).transpose(1, 2)
         return winograd.convolve(x, kernel, bias, in_forward.workspace)
 

@@ -33,10 +33,9 @@ class Workspace:
             self._memory[name] = torch.empty(size)
         return self._memory[name][:size].view(shape)
 
-    def apply(self, transform: Callable, x: Tensor, out: Tensor) -> Tensor:
-        """Return ``out``, to which a transform of the first axis of ``x`` is written."""
+    def apply(self, transform: Callable, x: Tensor, out: Tensor) -> None:
+        """Write a transform of the first axis of ``x`` to ``out``."""
         transform(x, out, self.take("scratch", 2, *out.shape[1:]))
-        return out
 
 
 def transform_kernel(weight: Tensor, workspace: Workspace, *, rotated: bool = False) -> Tensor:
@@ -46,11 +45,6 @@ def transform_kernel(weight: Tensor, workspace: Workspace, *, rotated: bool = Fa
     weight = weight.flip(0, 1) if rotated else weight
     _transform_by_parts(basis.transform_weight, weight, kernel, workspace)
     return kernel.view(36, *kernel.shape[2:])
-
-
-def count_tiles(x: Tensor) -> int:
-    """Return T of a batch (N, C, H, W)."""
-    return len(x) * -(-x.shape[2] // 4) * -(-x.shape[3] // 4)
 
 
 def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, workspace: Workspace) -> Tensor:

@@ -49,26 +49,30 @@ def background_sweep(
     # costs a hundred cycles. Only a -0 reads it without the mask, which maps the page.
     torch.log1p(_NEGATIVE_ZEROS)
     planes, num_classes, pixels = x.shape
-    excluded = _Excluded(foreground, ignored, num_classes, pixels)
+    class_steps = torch.arange(num_classes) * pixels
+    sorted_foreground, sorted_ignored = foreground.tolist(), ignored.tolist()
     by_class = weights.to(buffer.dtype)[:, None].expand(-1, pixels)
     for_all = weights[0].item() if bool((weights == weights[0]).all()) else None
     in_gradient = g is not None and g.dtype == buffer.dtype  # the third buffer
     buffers = buffer.view(2 if in_gradient else 3, -1)
     x, g = x.view(-1), None if g is None else g.view(-1)
     total = 0.0
-    for start, stop, classes in _chunks(planes, num_classes, pixels, buffers.shape[1]):
+    for start, first, stop, classes in _chunks(planes, num_classes, pixels, buffers.shape[1]):
+        excluded = foreground[_between(sorted_foreground, start, stop)]
+        ignored_here = ignored[_between(sorted_ignored, first, stop), None]
+        if len(ignored_here):
+            excluded = torch.cat([excluded, (ignored_here + class_steps[classes]).view(-1)])
         out = None if g is None else g[start:stop]
         step = [*buffers[:, : stop - start], out][:3]
         weight = by_class[classes] if for_all is None else for_all
-        positions = excluded.within(start, stop, classes)
-        total += _background(x[start:stop], out, positions, weight, form, step)
+        total += _background(x[start:stop], out, excluded - start, weight, form, step)
     return total
 
 
 def _chunks(
     planes: int, num_classes: int, pixels: int, size: int
-) -> Iterator[tuple[int, int, slice]]:
-    """Yield bounds and classes of contiguous parts of (P, K, Q), the largest first."""
+) -> Iterator[tuple[int, int, int, slice]]:
+    """Yield start, start of the plane, stop and classes of contiguous parts of (P, K, Q)."""
     plane = num_classes * pixels
     plane_step = min(max(size // plane, 1), planes)
     class_step = min(max(size // pixels, 1), num_classes)
@@ -76,26 +80,8 @@ def _chunks(
         last_plane = min(p + plane_step, planes) - 1
         for k in range(0, num_classes, class_step):
             classes = slice(k, min(k + class_step, num_classes))
-            yield p * plane + k * pixels, last_plane * plane + classes.stop * pixels, classes
-
-
-class _Excluded:
-    """The positions of logits that are not background."""
-
-    def __init__(self, foreground: Tensor, ignored: Tensor, num_classes: int, pixels: int):
-        self.foreground, self.ignored = foreground, ignored
-        self.sorted_foreground, self.sorted_ignored = foreground.tolist(), ignored.tolist()
-        self.class_steps = torch.arange(num_classes) * pixels
-        self.plane = num_classes * pixels
-
-    def within(self, start: int, stop: int, classes: slice) -> Tensor:
-        """Return the positions within a chunk, counted from its start."""
-        positions = self.foreground[_between(self.sorted_foreground, start, stop)]
-        planes = start // self.plane * self.plane, stop
-        ignored = self.ignored[_between(self.sorted_ignored, *planes), None]
-        if len(ignored):
-            positions = torch.cat([positions, (ignored + self.class_steps[classes]).view(-1)])
-        return positions - start
+            stop = last_plane * plane + classes.stop * pixels
+            yield p * plane + k * pixels, p * plane, stop, classes
 
 
 def _between(ascending: list[int], start: int, stop: int) -> slice:

@@ -26,10 +26,10 @@ def sigmoid_focal_loss(
 ) -> Tensor:
     """Return the focal loss (paper Eq. 5), summed over classes and anchors and normalised.
 
-    The fused backends "torch" and "triton" read the logits where they are and need a few MiB beyond
-    the gradient. They cannot be differentiated twice; "reference" can. Their gradient is finite for
-    saturated logits with gamma below 1, where that of the reference and of fvcore is not. A NaN or
-    infinite logit makes the loss NaN or infinite, unless its anchor is ignored.
+    The fused backends "torch" and "triton" need a few MiB beyond the gradient. They cannot be
+    differentiated twice; "reference" can. Their gradient is finite for saturated logits with gamma
+    below 1, where that of the reference and of fvcore is not. A NaN or infinite logit makes the
+    loss NaN or infinite, unless its anchor is ignored.
 
     Args:
         logits: L x (N, A*K, H, W), contiguous or channels_last (others are copied); float32,
@@ -39,8 +39,7 @@ def sigmoid_focal_loss(
             0..K-1, K for background, -1 for ignored.
         num_classes: K.
         alpha: weight of foreground in [0, 1], one number or one per class; background has
-            1 - alpha. None: all weights are 1. On a GPU prefer a tensor on it to a sequence,
-            which is copied to it at every call.
+            1 - alpha. None: all weights are 1. A sequence is copied to a GPU at every call.
         gamma: exponent of the modulating factor, at least 0; 0 is the cross entropy.
         normalizer: divisor, above 0: one for the batch (a number or a 0-dim tensor) or one per
             image (N,). It receives no gradient.

@@ -93,9 +93,10 @@ def _kernel(
     label = tl.load(label_ptr + image * label_stride + anchor, mask=r < anchors, other=-1)
     x = tl.load(x_ptr + position, mask=mask, other=0.0).to(tl.float32)
     is_foreground = label == k
-    s, miss, softplus, factor = _terms(
-        x, is_foreground, weight_ptr, k, num_classes, exponent, slope, offset
-    )
+    foreground = tl.load(weight_ptr + k, mask=k < num_classes, other=0.0)
+    background = tl.load(weight_ptr + num_classes + k, mask=k < num_classes, other=0.0)
+    s, miss, softplus, power = _terms(slope * tl.where(is_foreground, -x, x) - offset, exponent)
+    factor = tl.where(is_foreground, foreground, background) * power
     if gradient:
         grad = factor * (s + exponent * miss * softplus) * tl.load(scale_ptr + image)
         grad = tl.where(is_foreground, -grad, grad)
@@ -109,9 +110,8 @@ def _kernel(
 
 
 @triton.jit
-def _terms(x, is_foreground, weight_ptr, k, num_classes, exponent, slope, offset):
-    """Return s, 1 - s, softplus and weight * s^exponent; foreground is background at -x."""
-    u = slope * tl.where(is_foreground, -x, x) - offset
+def _terms(u, exponent):
+    """Return s = sigmoid(u), 1 - s, softplus(u) and s^exponent."""
     e = tl.exp(-tl.abs(u))
     rounded = 1.0 + e
     # log1p(e): the quotient undoes the rounding of 1 + e, which would be all that is left of it.
@@ -121,8 +121,4 @@ def _terms(x, is_foreground, weight_ptr, k, num_classes, exponent, slope, offset
     s = tl.where(u > 0, 1.0, e) / rounded
     miss = tl.where(u > 0, e, 1.0) / rounded
     log_s = tl.minimum(u, 0.0) - log1p
-    in_range = k < num_classes
-    foreground = tl.load(weight_ptr + k, mask=in_range, other=0.0)
-    background = tl.load(weight_ptr + num_classes + k, mask=in_range, other=0.0)
-    weight = tl.where(is_foreground, foreground, background)
-    return s, miss, softplus, weight * tl.exp(exponent * log_s)
+    return s, miss, softplus, tl.exp(exponent * log_s)

@@ -30,11 +30,10 @@ class MatchRule:
     low_quality_matches: str
 
     def __post_init__(self) -> None:
-        thresholds, labels = self.thresholds, self.labels
-        is_ascending = list(thresholds) == sorted(thresholds)
-        if not len(thresholds) or not is_ascending or not thresholds[0] > 0:
+        thresholds, labels = list(self.thresholds), self.labels
+        if not thresholds or thresholds != sorted(thresholds) or not thresholds[0] > 0:
             raise UserError(
-                f"thresholds (IOU_THRESHOLDS) is {thresholds}; give ascending IoUs above 0"
+                f"thresholds (IOU_THRESHOLDS) is {self.thresholds}; give ascending IoUs above 0"
             )
         if len(labels) != len(thresholds) + 1 or not set(labels) <= {-1, 0, 1}:
             raise UserError(
