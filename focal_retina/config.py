@@ -7,6 +7,16 @@ base configs of the ``paper`` and ``detectron1`` profiles change them.
 
 from detectron2.config import CfgNode
 
+# Keys that earlier versions had under MODEL.FOCAL_RETINA.
+REMOVED_KEYS = (
+    "OHEM_NMS_OVER",
+    "OHEM_SCOPE",
+    "OHEM_NORMALIZER",
+    "HINGE_THRESHOLD",
+    "NORMALIZER_START",
+    "NORMALIZER_MOMENTUM",
+)
+
 
 def focal_retina_defaults() -> CfgNode:
     """Return the ``MODEL.FOCAL_RETINA`` node with its default values."""
@@ -116,7 +126,13 @@ def has_background_logit(cfg: CfgNode) -> bool:
 
 
 def add_focal_retina_config(cfg: CfgNode) -> None:
-    """Add the keys of focal_retina, with their defaults, to a Detectron2 config in place."""
+    """Add the keys of focal_retina, with their defaults, to a Detectron2 config in place.
+
+    Files that name a removed key can still be merged; yacs warns that it ignores the key.
+    """
+    if "FOCAL_RETINA" not in cfg.MODEL:  # yacs refuses to register a key twice
+        for key in REMOVED_KEYS:
+            cfg.register_deprecated_key(f"MODEL.FOCAL_RETINA.{key}")
     cfg.MODEL.FOCAL_RETINA = focal_retina_defaults()
 
     # Datasets to register at start: [name, COCO json, image folder] or

@@ -12,7 +12,6 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import hooks
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
-from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, EventWriter, JSONWriter, TensorboardXWriter
 from fvcore.common.registry import Registry
@@ -75,11 +74,6 @@ def gradient_norms(gradients: list[Tensor]) -> Tensor:
 def lerp_all_(tensors: list[Tensor], ends: list[Tensor], weight: float) -> None:
     """Move each tensor in place by a share ``weight`` of the way to its end."""
     torch._foreach_lerp_(tensors, ends, weight)
-
-
-def grid_anchors(generator: nn.Module, grid_sizes) -> list[Tensor]:
-    """Return the anchors of each level, (H * W * A, 4), pixels, xyxy, of an anchor generator."""
-    return generator._grid_anchors(grid_sizes)
 
 
 def last_write(writer: JSONWriter | TensorboardXWriter) -> int:
@@ -189,18 +183,3 @@ def sampler_state(sampler: Sampler) -> dict[str, bool | int | float | Tensor]:
 def set_sampler_state(sampler: Sampler, state: dict) -> None:
     """Give a sampler the order of the one whose :func:`sampler_state` this is."""
     vars(sampler).update(state)
-
-
-class OpenAnchorGenerator(DefaultAnchorGenerator):
-    """A ``DefaultAnchorGenerator`` whose step from grid sizes to anchors has a public name."""
-
-    def _grid_anchors(self, grid_sizes) -> list[Tensor]:
-        return self.grid_anchors(grid_sizes)
-
-    def grid_anchors(self, grid_sizes) -> list[Tensor]:
-        """Return the anchors of each level, (H * W * A, 4), pixels, xyxy.
-
-        Args:
-            grid_sizes: (H, W) of each level.
-        """
-        return super()._grid_anchors(grid_sizes)

@@ -9,7 +9,6 @@ import torch
 from detectron2.data.samplers import RandomSubsetTrainingSampler, TrainingSampler
 from detectron2.engine import SimpleTrainer, hooks
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
-from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter, TensorboardXWriter
 from fvcore.common.registry import Registry
@@ -67,28 +66,12 @@ def test_a_sampler_with_the_state_of_another_gives_its_indices(kind):
     assert list(islice(one, 9)) == list(islice(other, 1, 18, 2))
 
 
-CELL_ANCHORS = {"sizes": [[32.0]], "aspect_ratios": [[1.0]], "strides": [8]}
-
-
 def test_a_registry_knows_its_objects_by_name_and_forgets_what_is_deleted():
     registry = Registry("TEST")
     registry.register(dict)
     assert internals.registered_objects(registry) == {"dict": dict}
     del internals.registered_objects(registry)["dict"]
     assert "dict" not in registry
-
-
-def test_an_anchor_generator_places_anchors_by_its_public_step():
-    class Moved(internals.OpenAnchorGenerator):
-        def grid_anchors(self, grid_sizes):
-            return [anchors + 3 for anchors in super().grid_anchors(grid_sizes)]
-
-    features = [torch.zeros(1, 1, 2, 3)]
-    (expected,) = DefaultAnchorGenerator(**CELL_ANCHORS)(features)
-    (found,) = internals.OpenAnchorGenerator(**CELL_ANCHORS)(features)
-    (moved,) = Moved(**CELL_ANCHORS)(features)
-    assert torch.equal(found.tensor, expected.tensor)
-    assert torch.equal(moved.tensor, expected.tensor + 3)
 
 
 def test_a_trainer_s_hooks_and_batches_are_its_own():
@@ -188,10 +171,3 @@ def test_a_pytorch_that_cannot_keep_sizes_open_is_refused(monkeypatch):
     monkeypatch.setattr(torch.fx.experimental, "_config", object())
     with pytest.raises(UserError, match="any image size; install a later"):
         internals.sizes_not_specialised().__enter__()
-
-
-def test_anchors_of_grid_sizes_are_those_of_features_of_these_sizes():
-    generator = DefaultAnchorGenerator(sizes=[[32], [64]], aspect_ratios=[[1.0]], strides=[8, 16])
-    expected = generator([torch.zeros(1, 1, 4, 6), torch.zeros(1, 1, 2, 3)])
-    found = internals.grid_anchors(generator, [(4, 6), (2, 3)])
-    assert all(torch.equal(x, y.tensor) for x, y in zip(found, expected, strict=True))

@@ -1,4 +1,4 @@
-"""Importing the package registers its parts; importing it again does no harm."""
+"""Importing the package registers its parts and keys; importing it again does no harm."""
 
 import importlib
 import subprocess
@@ -15,6 +15,7 @@ from helpers.batches import GN_R18, detectron2_retinanet_config
 from helpers.tiny_jobs import ROOT
 
 import focal_retina
+from focal_retina.config import REMOVED_KEYS, add_focal_retina_config
 from focal_retina.modeling import anchors, backbones, head, proposals, retinanet
 from focal_retina.registry import register
 
@@ -28,6 +29,7 @@ REGISTERED = [
     (BACKBONE_REGISTRY, "build_focal_retina_regnet_fpn_backbone", backbones),
     (BACKBONE_REGISTRY, "build_focal_retina_timm_fpn_backbone", backbones),
 ]
+FOCAL_RETINANET = {**GN_R18, "MODEL.META_ARCHITECTURE": "FocalRetinaNet"}
 
 
 @pytest.mark.parametrize(("registry", "name", "module"), REGISTERED)
@@ -37,12 +39,8 @@ def test_import_registers(registry, name, module):
 
 def test_a_second_registration_replaces_and_a_strangers_name_is_refused():
     registry = Registry("TEST")
-
-    class Part:
-        pass
-
-    register(registry)(Part)
-    again = type("Part", (), {"__module__": Part.__module__})
+    first, again = (type("Part", (), {}) for _ in range(2))
+    register(registry)(first)
     register(registry)(again)
     assert registry.get("Part") is again
     stranger = type("Part", (), {"__module__": "elsewhere"})
@@ -52,15 +50,29 @@ def test_a_second_registration_replaces_and_a_strangers_name_is_refused():
 
 def test_a_reload_does_no_harm():
     importlib.reload(focal_retina)
-    cfg = detectron2_retinanet_config({**GN_R18, "MODEL.META_ARCHITECTURE": "FocalRetinaNet"})
-    assert type(build_model(cfg)) is focal_retina.FocalRetinaNet
+    model = build_model(detectron2_retinanet_config(FOCAL_RETINANET))
+    assert type(model) is focal_retina.FocalRetinaNet
 
 
 def test_a_config_made_without_our_keys_builds_with_their_defaults():
-    cfg = detectron2_retinanet_config({**GN_R18, "MODEL.META_ARCHITECTURE": "FocalRetinaNet"})
+    cfg = detectron2_retinanet_config(FOCAL_RETINANET)
     del cfg.MODEL["FOCAL_RETINA"]
     assert "FOCAL_RETINA" not in get_cfg().MODEL
     assert build_model(cfg).loss.normalizer.kind == "ema"
+
+
+def test_a_config_of_an_earlier_version_loads_with_a_warning_for_each_removed_key(tmp_path, caplog):
+    cfg = get_cfg()
+    for _ in range(2):
+        add_focal_retina_config(cfg)
+    lines = [f"    {key}: 1" for key in REMOVED_KEYS]
+    old = "\n".join(["MODEL:", "  FOCAL_RETINA:", "    OHEM_BATCH_SIZE: 7", *lines])
+    (tmp_path / "config.yaml").write_text(old)
+    cfg.merge_from_file(str(tmp_path / "config.yaml"))
+    assert cfg.MODEL.FOCAL_RETINA.OHEM_BATCH_SIZE == 7
+    assert not set(REMOVED_KEYS) & cfg.MODEL.FOCAL_RETINA.keys()
+    for key in REMOVED_KEYS:
+        assert f"Deprecated config key (ignoring): MODEL.FOCAL_RETINA.{key}" in caplog.messages
 
 
 def test_a_forgotten_import_gives_the_error_that_the_readme_answers():

@@ -10,7 +10,7 @@ import torch
 
 from experiments.benchmark.case import Case
 from experiments.machine import synchronize
-from focal_retina.ops import reused_memory
+from focal_retina.ops import memory
 
 _CLEAR_REFS = "/proc/self/clear_refs"
 # Parameters of mallopt(3).
@@ -45,7 +45,7 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
     if not os.access(_CLEAR_REFS, os.W_OK):
         return None
     # Memory freed or kept before would hide what the run takes.
-    reused_memory.release()
+    memory.release()
     if malloc_trim := _glibc("malloc_trim"):
         malloc_trim(0)
     with open(_CLEAR_REFS, "w") as file:

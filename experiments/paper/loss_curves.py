@@ -39,15 +39,16 @@ def _draw_figure_1(axes: Axes) -> None:
 
 def _draw_figure_5(axes: Axes) -> None:
     """CE, FL and FL* against x_t = y x."""
-    for name, (loss, _) in _losses().items():
+    for name, loss in _losses().items():
         _plot_foreground(axes, loss, label=name)
     axes.set(xlabel="x_t", ylabel="loss", ylim=(0, 8))
 
 
 def _draw_figure_6(axes: Axes) -> None:
     """The derivatives of the losses of Figure 5."""
-    for name, (_, gradient) in _losses().items():
-        _plot_foreground(axes, gradient, label=name)
+    for name, loss in _losses().items():
+        derivative = torch.func.grad(lambda x, t, loss=loss: loss(x, t).sum())
+        _plot_foreground(axes, derivative, label=name)
     axes.set(xlabel="x_t", ylabel="derivative for x")
 
 
@@ -69,13 +70,13 @@ def _plot_foreground(axes: Axes, function: Callable[[Tensor, Tensor], Tensor], *
     axes.plot(_X_T, function(_X_T, torch.ones_like(_X_T)), **style)
 
 
-def _losses() -> dict[str, tuple[Callable, Callable]]:
-    """Return the losses of Figure 5 and their derivatives, by name."""
-    losses = {"CE": (reference.cross_entropy, reference.cross_entropy_gradient)}
-    functions = reference.focal_loss, reference.focal_loss_gradient
-    losses["FL gamma = 2"] = tuple(partial(f, alpha=None, gamma=2.0) for f in functions)
-    functions = reference.focal_loss_star, reference.focal_loss_star_gradient
+def _losses() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """Return the losses of Figure 5, by name."""
+    losses = {
+        "CE": reference.cross_entropy,
+        "FL gamma = 2": partial(reference.focal_loss, alpha=None, gamma=2.0),
+    }
     for gamma, beta in STAR_FORMS:
         name = f"FL* gamma = {gamma:g}, beta = {beta:g}"
-        losses[name] = tuple(partial(f, gamma=gamma, beta=beta) for f in functions)
+        losses[name] = partial(reference.focal_loss_star, gamma=gamma, beta=beta)
     return losses

@@ -1,7 +1,6 @@
 """Which convolutions go by Winograd's algorithm."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -9,13 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-from focal_retina.acceleration.winograd import (
-    Workspace,
-    convolve,
-    count_tiles,
-    transform_kernel,
-    weight_gradient,
-)
+from focal_retina.acceleration import winograd
 
 # Where the algorithm is faster: with fewer channels the transformation of the tiles takes too long,
 # with fewer tiles that of the kernel. All levels of a head share a kernel.
@@ -23,55 +16,38 @@ _MIN_CHANNELS = 128
 _MIN_TILES, _MIN_TILES_OF_KNOWN_KERNEL = 64, 32
 
 
-def fast_convolutions() -> AbstractContextManager:
-    """Return the context in which Winograd's algorithm computes convolutions where it is faster.
+class WinogradConvolutions(TorchFunctionMode):
+    """The context in which Winograd's algorithm computes convolutions where it is faster.
 
     These are convolutions of 3x3 pixels, stride 1 and padding 1 between 128 or more channels, over
     large feature maps, channels_last, float32, on a CPU. Their outputs and gradients are rounded to
     some 1e-5 of the largest value, those of direct convolutions to 2e-6. One context is for one
     forward pass: weights must not change inside it. Not for a model that is traced or exported.
+
+    It intercepts ``torch.conv2d``, which all modules call.
     """
-    return _WinogradConvolutions()
 
-
-class _WinogradConvolutions(TorchFunctionMode):
-    """A mode that intercepts ``torch.conv2d``, which all modules call."""
-
-    def __init__(self) -> None:
-        super().__init__()
+    def __enter__(self) -> "WinogradConvolutions":
         self._forward, self._backward = _KernelCache(rotated=False), _KernelCache(rotated=True)
+        return super().__enter__()
 
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.conv2d:
-            return self._conv2d(*args, **kwargs)
-        return func(*args, **kwargs)
+        convolve = self._conv2d if func is torch.conv2d else func
+        return convolve(*args, **(kwargs or {}))
 
-    def __exit__(self, *exception: Any) -> None:
-        super().__exit__(*exception)
-        self._forward.clear()
-
-    def _conv2d(
-        self,
-        input: Tensor,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-    ) -> Tensor:
+    def _conv2d(self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         settings = (stride, padding, dilation)
         is_plain = all(x in (1, (1, 1), [1, 1]) for x in settings) and groups == 1
-        if is_plain and _is_supported(input, weight) and self._is_faster(input, weight):
+        if is_plain and _is_supported(input, weight) and self._has_enough_tiles(input, weight):
             return WinogradConvolution.apply(input, weight, bias, self._forward, self._backward)
-        return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
+        return torch.conv2d(input, weight, bias, *settings, groups)
 
-    def _is_faster(self, x: Tensor, weight: Tensor) -> bool:
+    def _has_enough_tiles(self, x: Tensor, weight: Tensor) -> bool:
+        num_tiles = len(x) * -(-x.shape[2] // 4) * -(-x.shape[3] // 4)
         is_known = self._forward.holds(weight)
-        return count_tiles(x) >= (_MIN_TILES_OF_KNOWN_KERNEL if is_known else _MIN_TILES)
+        return num_tiles >= (_MIN_TILES_OF_KNOWN_KERNEL if is_known else _MIN_TILES)
 
 
 def _is_supported(x: Tensor, weight: Tensor) -> bool:
@@ -93,13 +69,8 @@ class _KernelCache:
     """
 
     def __init__(self, rotated: bool):
-        self.rotated = rotated
-        self.clear()
-
-    def clear(self) -> None:
-        self._weight: Tensor | None = None
-        self._kernel: Tensor | None = None
-        self.workspace = Workspace()
+        self.rotated, self.workspace = rotated, winograd.Workspace()
+        self._weight = self._kernel = None
 
     def holds(self, weight: Tensor) -> bool:
         # The cache keeps its weight alive, so no other weight can have the same address.
@@ -111,9 +82,9 @@ class _KernelCache:
 
     def kernel(self, weight: Tensor) -> Tensor:
         """Return the transformed kernel (36, K, C)."""
-        if self._kernel is None or not self.holds(weight):
+        if not self.holds(weight):
+            self._kernel = winograd.transform_kernel(weight, self.workspace, rotated=self.rotated)
             self._weight = weight
-            self._kernel = transform_kernel(weight, self.workspace, rotated=self.rotated)
         return self._kernel
 
 
@@ -121,18 +92,11 @@ class WinogradConvolution(torch.autograd.Function):
     """From input, weight and bias to output, with a cache for forward and one for backward."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        in_forward: _KernelCache,
-        in_backward: _KernelCache,
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *caches: _KernelCache):
+        in_forward, ctx.cache = caches
         ctx.save_for_backward(x, weight)
-        ctx.cache = in_backward
         kernel = in_forward.kernel(weight).transpose(1, 2)
-        return convolve(x, kernel, bias, in_forward.workspace)
+        return winograd.convolve(x, kernel, bias, in_forward.workspace)
 
     @staticmethod
     @once_differentiable
@@ -141,8 +105,8 @@ class WinogradConvolution(torch.autograd.Function):
         cache, workspace = ctx.cache, ctx.cache.workspace
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         return (
-            convolve(grad, cache.kernel(weight), None, workspace) if needs_x else None,
-            weight_gradient(x, grad, workspace) if needs_weight else None,
+            winograd.convolve(grad, cache.kernel(weight), None, workspace) if needs_x else None,
+            winograd.weight_gradient(x, grad, workspace) if needs_weight else None,
             grad.sum((0, 2, 3)) if needs_bias else None,
             None,
             None,

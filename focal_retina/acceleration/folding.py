@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from focal_retina.ops.layout import memory_format
+from focal_retina.ops.memory import memory_format
 
 
 @contextlib.contextmanager
@@ -19,17 +19,13 @@ def folded_batch_norm(model: nn.Module) -> Iterator[nn.Module]:
 
     Covers Detectron2's ``Conv2d`` with a ``norm`` of fixed statistics: ``FrozenBatchNorm2d``, or
     ``BatchNorm2d`` in eval mode. Outputs differ by rounding only. On leaving, the model is to the
-    bit what it was. Not for training: gradients would be those of the folded weights.
-
-    Args:
-        model: in eval mode.
-
-    Raises:
-        ValueError: the model is in training mode.
+    bit what it was. Not for training, whose gradients would be those of the folded weights:
+    ValueError.
     """
     if model.training:
         raise ValueError("batch norm is folded for evaluation only; call model.eval() first")
-    convs = [m for m in model.modules() if isinstance(m, Conv2d) and _is_batch_norm(m.norm)]
+    norms = FrozenBatchNorm2d | nn.BatchNorm2d
+    convs = [m for m in model.modules() if isinstance(m, Conv2d) and isinstance(m.norm, norms)]
     kept = [(conv, conv.weight, conv.bias, conv.norm) for conv in convs]
     try:
         for conv in convs:
@@ -40,24 +36,12 @@ def folded_batch_norm(model: nn.Module) -> Iterator[nn.Module]:
             conv.weight, conv.bias, conv.norm = weight, bias, norm
 
 
-def _is_batch_norm(norm: nn.Module | None) -> bool:
-    return isinstance(norm, FrozenBatchNorm2d | nn.BatchNorm2d)
-
-
 @torch.no_grad()
 def _fold(conv: Conv2d) -> None:
     norm = conv.norm
-    layout = memory_format(conv.weight)
-    weight, bias = fuse_conv_bn_weights(
-        conv.weight,
-        conv.bias,
-        norm.running_mean,
-        norm.running_var,
-        norm.eps,
-        norm.weight,
-        norm.bias,
-    )
-    weight.data = weight.contiguous(memory_format=layout)
+    statistics = norm.running_mean, norm.running_var, norm.eps
+    weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics, norm.weight, norm.bias)
+    weight.data = weight.contiguous(memory_format=memory_format(conv.weight))
     conv.weight, conv.bias, conv.norm = weight, bias, None
 
 
@@ -70,7 +54,12 @@ def folded_in_each_forward(model: nn.Module) -> Iterator[nn.Module]:
     Detectron2's ``Conv2d``. Outputs differ by rounding only. Hooks of the normalisation are not
     called.
     """
-    convs = [m for m in model.modules() if _folds_in_forward(m)]
+    convs = [
+        m
+        for m in model.modules()
+        if type(m) is Conv2d and isinstance(m.norm, FrozenBatchNorm2d) and m.bias is None
+    ]
+    convs = [m for m in convs if "forward" not in vars(m)]  # nobody's own forward
     for conv in convs:
         conv.forward = functools.partial(_folded_forward, conv)
     try:
@@ -78,11 +67,6 @@ def folded_in_each_forward(model: nn.Module) -> Iterator[nn.Module]:
     finally:
         for conv in convs:
             del conv.forward
-
-
-def _folds_in_forward(module: nn.Module) -> bool:
-    is_known = type(module) is Conv2d and "forward" not in vars(module)  # nobody's own forward
-    return is_known and isinstance(module.norm, FrozenBatchNorm2d) and module.bias is None
 
 
 def _folded_forward(conv: Conv2d, x: Tensor) -> Tensor:
@@ -101,8 +85,7 @@ def _folded_forward(conv: Conv2d, x: Tensor) -> Tensor:
 def _saved_as(tensor: Tensor, compute: Callable[[], Tensor]) -> saved_tensors_hooks:
     """Return hooks that let the graph keep a function that computes a tensor in its place."""
     address = tensor.data_ptr()  # the graph keeps the hooks, which must not keep the tensor
-
-    def pack(saved: Tensor) -> Tensor | Callable[[], Tensor]:
-        return compute if saved.data_ptr() == address else saved
-
-    return saved_tensors_hooks(pack, lambda x: x if isinstance(x, Tensor) else x())
+    return saved_tensors_hooks(
+        lambda saved: compute if saved.data_ptr() == address else saved,
+        lambda kept: kept if isinstance(kept, Tensor) else kept(),
+    )

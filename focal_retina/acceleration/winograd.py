@@ -13,13 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from focal_retina.acceleration.winograd_basis import (
-    transform_gradient,
-    transform_input,
-    transform_output,
-    transform_weight,
-    transform_weight_gradient,
-)
+from focal_retina.acceleration import winograd_basis as basis
 
 # Tiles times channels in a step: enough for products of matrices at full speed, few enough to stay
 # in the caches.
@@ -39,10 +33,9 @@ class Workspace:
             self._memory[name] = torch.empty(size)
         return self._memory[name][:size].view(shape)
 
-    def apply(self, transform: Callable, x: Tensor, out: Tensor) -> Tensor:
-        """Return ``out``, to which a transform of the first axis of ``x`` is written."""
+    def apply(self, transform: Callable, x: Tensor, out: Tensor) -> None:
+        """Write a transform of the first axis of ``x`` to ``out``."""
         transform(x, out, self.take("scratch", 2, *out.shape[1:]))
-        return out
 
 
 def transform_kernel(weight: Tensor, workspace: Workspace, *, rotated: bool = False) -> Tensor:
@@ -50,16 +43,8 @@ def transform_kernel(weight: Tensor, workspace: Workspace, *, rotated: bool = Fa
     kernel = workspace.take("kernel", 6, 6, *weight.shape[:2])
     weight = weight.permute(2, 3, 0, 1)  # (y, x, K, C)
     weight = weight.flip(0, 1) if rotated else weight
-    for lines, points in _parts(weight, kernel):
-        half = workspace.take("halfway", 6, *lines.shape[1:])
-        workspace.apply(transform_weight, lines, half)
-        workspace.apply(transform_weight, half.transpose(0, 1), points.transpose(0, 1))
+    _transform_by_parts(basis.transform_weight, weight, kernel, workspace)
     return kernel.view(36, *kernel.shape[2:])
-
-
-def count_tiles(x: Tensor) -> int:
-    """Return T of a batch (N, C, H, W)."""
-    return len(x) * -(-x.shape[2] // 4) * -(-x.shape[3] // 4)
 
 
 def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, workspace: Workspace) -> Tensor:
@@ -74,14 +59,14 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, workspace: Workspac
     n, _, height, width = x.shape
     y = torch.empty(n, out_channels, height, width, memory_format=torch.channels_last)
     pixels = y.permute(0, 2, 3, 1)
-    inputs = _Tiles(x, 6, transform_input, _STEP // max(x.shape[1], out_channels), workspace)
-    for image, top, tiles in inputs:
+    step = _STEP // max(x.shape[1], out_channels)
+    for image, top, tiles in _tiles(x, 6, basis.transform_input, step, workspace):
         product = workspace.take("points 4", 36, tiles.shape[1], out_channels)
         torch.bmm(tiles, kernel, out=product)
         if bias is not None:
             product[7] += bias  # the point (1, 1), which every output contains once
-        shape = (6, 6, -1, inputs.columns, out_channels)
-        _write(product.view(shape), pixels[image, top:], workspace)
+        points = product.view(6, 6, -1, -(-width // 4), out_channels)
+        _write(points, pixels[image, top:], workspace)
     return y
 
 
@@ -95,29 +80,32 @@ def weight_gradient(x: Tensor, grad: Tensor, workspace: Workspace) -> Tensor:
     in_channels, out_channels = x.shape[1], grad.shape[1]
     total = workspace.take("total", 36, out_channels, in_channels)
     step = _STEP // max(in_channels, out_channels)
-    inputs = _Tiles(x, 6, transform_input, step, workspace)
-    outputs = _Tiles(grad, 4, transform_gradient, step, workspace)
+    inputs = _tiles(x, 6, basis.transform_input, step, workspace)
+    outputs = _tiles(grad, 4, basis.transform_gradient, step, workspace)
     beta = 0
     for (_, _, tiles), (_, _, grads) in zip(inputs, outputs, strict=True):
         torch.baddbmm(total, grads.transpose(1, 2), tiles, beta=beta, out=total)
         beta = 1
     gradient = torch.empty(out_channels, in_channels, 3, 3, memory_format=torch.channels_last)
     total = total.view(6, 6, out_channels, in_channels)
-    for points, lines in _parts(total, gradient.permute(2, 3, 0, 1)):
-        half = workspace.take("halfway", 3, *points.shape[1:])
-        workspace.apply(transform_weight_gradient, points, half)
-        workspace.apply(transform_weight_gradient, half.transpose(0, 1), lines.transpose(0, 1))
+    kernel = gradient.permute(2, 3, 0, 1)
+    _transform_by_parts(basis.transform_weight_gradient, total, kernel, workspace)
     return gradient
 
 
-def _parts(*kernels: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Split tensors (side, side, K, C) along K into parts that fit a step."""
-    step = max(_STEP // kernels[0].shape[3], 1)
-    yield from zip(*(x.split(step, dim=2) for x in kernels), strict=True)
+def _transform_by_parts(transform: Callable, x: Tensor, out: Tensor, workspace: Workspace) -> None:
+    """Transform both first axes of (side, side, K, C), in parts of K that fit a step."""
+    step = max(_STEP // x.shape[3], 1)
+    for part, part_out in zip(x.split(step, dim=2), out.split(step, dim=2), strict=True):
+        half = workspace.take("halfway", len(out), *part.shape[1:])
+        workspace.apply(transform, part, half)
+        workspace.apply(transform, half.transpose(0, 1), part_out.transpose(0, 1))
 
 
-class _Tiles:
-    """The tiles of a batch, a few rows at a time.
+def _tiles(
+    x: Tensor, side: int, transform: Callable, step: int, workspace: Workspace
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield image, first row of pixels, and transformed tiles (36, T, C), some rows at a time.
 
     Args:
         x: (N, C, H, W).
@@ -126,57 +114,43 @@ class _Tiles:
         transform: from ``side`` pixels to 6 points.
         step: most tiles at a time, but at least one row of them.
     """
+    _, channels, height, width = x.shape
+    num_rows, columns = -(-height // 4), -(-width // 4)
+    steps = -(-num_rows // max(step // columns, 1))
+    rows, margin = -(-num_rows // steps), side - 4
+    size = 4 * rows + margin, 4 * columns + margin, channels
+    band = workspace.take(f"band {side}", *size).zero_()  # at the left and right it stays 0
+    inside = band[:, margin // 2 : margin // 2 + width]
+    for number, image in enumerate(x.permute(0, 2, 3, 1)):
+        for row in range(0, num_rows, rows):
+            _copy_rows(inside, image, 4 * row - margin // 2)
+            part = band[: 4 * min(rows, num_rows - row) + margin]
+            lines = part.unfold(0, side, 4).movedim(-1, 0)  # (side, rows, width, C)
+            half = workspace.take("halfway", 6, *lines.shape[1:])
+            workspace.apply(transform, lines, half)
+            windows = half.unfold(2, side, 4).movedim(-1, 0)  # (side, 6, rows, columns, C)
+            points = workspace.take(f"points {side}", 6, *windows.shape[1:])
+            workspace.apply(transform, windows, points.transpose(0, 1))
+            yield number, 4 * row, points.view(36, -1, channels)
 
-    def __init__(self, x: Tensor, side: int, transform: Callable, step: int, workspace: Workspace):
-        self.x, self.side, self.transform = x.permute(0, 2, 3, 1), side, transform
-        self.workspace = workspace
-        _, self.height, self.width, self.channels = self.x.shape
-        self.num_rows, self.columns = -(-self.height // 4), -(-self.width // 4)
-        steps = -(-self.num_rows // max(step // self.columns, 1))
-        self.rows = -(-self.num_rows // steps)
-        self.margin = side - 4
 
-    def __iter__(self) -> Iterator[tuple[int, int, Tensor]]:
-        """Yield image, first row of pixels, and transformed tiles (36, T, C)."""
-        height, width = (4 * count + self.margin for count in (self.rows, self.columns))
-        band = self.workspace.take(f"band {self.side}", height, width, self.channels)
-        band.zero_()  # at the left and right it stays 0
-        for image in range(len(self.x)):
-            for row in range(0, self.num_rows, self.rows):
-                rows = min(self.rows, self.num_rows - row)
-                self._fill(band, self.x[image], 4 * row - self.margin // 2)
-                yield image, 4 * row, self._transform(band[: 4 * rows + self.margin])
-
-    def _fill(self, band: Tensor, image: Tensor, top: int) -> None:
-        """Copy the rows of pixels from ``top``, 0 outside of the image."""
-        left = self.margin // 2
-        start, stop = max(-top, 0), min(len(band), self.height - top)
-        band[:start].zero_()
-        band[start:stop, left : left + self.width] = image[top + start : top + stop]
-        band[stop:].zero_()
-
-    def _transform(self, band: Tensor) -> Tensor:
-        lines = self._windows(band, 0)  # (side, rows, width, C)
-        half = self.workspace.take("halfway", 6, *lines.shape[1:])
-        self.workspace.apply(self.transform, lines, half)
-        columns = self._windows(half, 2)  # (side, 6, rows, columns, C)
-        points = self.workspace.take(f"points {self.side}", 6, *columns.shape[1:])
-        self.workspace.apply(self.transform, columns, points.transpose(0, 1))
-        return points.view(36, -1, self.channels)
-
-    def _windows(self, x: Tensor, axis: int) -> Tensor:
-        return x.unfold(axis, self.side, 4).movedim(-1, 0)
+def _copy_rows(band: Tensor, image: Tensor, top: int) -> None:
+    """Copy the rows of an image (H, W, C) from ``top`` on to a band, 0 outside of the image."""
+    start, stop = max(-top, 0), min(len(band), len(image) - top)
+    band[:start].zero_()
+    band[start:stop] = image[top + start : top + stop]
+    band[stop:].zero_()
 
 
 def _write(points: Tensor, y: Tensor, workspace: Workspace) -> None:
     """Write tiles (6, 6, rows, columns, K) to ``y`` (H, W, K), as far as they lie inside."""
     _, _, rows, columns, channels = points.shape
     half = workspace.take("halfway", 4, *points.shape[1:])
-    workspace.apply(transform_output, points, half)
+    workspace.apply(basis.transform_output, points, half)
     height, width = min(4 * rows, len(y)), y.shape[1]
     fits = height == 4 * rows and width == 4 * columns
     whole = y[:height] if fits else workspace.take("edge", 4 * rows, 4 * columns, channels)
     tiles = whole.view(rows, 4, columns, 4, channels).permute(3, 1, 0, 2, 4)
-    workspace.apply(transform_output, half.transpose(0, 1), tiles)
+    workspace.apply(basis.transform_output, half.transpose(0, 1), tiles)
     if not fits:
         y[:height] = whole[:height, :width]

@@ -12,7 +12,6 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image, nms
 
-from focal_retina.detectron2_internals import grid_anchors
 from focal_retina.modeling.anchors import anchors_of_level
 from focal_retina.modeling.retinanet import FocalRetinaNet
 from focal_retina.ops.candidates import softmax_log_odds
@@ -53,17 +52,17 @@ class RawOutputs(nn.Module):
         logits, deltas = model.head(features)
         if model.postprocessor.background_logit:
             logits = [softmax_log_odds(x, model.num_classes) for x in logits]
-        return self._anchors([x.shape[-2:] for x in features]), logits, deltas
+        return self._anchors(features), logits, deltas
 
-    def _anchors(self, grid_sizes: list[torch.Size]) -> list[Tensor]:
+    def _anchors(self, features: list[Tensor]) -> list[Tensor]:
         generator = self.model.anchor_generator
         if type(generator) is DefaultAnchorGenerator:
-            levels = zip(generator.cell_anchors, generator.strides, grid_sizes, strict=True)
+            levels = zip(generator.cell_anchors, generator.strides, features, strict=True)
             return [
-                anchors_of_level(cell, generator.offset * stride, size, (stride, stride))
-                for cell, stride, size in levels
+                anchors_of_level(cell, generator.offset * stride, x.shape[-2:], (stride, stride))
+                for cell, stride, x in levels
             ]
-        return grid_anchors(generator, grid_sizes)
+        return [boxes.tensor for boxes in generator(features)]
 
 
 class Detections(RawOutputs):

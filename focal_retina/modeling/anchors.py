@@ -6,17 +6,21 @@ from collections.abc import Sequence
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY, BufferList
+from detectron2.modeling.anchor_generator import (
+    ANCHOR_GENERATOR_REGISTRY,
+    BufferList,
+    DefaultAnchorGenerator,
+)
+from detectron2.structures import Boxes
 from torch import Tensor
 
 from focal_retina.config import focal_retina_node
-from focal_retina.detectron2_internals import OpenAnchorGenerator
 from focal_retina.errors import UserError
 from focal_retina.registry import register
 
 
 @register(ANCHOR_GENERATOR_REGISTRY)
-class OctaveAnchorGenerator(OpenAnchorGenerator):
+class OctaveAnchorGenerator(DefaultAnchorGenerator):
     """Anchors of ``scales_per_octave`` sizes ``size * 2^(k/n)``, ``k < n``, and several ratios.
 
     Returns for a list of features one ``Boxes`` per level, in the order (y, x, size, ratio), as
@@ -77,12 +81,11 @@ class OctaveAnchorGenerator(OpenAnchorGenerator):
         """Return the pixels from cell to cell, in y and x, of each level."""
         return [(stride, stride) for stride in self.strides]
 
-    def grid_anchors(self, grid_sizes: Sequence[Sequence[int]]) -> list[Tensor]:
-        levels = zip(
-            self.cell_anchors, self.strides, grid_sizes, self.steps(grid_sizes), strict=True
-        )
+    def forward(self, features: Sequence[Tensor]) -> list[Boxes]:
+        sizes = [x.shape[-2:] for x in features]
+        levels = zip(self.cell_anchors, self.strides, sizes, self.steps(sizes), strict=True)
         return [
-            anchors_of_level(cell_anchors, self.offset * stride, size, steps)
+            Boxes(anchors_of_level(cell_anchors, self.offset * stride, size, steps))
             for cell_anchors, stride, size, steps in levels
         ]
 

@@ -11,7 +11,7 @@ from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from focal_retina.acceleration.forward import accelerated_forward
+from focal_retina.acceleration import accelerated_forward
 from focal_retina.config import focal_retina_node, has_background_logit
 from focal_retina.errors import UserError
 from focal_retina.modeling.assignment import AnchorAssigner, Assignment

@@ -22,17 +22,13 @@ def available_backends(device: torch.device) -> list[str]:
 
 
 def resolve_backend(backend: str, device: torch.device) -> str:
-    """Return the implementation to use, "reference", "torch" or "triton".
+    """Return the implementation to use for tensors on a device; UserError if it is not available.
 
     Args:
         backend: "reference": the readable formulas. "torch": ATen operations. "triton": kernels
             for CUDA; on a CPU only Triton's interpreter has them, if the environment variable
             TRITON_INTERPRET was 1 at import. "auto": "triton" on CUDA where it is installed, else
             "torch".
-        device: where the tensors are.
-
-    Raises:
-        UserError: an unknown or unavailable name.
     """
     names = available_backends(device)
     if backend not in names:

@@ -39,18 +39,12 @@ def select_candidates(
         raise ValueError(
             f"logits has shape {tuple(logits.shape)}; give (A * {num_classes}, H, W), one image"
         )
-    is_reference = resolve_backend(backend, logits.device) == "reference"
-    select = _select_dense if is_reference else _select_sparse
-    return select(logits.unflatten(0, (-1, num_classes)).flatten(2), score_thresh, topk)
-
-
-def _select_dense(logits: Tensor, score_thresh: float, topk: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Score all logits (A, K, HW)."""
-    scores = logits.permute(2, 0, 1).flatten(0, 1).float().sigmoid()  # (HWA, K)
-    is_candidate = scores > score_thresh
-    candidate_idxs = is_candidate.nonzero()
-    scores = scores[is_candidate]
-    scores, order = scores.topk(min(len(scores), topk))
+    logits = logits.unflatten(0, (-1, num_classes)).flatten(2)  # (A, K, HW)
+    if resolve_backend(backend, logits.device) != "reference":
+        return _select_sparse(logits, score_thresh, topk)
+    all_scores = logits.permute(2, 0, 1).flatten(0, 1).float().sigmoid()  # (HWA, K)
+    candidate_idxs = (all_scores > score_thresh).nonzero()
+    scores, order = all_scores[all_scores > score_thresh].topk(min(len(candidate_idxs), topk))
     anchor_idxs, class_idxs = candidate_idxs[order].unbind(1)
     return scores, anchor_idxs, class_idxs
 

@@ -7,21 +7,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from focal_retina.ops.layout import memory_format
+from focal_retina.ops.memory import memory_format
 
 
 def gather_deltas(deltas: Tensor, anchor_idxs: Tensor) -> Tensor:
-    """Return the deltas of some anchors of one image and level, (n, 4), float32.
-
-    Args:
-        deltas: (A*4, H, W), in any layout.
-        anchor_idxs: (n,), int64, index into HWA, (y, x, a).
-    """
+    """Return the deltas (n, 4), float32, of some anchors, from those of all, (A*4, H, W)."""
     return at_anchors(deltas.unflatten(0, (-1, 4)).flatten(2), anchor_idxs).float()
 
 
 def at_anchors(per_anchor: Tensor, anchor_idxs: Tensor) -> Tensor:
-    """Return the values of anchors, (n, D), from those of all anchors of one image and level.
+    """Return the values of some anchors, (n, D), from those of all of one image and level.
 
     Args:
         per_anchor: (A, D, H*W).

@@ -28,7 +28,7 @@ def hard_examples(
         is_foreground: (M,) bool.
         batch_size: anchors to keep, >= 1.
         nms_thresh: NMS drops an anchor whose IoU with a kept one of higher loss is above it.
-        one_to_three: keep three background anchors to one foreground anchor.
+        one_to_three: see above.
 
     Source: paper Sec. 5.1, "Online Hard Example Mining". The paper does not say that 1:3 limits the
     foreground to a quarter, nor what happens without foreground: that is our reading.
@@ -41,11 +41,11 @@ def hard_examples(
         ranks = -torch.arange(count, dtype=boxes.dtype, device=boxes.device)
         left = prefix[nms(boxes[prefix], ranks, nms_thresh)]
         rest_has_foreground = bool(is_foreground[order[count:]].any())
-        kept, is_enough = (
-            _one_to_three(left, is_foreground[left], batch_size, rest_has_foreground)
-            if one_to_three
-            else (left[:batch_size], len(left) >= batch_size)
-        )
+        kept, is_enough = left[:batch_size], len(left) >= batch_size
+        if one_to_three:
+            kept, is_enough = _one_to_three(
+                left, is_foreground[left], batch_size, rest_has_foreground
+            )
         if is_enough or count == len(order):
             return kept
         count = min(len(order), 4 * count)

@@ -5,7 +5,7 @@ and 0 elsewhere (the paper's y is 2t - 1). The functions of single elements take
 in tests; those of a whole head compute lower precisions in float32.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -79,43 +79,15 @@ def softmax_focal_loss(
     return torch.cat([alpha, 1 - alpha.mean()[None]])[labels] * loss
 
 
-def cross_entropy_gradient(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return dCE/dx = y (p_t - 1) (paper appendix B)."""
-    y = 2 * targets - 1
-    return -y * torch.sigmoid(-y * logits)
-
-
-def focal_loss_gradient(
-    logits: Tensor, targets: Tensor, *, alpha: float | Tensor | None, gamma: float
-) -> Tensor:
-    """Return alpha_t dFL/dx, dFL/dx = y (1 - p_t)^gamma (gamma p_t log(p_t) + p_t - 1).
-
-    Source: appendix B. Finite for every finite logit; the automatic derivative of
-    :func:`focal_loss` is NaN where gamma < 1 and 1 - p_t is 0.
-    """
-    y = 2 * targets - 1
-    x_t = y * logits
-    miss = torch.sigmoid(-x_t)  # 1 - p_t without its cancellation
-    gradient = y * miss**gamma * (gamma * torch.sigmoid(x_t) * F.logsigmoid(x_t) - miss)
-    return gradient if alpha is None else balance(targets, alpha) * gradient
-
-
-def focal_loss_star_gradient(
-    logits: Tensor, targets: Tensor, *, gamma: float, beta: float
-) -> Tensor:
-    """Return dFL*/dx = y (p*_t - 1), p*_t = sigmoid(gamma x_t + beta) (paper appendix B)."""
-    y = 2 * targets - 1
-    return -y * torch.sigmoid(-(gamma * y * logits + beta))
+def loss_dtype(logits: Tensor) -> torch.dtype:
+    """Return the dtype of the loss of a head's logits: float64 for float64, else float32."""
+    return torch.promote_types(logits.dtype, torch.float32)
 
 
 def flatten_logits(logits: Sequence[Tensor], num_classes: int) -> Tensor:
     """Return the head's outputs, L tensors (N, A*K, H, W), as (N, R, K) in anchor order."""
-    levels = []
-    for x in logits:
-        n, _, h, w = x.shape
-        x = x.view(n, -1, num_classes, h, w).permute(0, 3, 4, 1, 2)  # (N, H, W, A, K)
-        levels.append(x.reshape(n, -1, num_classes))
-    return torch.cat(levels, dim=1)
+    levels = [x.unflatten(1, (-1, num_classes)).permute(0, 3, 4, 1, 2) for x in logits]
+    return torch.cat([x.flatten(1, 3) for x in levels], dim=1)  # levels: (N, H, W, A, K)
 
 
 def dense_loss(
@@ -132,16 +104,16 @@ def dense_loss(
     (N,) normalisers divide the sums of the images. See :func:`.focal_loss.sigmoid_focal_loss` for
     the arguments. Keeps about six tensors of the size of the logits.
     """
+    groups: Iterable[tuple] = [(logits, labels, normalizer)]
     if isinstance(normalizer, Tensor) and normalizer.dim() == 1:
         images = ([x[n : n + 1] for x in logits] for n in range(len(labels)))
-        losses = [
-            dense_loss(elementwise, x, y, num_classes=num_classes, normalizer=m)
-            for x, y, m in zip(images, labels.split(1), normalizer, strict=True)
-        ]
-        return torch.stack(losses).sum()
-    valid = labels >= 0
-    x = _at_least_float32(flatten_logits(logits, num_classes)[valid])
-    return elementwise(x, _targets(x, labels[valid])).sum() / normalizer
+        groups = zip(images, labels.split(1), normalizer, strict=True)
+    losses = []
+    for levels, y, divisor in groups:
+        x = flatten_logits(levels, num_classes)[y >= 0]
+        x = x.to(loss_dtype(x))
+        losses.append(elementwise(x, _targets(x, y[y >= 0])).sum() / divisor)
+    return torch.stack(losses).sum()
 
 
 def anchor_losses(
@@ -174,7 +146,7 @@ def label_losses(
     losses = []
     for n, image_labels in enumerate(labels):
         x = flatten_logits([x[n : n + 1] for x in logits], num_logits)[0]
-        image_losses = loss(_at_least_float32(x), image_labels.clamp(min=0))
+        image_losses = loss(x.to(loss_dtype(x)), image_labels.clamp(min=0))
         losses.append(image_losses.masked_fill(image_labels < 0, 0))
     return torch.stack(losses)
 
@@ -189,7 +161,3 @@ def normalized_sum(losses: Tensor, normalizer: float | Tensor) -> Tensor:
 def _targets(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the targets of logits (..., K); those of background, label K, are all 0."""
     return F.one_hot(labels, logits.shape[-1] + 1)[..., :-1].to(logits.dtype)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

@@ -1,5 +1,7 @@
 """Large convolutions of a model go by Winograd's algorithm, the others do not, and all agree."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,9 +11,10 @@ from detectron2.utils.events import EventStorage
 from helpers.batches import GN_R18, detectron2_retinanet_config, random_batch
 
 from focal_retina.acceleration import convolution
-from focal_retina.acceleration.convolution import fast_convolutions
+from focal_retina.acceleration.convolution import WinogradConvolutions
 
 LARGE, SMALL = (48, 52), (24, 28)
+conv = partial(F.conv2d, padding=1)
 
 
 def feature_map(size, channels=256):
@@ -27,33 +30,28 @@ def is_winograd(y):
     return type(y.grad_fn).__name__ == "WinogradConvolutionBackward"
 
 
-@pytest.fixture(autouse=True)
-def seeded():
+@pytest.fixture
+def large():
+    """Input and weight."""
     torch.manual_seed(0)
+    return feature_map(LARGE), random_weight()
 
 
-def test_a_large_convolution_is_winograds_within_the_context_only():
-    x, weight = feature_map(LARGE), random_weight()
-    with fast_convolutions():
-        assert is_winograd(F.conv2d(x, weight, padding=1))
-        assert is_winograd(F.conv2d(x, weight, None, (1, 1), (1, 1), (1, 1), 1))
-    assert not is_winograd(F.conv2d(x, weight, padding=1))
+def test_a_large_convolution_is_winograds_within_the_context_only(large):
+    with WinogradConvolutions():
+        assert is_winograd(conv(*large))
+        assert is_winograd(F.conv2d(*large, None, (1, 1), (1, 1), (1, 1), 1))
+    assert not is_winograd(conv(*large))
+    with pytest.raises(RuntimeError, match="expected input"), WinogradConvolutions():
+        conv(large[0], random_weight(in_channels=300))
+    assert not is_winograd(conv(*large))
 
 
-def test_outputs_may_be_changed_in_place():
-    x, weight = feature_map(LARGE), random_weight()
-    with fast_convolutions():
-        y = F.conv2d(x, weight, padding=1)
-        gradient = torch.autograd.grad(y.tanh_().sum(), x)[0]
-    expected = torch.autograd.grad(F.conv2d(x, weight, padding=1).tanh().sum(), x)[0]
+def test_outputs_may_be_changed_in_place(large):
+    with WinogradConvolutions():
+        gradient = torch.autograd.grad(conv(*large).tanh_().sum(), large[0])[0]
+    expected = torch.autograd.grad(conv(*large).tanh().sum(), large[0])[0]
     assert (gradient - expected).norm() <= 1e-3 * expected.norm()
-
-
-def test_no_context_is_left_after_an_error():
-    x, weight = feature_map(LARGE), random_weight()
-    with pytest.raises(RuntimeError, match="expected input"), fast_convolutions():
-        F.conv2d(x, random_weight(in_channels=300), padding=1)
-    assert not is_winograd(F.conv2d(x, weight, padding=1))
 
 
 @pytest.mark.parametrize(
@@ -74,46 +72,48 @@ def test_no_context_is_left_after_an_error():
     ],
     ids=lambda changes: ",".join(changes),
 )
-def test_other_convolutions_are_direct(changes):
-    kwargs = {"input": feature_map(LARGE), "weight": random_weight(), "padding": 1, **changes}
-    with fast_convolutions():
-        y = F.conv2d(**kwargs)
+def test_other_convolutions_are_direct(large, changes):
+    kwargs = {"input": large[0], "weight": large[1], **changes}
+    with WinogradConvolutions():
+        y = conv(**kwargs)
     assert not is_winograd(y)
-    assert torch.equal(y, F.conv2d(**kwargs))
+    assert torch.equal(y, conv(**kwargs))
 
 
-def test_autocast_is_left_alone():
-    x, weight = feature_map(LARGE), random_weight()
-    with fast_convolutions(), torch.autocast("cpu", torch.bfloat16):
-        assert F.conv2d(x, weight, padding=1).dtype == torch.bfloat16
+def test_autocast_is_left_alone(large):
+    with WinogradConvolutions(), torch.autocast("cpu", torch.bfloat16):
+        assert conv(*large).dtype == torch.bfloat16
 
 
-def test_small_levels_share_the_kernel_of_a_large_one():
-    weight = random_weight()
+def test_small_levels_share_the_kernel_of_a_large_one(large):
+    weight = large[1]
     levels = [feature_map(size) for size in (LARGE, SMALL, (5, 6))]
-    with fast_convolutions():
-        outputs = [F.conv2d(x, weight, padding=1) for x in levels]
+    with WinogradConvolutions():
+        outputs = [conv(x, weight) for x in levels]
     assert [is_winograd(y) for y in outputs] == [True, True, False]
     for x, y in zip(levels, outputs, strict=True):
-        assert torch.allclose(y, F.conv2d(x, weight, padding=1), atol=1e-4)
+        assert torch.allclose(y, conv(x, weight), atol=1e-4)
 
 
-def test_weights_that_take_the_place_of_others_in_memory_are_not_mistaken_for_them():
-    x, weight = feature_map(LARGE), random_weight()
-    with fast_convolutions(), torch.no_grad():
-        outputs = [F.conv2d(x, weight * scale, padding=1) for scale in (1, 2)]
-        outputs.append(F.conv2d(x, weight, padding=1))
-        transposed = F.conv2d(x, weight.transpose(0, 1), padding=1)
-    for scale, y in zip((1, 2, 1), outputs, strict=True):
-        assert torch.allclose(y, F.conv2d(x, weight * scale, padding=1), atol=1e-4)
-    assert torch.allclose(transposed, F.conv2d(x, weight.transpose(0, 1), padding=1), atol=1e-4)
+def test_weights_that_take_the_place_of_others_in_memory_are_not_mistaken_for_them(large):
+    x, weight = large
+    others = [
+        lambda: weight * 1,
+        lambda: weight * 2,
+        lambda: weight,
+        lambda: weight.transpose(0, 1),
+    ]
+    with WinogradConvolutions(), torch.no_grad():
+        outputs = [conv(x, other()) for other in others]
+    for other, y in zip(others, outputs, strict=True):
+        assert torch.allclose(y, conv(x, other()), atol=1e-4)
 
 
 def model_and_batch():
     overrides = {"MODEL.META_ARCHITECTURE": "FocalRetinaNet", "MODEL.FPN.OUT_CHANNELS": 256}
-    cfg = detectron2_retinanet_config({**GN_R18, **overrides})
     torch.manual_seed(0)
-    return build_model(cfg), random_batch([(384, 416), (360, 400)], [4, 0], num_classes=80)
+    model = build_model(detectron2_retinanet_config({**GN_R18, **overrides}))
+    return model, random_batch([(384, 416), (360, 400)], [4, 0], num_classes=80)
 
 
 def without_winograd(monkeypatch):
@@ -133,9 +133,9 @@ def test_losses_and_gradients_of_a_model_are_those_of_direct_convolutions(monkey
     monkeypatch.setattr(F, "relu", lambda x, inplace=False: F.softplus(x))
     monkeypatch.setattr(F, "relu_", F.softplus)
     calls = []
-    spied = convolution.weight_gradient
+    spied = convolution.winograd.weight_gradient
     monkeypatch.setattr(
-        convolution, "weight_gradient", lambda *args: calls.append(1) or spied(*args)
+        convolution.winograd, "weight_gradient", lambda *args: calls.append(1) or spied(*args)
     )
     losses, gradients = losses_and_gradients()
     assert len(calls) >= 9  # of three convolutions of the head at three levels, and one of FPN
@@ -153,8 +153,7 @@ def test_losses_and_gradients_of_a_model_are_those_of_direct_convolutions(monkey
 
 def test_a_traced_model_has_direct_convolutions(tmp_path):
     model, batch = model_and_batch()
-    inputs = [{"image": batch[0]["image"]}]
-    adapter = TracingAdapter(model.eval(), inputs)
+    adapter = TracingAdapter(model.eval(), [{"image": batch[0]["image"]}])
     with torch.no_grad():
         traced = torch.jit.trace(adapter, adapter.flattened_inputs)
     traced.save(tmp_path / "model.ts")
@@ -165,8 +164,7 @@ def test_a_traced_model_has_direct_convolutions(tmp_path):
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_detections_of_a_model_are_those_of_direct_convolutions(mode, monkeypatch):
     model, batch = model_and_batch()
-    model.eval()
-    model.postprocessor.score_thresh = 0.0
+    model.eval().postprocessor.score_thresh = 0.0
     with mode():
         found = [x["instances"] for x in model(batch)]
         without_winograd(monkeypatch)

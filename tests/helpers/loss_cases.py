@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from focal_retina.ops import reference
 from focal_retina.ops.backend import available_backends
@@ -48,3 +49,21 @@ def gradients(loss, logits):
 def flat_gradient(loss, logits, num_classes):
     """Return the gradient as (N, R, K)."""
     return reference.flatten_logits(gradients(loss, logits), num_classes)
+
+
+def focal_loss_gradient(logits, targets, *, alpha, gamma):
+    """Return alpha_t dFL/dx, dFL/dx = y (1 - p_t)^gamma (gamma p_t log(p_t) + p_t - 1) (app. B).
+
+    Finite for every finite logit, unlike the automatic derivative where gamma < 1 and p_t is 1.
+    """
+    y = 2 * targets - 1
+    x_t = y * logits
+    miss = torch.sigmoid(-x_t)  # 1 - p_t without its cancellation
+    gradient = y * miss**gamma * (gamma * torch.sigmoid(x_t) * F.logsigmoid(x_t) - miss)
+    return gradient if alpha is None else reference.balance(targets, alpha) * gradient
+
+
+def focal_loss_star_gradient(logits, targets, *, gamma, beta):
+    """Return dFL*/dx = y (p*_t - 1), p*_t = sigmoid(gamma x_t + beta) (paper appendix B)."""
+    y = 2 * targets - 1
+    return -y * torch.sigmoid(-(gamma * y * logits + beta))

@@ -8,61 +8,32 @@ import torch.nn.functional as F
 from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from fvcore.nn import sigmoid_focal_loss as fvcore_focal_loss
 from fvcore.nn import sigmoid_focal_loss_star as fvcore_focal_loss_star
-from helpers.loss_cases import both_layouts
+from helpers.loss_cases import both_layouts, focal_loss_gradient, focal_loss_star_gradient
 from torch.autograd import gradcheck
 
 from focal_retina.ops import reference
 from focal_retina.ops.focal_loss import sigmoid_focal_loss, sigmoid_focal_loss_star
 
 GAMMAS = [0.0, 0.5, 1.0, 2.0, 5.0]
-STAR_FORMS = [(2.0, 1.0), (4.0, 0.0)]
 K = 3
 ALPHA = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
 
 # name -> (loss, its derivative by the paper), both of logits x and targets t.
 DERIVATIVES = {
-    "CE": (reference.cross_entropy, lambda x, t: y(t) * (p_t(x, t) - 1)),
+    "CE": (reference.cross_entropy, lambda x, t: (2 * t - 1) * (p_t(x, t) - 1)),
     "hinge": (
         partial(reference.hinge_loss, alpha=ALPHA, threshold=0.6),
-        lambda x, t: -alpha_t(t) * y(t) * p_t(x, t) * (1 - p_t(x, t)) * (p_t(x, t) < 0.6),
+        lambda x, t: -alpha_t(t) * (2 * t - 1) * p_t(x, t) * (1 - p_t(x, t)) * (p_t(x, t) < 0.6),
     ),
-    **{
-        f"FL gamma {gamma}": (
-            partial(reference.focal_loss, alpha=ALPHA, gamma=gamma),
-            lambda x, t, gamma=gamma: (
-                (alpha_t(t) * y(t) * (1 - p_t(x, t)) ** gamma)
-                * (gamma * p_t(x, t) * p_t(x, t).log() + p_t(x, t) - 1)
-            ),
-        )
-        for gamma in GAMMAS
-    },
-    **{
-        f"FL* gamma {gamma} beta {beta}": (
-            partial(reference.focal_loss_star, gamma=gamma, beta=beta),
-            lambda x, t, gamma=gamma, beta=beta: (
-                y(t) * (torch.sigmoid(gamma * y(t) * x + beta) - 1)
-            ),
-        )
-        for gamma, beta in STAR_FORMS
-    },
 }
-FORMULAS = {
-    "CE": reference.cross_entropy_gradient,
-    **{
-        f"FL gamma {gamma}": partial(reference.focal_loss_gradient, alpha=ALPHA, gamma=gamma)
-        for gamma in GAMMAS
-    },
-    **{
-        f"FL* gamma {gamma} beta {beta}": partial(
-            reference.focal_loss_star_gradient, gamma=gamma, beta=beta
-        )
-        for gamma, beta in STAR_FORMS
-    },
-}
-
-
-def y(targets):
-    return 2 * targets - 1
+for gamma in GAMMAS:
+    functions = reference.focal_loss, focal_loss_gradient
+    form = [partial(f, alpha=ALPHA, gamma=gamma) for f in functions]
+    DERIVATIVES[f"FL gamma {gamma}"] = form
+for gamma, beta in [(2.0, 1.0), (4.0, 0.0)]:
+    functions = reference.focal_loss_star, focal_loss_star_gradient
+    form = [partial(f, gamma=gamma, beta=beta) for f in functions]
+    DERIVATIVES[f"FL* gamma {gamma} beta {beta}"] = form
 
 
 def p_t(logits, targets):
@@ -147,19 +118,6 @@ def test_the_automatic_derivative_is_the_papers(logits, targets, name):
     x = logits.requires_grad_()
     (automatic,) = torch.autograd.grad(loss(x, targets).sum(), x)
     torch.testing.assert_close(automatic, derivative(x.detach(), targets))
-
-
-@pytest.mark.parametrize("name", FORMULAS)
-def test_the_formula_of_the_derivative_is_the_papers(logits, targets, name):
-    expected = DERIVATIVES[name][1](logits, targets)
-    torch.testing.assert_close(FORMULAS[name](logits, targets), expected)
-
-
-def test_the_derivative_formula_is_finite_where_the_automatic_one_is_not():
-    x, t = torch.tensor([200.0], requires_grad=True), torch.ones(1)
-    loss = reference.focal_loss(x, t, alpha=0.25, gamma=0.5)
-    assert torch.autograd.grad(loss.sum(), x)[0].isnan()
-    assert reference.focal_loss_gradient(x, t, alpha=0.25, gamma=0.5) == 0
 
 
 @pytest.mark.parametrize("name", DERIVATIVES)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from focal_retina.ops.focal_loss import torch_backend
 from focal_retina.ops.focal_loss.form import LossForm, LossTargets
+from focal_retina.ops.reference import loss_dtype
 
 
 def fused_loss(logits: Sequence[Tensor], targets: LossTargets, backend: str) -> Tensor:
-    """Return the 0-dim loss of :mod:`.form`, in :func:`loss_dtype`.
+    """Return the 0-dim loss of :mod:`.form`, in the dtype that ``loss_dtype`` gives.
 
     Args:
         logits: L x (N, A*K, H, W), contiguous or channels_last.
@@ -24,11 +25,6 @@ def fused_loss(logits: Sequence[Tensor], targets: LossTargets, backend: str) -> 
         return _SavedGradient.apply(targets, *logits)
     labels, weights, scale, form = targets
     return _loss_op(logits, labels, weights, scale, list(form), backend)
-
-
-def loss_dtype(logits: Sequence[Tensor]) -> torch.dtype:
-    """Return the dtype of the loss: float64 for float64 logits, else float32."""
-    return torch.float64 if logits[0].dtype == torch.float64 else torch.float32
 
 
 def _saves_gradient(logits: Sequence[Tensor]) -> bool:
@@ -54,7 +50,7 @@ class _SavedGradient(torch.autograd.Function):
     def forward(ctx: Any, targets: LossTargets, *logits: Tensor) -> Tensor:
         loss, grads = torch_backend.loss_and_gradient(logits, targets)
         ctx.save_for_backward(*grads)
-        return loss.to(loss_dtype(logits))
+        return loss.to(loss_dtype(logits[0]))
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
@@ -62,24 +58,13 @@ class _SavedGradient(torch.autograd.Function):
         if grad_loss != 1:  # never in place: the saved gradient may be asked for again
             grads = [g * grad_loss for g in grads]
         if torch.is_grad_enabled():  # somebody may want to differentiate the gradient
-            leaf = torch.zeros((), requires_grad=True)
-            grads = [_Constant.apply(g, leaf) for g in grads]
+            grads = [g.detach().requires_grad_() for g in grads]
+            for g in grads:
+                g.register_hook(_refuse)
         return None, *grads
 
 
-class _Constant(torch.autograd.Function):
-    """A gradient whose own gradient is not known: asking for it is an error, not 0."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, leaf: Tensor) -> Tensor:
-        return gradient.view_as(gradient)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> None:
-        _refuse(ctx, grad)
-
-
-def _refuse(ctx: Any, *grads: Tensor) -> None:
+def _refuse(*_: Any) -> None:
     raise RuntimeError(
         "the fused focal losses cannot be differentiated twice; backend 'reference' can"
     )
@@ -97,7 +82,7 @@ _ARGUMENTS = (
 def _loss_op(logits: Sequence[Tensor], *arguments: Any) -> Tensor:
     """Return what :func:`fused_loss` does."""
     targets, kernels = _targets_and_kernels(*arguments)
-    return kernels.focal_loss(logits, targets).to(loss_dtype(logits))
+    return kernels.focal_loss(logits, targets).to(loss_dtype(logits[0]))
 
 
 @torch.library.custom_op(
@@ -113,7 +98,7 @@ def _gradient_op(logits: Sequence[Tensor], *arguments: Any) -> list[Tensor]:
 
 @_loss_op.register_fake
 def _(logits: Sequence[Tensor], *arguments: Any) -> Tensor:
-    return logits[0].new_empty((), dtype=loss_dtype(logits))
+    return logits[0].new_empty((), dtype=loss_dtype(logits[0]))
 
 
 @_gradient_op.register_fake

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from focal_retina.ops.focal_loss.form import LossForm
+from focal_retina.ops.reference import loss_dtype
 
 # Elements of all buffers together, a multiple of 6: few enough to stay in the caches, enough to use
 # all threads (ATen runs tensors below 32,768 elements on one) and to make calls cheap.
@@ -22,8 +23,7 @@ _NEGATIVE_ZEROS = torch.full((64,), -0.0)
 def buffer_like(logits: Sequence[Tensor]) -> Tensor:
     """Return a tensor without memory, like the buffer that :func:`background_sweep` needs."""
     size = max(_BUFFER_SIZE, *(6 * x[0, 0].numel() for x in logits))
-    dtype = torch.promote_types(logits[0].dtype, torch.float32)
-    return torch.empty(size, dtype=dtype, device="meta")
+    return torch.empty(size, dtype=loss_dtype(logits[0]), device="meta")
 
 
 def background_sweep(
@@ -49,27 +49,30 @@ def background_sweep(
     # costs a hundred cycles. Only a -0 reads it without the mask, which maps the page.
     torch.log1p(_NEGATIVE_ZEROS)
     planes, num_classes, pixels = x.shape
-    excluded = _Excluded(foreground, ignored, num_classes, pixels)
+    class_steps = torch.arange(num_classes) * pixels
+    sorted_foreground, sorted_ignored = foreground.tolist(), ignored.tolist()
     by_class = weights.to(buffer.dtype)[:, None].expand(-1, pixels)
     for_all = weights[0].item() if bool((weights == weights[0]).all()) else None
     in_gradient = g is not None and g.dtype == buffer.dtype  # the third buffer
     buffers = buffer.view(2 if in_gradient else 3, -1)
-    constants = buffer.new_zeros(()), buffer.new_full((), -1 / (form.exponent or 1))
     x, g = x.view(-1), None if g is None else g.view(-1)
     total = 0.0
-    for start, stop, classes in _chunks(planes, num_classes, pixels, buffers.shape[1]):
+    for start, first, stop, classes in _chunks(planes, num_classes, pixels, buffers.shape[1]):
+        excluded = foreground[_between(sorted_foreground, start, stop)]
+        ignored_here = ignored[_between(sorted_ignored, first, stop), None]
+        if len(ignored_here):
+            excluded = torch.cat([excluded, (ignored_here + class_steps[classes]).view(-1)])
         out = None if g is None else g[start:stop]
         step = [*buffers[:, : stop - start], out][:3]
         weight = by_class[classes] if for_all is None else for_all
-        positions = excluded.within(start, stop, classes)
-        total += _background(x[start:stop], out, positions, weight, form, step, constants)
+        total += _background(x[start:stop], out, excluded - start, weight, form, step)
     return total
 
 
 def _chunks(
     planes: int, num_classes: int, pixels: int, size: int
-) -> Iterator[tuple[int, int, slice]]:
-    """Yield bounds and classes of contiguous parts of (P, K, Q), the largest first."""
+) -> Iterator[tuple[int, int, int, slice]]:
+    """Yield start, start of the plane, stop and classes of contiguous parts of (P, K, Q)."""
     plane = num_classes * pixels
     plane_step = min(max(size // plane, 1), planes)
     class_step = min(max(size // pixels, 1), num_classes)
@@ -77,26 +80,8 @@ def _chunks(
         last_plane = min(p + plane_step, planes) - 1
         for k in range(0, num_classes, class_step):
             classes = slice(k, min(k + class_step, num_classes))
-            yield p * plane + k * pixels, last_plane * plane + classes.stop * pixels, classes
-
-
-class _Excluded:
-    """The positions of logits that are not background."""
-
-    def __init__(self, foreground: Tensor, ignored: Tensor, num_classes: int, pixels: int):
-        self.foreground, self.ignored = foreground, ignored
-        self.sorted_foreground, self.sorted_ignored = foreground.tolist(), ignored.tolist()
-        self.class_steps = torch.arange(num_classes) * pixels
-        self.plane = num_classes * pixels
-
-    def within(self, start: int, stop: int, classes: slice) -> Tensor:
-        """Return the positions within a chunk, counted from its start."""
-        positions = self.foreground[_between(self.sorted_foreground, start, stop)]
-        planes = start // self.plane * self.plane, stop
-        ignored = self.ignored[_between(self.sorted_ignored, *planes), None]
-        if len(ignored):
-            positions = torch.cat([positions, (ignored + self.class_steps[classes]).view(-1)])
-        return positions - start
+            stop = last_plane * plane + classes.stop * pixels
+            yield p * plane + k * pixels, p * plane, stop, classes
 
 
 def _between(ascending: list[int], start: int, stop: int) -> slice:
@@ -110,12 +95,10 @@ def _background(
     weight: float | Tensor,
     form: LossForm,
     buffers: Sequence[Tensor],
-    constants: Sequence[Tensor],
 ) -> float:
     """Return the loss of a chunk without ``excluded``, and write the gradient to ``out``."""
     exponent, slope, offset = form
     s, log_miss, factor = buffers
-    zero, minus_inverse_exponent = constants
     low, high = _bounds(x)
     if len(excluded) and not (low > -math.inf and slope * high - offset < 1):
         low, high = _bounds(x.index_fill(0, excluded, torch.finfo(x.dtype).min))
@@ -131,11 +114,11 @@ def _background(
         factor.view(-1, *weight.shape).mul_(weight)
         weight = 1.0
     if exponent and out is not None:  # -(s / exponent + (1 - s) * softplus)
-        torch.lerp(log_miss, minus_inverse_exponent, s, out=s)
+        torch.lerp(log_miss, s.new_full((), -1 / exponent), s, out=s)
     loss = log_miss.mul_(factor).sum().item() * (-weight / slope)
     if out is not None:
         scale = -exponent * weight if exponent else weight
-        torch.addcmul(zero, s, factor, value=scale, out=out)
+        torch.addcmul(s.new_zeros(()), s, factor, value=scale, out=out)
     return loss + low * 0  # NaN for -infinity too, whose loss would be 0
 
 

@@ -1,4 +1,4 @@
-"""The formula of the fused backends.
+"""The formula of the fused backends, and the arguments that they take.
 
 They know one family of losses. A background logit x costs
 

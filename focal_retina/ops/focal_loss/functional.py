@@ -9,9 +9,9 @@ from torch import Tensor
 from focal_retina.errors import UserError
 from focal_retina.ops import reference
 from focal_retina.ops.backend import resolve_backend
-from focal_retina.ops.focal_loss.autograd import fused_loss, loss_dtype
+from focal_retina.ops.focal_loss.autograd import fused_loss
 from focal_retina.ops.focal_loss.form import LossForm, LossTargets
-from focal_retina.ops.layout import memory_format
+from focal_retina.ops.memory import memory_format
 
 
 def sigmoid_focal_loss(
@@ -21,15 +21,15 @@ def sigmoid_focal_loss(
     num_classes: int,
     alpha: float | Sequence[float] | Tensor | None = 0.25,
     gamma: float = 2.0,
-    normalizer: float | Tensor | None = None,
+    normalizer: float | Tensor = 1.0,
     backend: str = "auto",
 ) -> Tensor:
     """Return the focal loss (paper Eq. 5), summed over classes and anchors and normalised.
 
-    The fused backends "torch" and "triton" read the logits where they are and need a few MiB beyond
-    the gradient. They cannot be differentiated twice; "reference" can. Their gradient is finite for
-    saturated logits with gamma below 1, where that of the reference and of fvcore is not. A NaN or
-    infinite logit makes the loss NaN or infinite, unless its anchor is ignored.
+    The fused backends "torch" and "triton" need a few MiB beyond the gradient. They cannot be
+    differentiated twice; "reference" can. Their gradient is finite for saturated logits with gamma
+    below 1, where that of the reference and of fvcore is not. A NaN or infinite logit makes the
+    loss NaN or infinite, unless its anchor is ignored.
 
     Args:
         logits: L x (N, A*K, H, W), contiguous or channels_last (others are copied); float32,
@@ -39,11 +39,10 @@ def sigmoid_focal_loss(
             0..K-1, K for background, -1 for ignored.
         num_classes: K.
         alpha: weight of foreground in [0, 1], one number or one per class; background has
-            1 - alpha. None: all weights are 1. On a GPU prefer a tensor on it to a sequence,
-            which is copied to it at every call.
+            1 - alpha. None: all weights are 1. A sequence is copied to a GPU at every call.
         gamma: exponent of the modulating factor, at least 0; 0 is the cross entropy.
         normalizer: divisor, above 0: one for the batch (a number or a 0-dim tensor) or one per
-            image (N,). None: 1. It receives no gradient.
+            image (N,). It receives no gradient.
         backend: see :func:`.backend.resolve_backend`. "reference" with one normaliser has, bit
             for bit, the loss and gradient of Detectron2's RetinaNet with fvcore's
             ``sigmoid_focal_loss``.
@@ -59,7 +58,7 @@ def sigmoid_focal_loss(
         raise ValueError(f"gamma must be at least 0, got {gamma}")
     weights = _class_weights(alpha, num_classes, labels.device)
     if not (alpha is None or isinstance(alpha, int | float)):
-        alpha = weights[0].to(loss_dtype(logits))
+        alpha = weights[0].to(reference.loss_dtype(logits[0]))
     elementwise = partial(reference.focal_loss, alpha=alpha, gamma=gamma)
     form = LossForm(exponent=float(gamma), slope=1.0, offset=0.0)
     return _loss(logits, labels, weights, normalizer, form, elementwise, backend)
@@ -72,7 +71,7 @@ def sigmoid_focal_loss_star(
     num_classes: int,
     gamma: float = 2.0,
     beta: float = 1.0,
-    normalizer: float | Tensor | None = None,
+    normalizer: float | Tensor = 1.0,
     backend: str = "auto",
 ) -> Tensor:
     """Return the loss FL* (paper appendix A), normalised as in :func:`sigmoid_focal_loss`.
@@ -97,20 +96,20 @@ def _loss(
     logits: Sequence[Tensor],
     labels: Tensor,
     weights: Tensor,
-    normalizer: float | Tensor | None,
+    normalizer: float | Tensor,
     form: LossForm,
     elementwise: Callable[[Tensor, Tensor], Tensor],
     backend: str,
 ) -> Tensor:
-    num_classes = weights.shape[1]
+    num_classes, dtype = weights.shape[1], reference.loss_dtype(logits[0])
     _check(logits, labels, num_classes)
-    normalizer = _checked_normalizer(normalizer, labels, loss_dtype(logits))
+    normalizer = _checked_normalizer(normalizer, labels, dtype)
     backend = resolve_backend(backend, labels.device)
     if backend == "reference":
         return reference.dense_loss(
             elementwise, logits, labels, num_classes=num_classes, normalizer=normalizer
         )
-    if backend == "triton" and loss_dtype(logits) == torch.float64:
+    if backend == "triton" and dtype == torch.float64:
         raise UserError("backend 'triton' has no float64; use 'torch' or 'reference'")
     if not isinstance(normalizer, Tensor):
         normalizer = weights.new_full((), normalizer)
@@ -161,10 +160,8 @@ def _class_weights(
 
 
 def _checked_normalizer(
-    normalizer: float | Tensor | None, labels: Tensor, dtype: torch.dtype
+    normalizer: float | Tensor, labels: Tensor, dtype: torch.dtype
 ) -> float | Tensor:
-    if normalizer is None:
-        return 1.0
     if not isinstance(normalizer, Tensor):
         if normalizer <= 0:
             raise ValueError(f"normalizer must be above 0, got {normalizer}")

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from focal_retina.ops.focal_loss.cpu_sweep import background_sweep, buffer_like
 from focal_retina.ops.focal_loss.form import LossForm, LossTargets
-from focal_retina.ops.reused_memory import empty_like
+from focal_retina.ops.memory import reused_empty_like
+from focal_retina.ops.reference import loss_dtype
 
 # Logits per step off the CPU: enough to keep a GPU busy, temporaries of 16 MiB each.
 _CHUNK = 1 << 22
@@ -46,7 +47,7 @@ def loss_and_gradient(
     num_classes = weights.shape[1]
     sweep: Callable[..., Tensor] = _dense_sweep
     if labels.device.type == "cpu":
-        *grads, buffer = empty_like([*(logits if gradient else []), buffer_like(logits)])
+        *grads, buffer = reused_empty_like([*(logits if gradient else []), buffer_like(logits)])
         sweep = partial(_sparse_sweep, buffer=buffer)
     else:
         grads = [torch.empty_like(x) for x in logits] if gradient else []
@@ -97,15 +98,14 @@ def _dense_sweep(
     planes, num_classes, pixels = x.shape
     labels = labels.reshape(pixels, planes).t()
     classes = torch.arange(num_classes, device=x.device)[:, None]
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    foreground, background = weights[..., None].to(dtype)
+    foreground, background = weights[..., None].to(loss_dtype(x))
     step = max(_CHUNK // (num_classes * pixels), 1)
     total = torch.zeros((), dtype=torch.float64, device=x.device)
     for start in range(0, planes, step):
         chunk = slice(start, start + step)
         y = labels[chunk, None]  # (P, 1, Q)
         is_foreground = y == classes  # (P, K, Q)
-        z = x[chunk].to(dtype)
+        z = x[chunk].to(loss_dtype(x))
         z = torch.where(is_foreground, -z, z).masked_fill(y < 0, _NO_LOGIT)
         loss, gradient = _terms(z, torch.where(is_foreground, foreground, background), form)
         total += loss

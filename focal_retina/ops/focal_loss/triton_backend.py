@@ -48,16 +48,11 @@ def _run(logits: Sequence[Tensor], targets: LossTargets, *, gradient: bool) -> I
         grid = triton.cdiv(anchors, block_r), triton.cdiv(num_classes, block_k), n
         losses = (n, grid[0] * grid[1])
         out = torch.empty_like(x) if gradient else x.new_empty(losses, dtype=torch.float32)
+        tensors = x, out, scale, labels[:, start:], weights
         sizes = num_classes, h * w, anchors, labels.shape[1]
-        args = x, out, scale, labels[:, start:], weights, *sizes, *targets.form
+        constants = gradient, x.is_contiguous(), block_r, block_k
         with torch.cuda.device_of(x):
-            _kernel[grid](
-                *args,
-                gradient=gradient,
-                by_plane=x.is_contiguous(),
-                block_r=block_r,
-                block_k=block_k,
-            )
+            _kernel[grid](*tensors, *sizes, *targets.form, *constants)
         yield out
         start += anchors
 
@@ -85,58 +80,38 @@ def _kernel(
 
     The gradient is scaled here, before it is rounded to the dtype of the logits.
     """
-    position, label, k, mask = _tile(
-        label_ptr, num_classes, pixels, anchors, label_stride, by_plane, block_r, block_k
-    )
+    image = tl.program_id(2).to(tl.int64)  # int64: logits may number more than 2^31
+    r = tl.program_id(0).to(tl.int64) * block_r + tl.arange(0, block_r)[:, None]
+    k = tl.program_id(1).to(tl.int64) * block_k + tl.arange(0, block_k)[None, :]
+    mask = (r < anchors) & (k < num_classes)
+    position, anchor = r * num_classes + k, r
+    if by_plane:
+        plane, pixel = r // pixels, r % pixels
+        position = (plane * num_classes + k) * pixels + pixel
+        anchor = pixel * (anchors // pixels) + plane
+    position += image * anchors * num_classes
+    label = tl.load(label_ptr + image * label_stride + anchor, mask=r < anchors, other=-1)
     x = tl.load(x_ptr + position, mask=mask, other=0.0).to(tl.float32)
     is_foreground = label == k
-    s, miss, softplus, factor = _terms(
-        x, is_foreground, weight_ptr, k, num_classes, exponent, slope, offset
-    )
+    foreground = tl.load(weight_ptr + k, mask=k < num_classes, other=0.0)
+    background = tl.load(weight_ptr + num_classes + k, mask=k < num_classes, other=0.0)
+    s, miss, softplus, power = _terms(slope * tl.where(is_foreground, -x, x) - offset, exponent)
+    factor = tl.where(is_foreground, foreground, background) * power
     if gradient:
-        scale = tl.load(scale_ptr + tl.program_id(2))
-        grad = factor * (s + exponent * miss * softplus) * scale
+        grad = factor * (s + exponent * miss * softplus) * tl.load(scale_ptr + image)
         grad = tl.where(is_foreground, -grad, grad)
         grad = tl.where(label >= 0, grad, 0.0)
         tl.store(out_ptr + position, grad.to(out_ptr.dtype.element_ty), mask=mask)
     else:
         loss = factor * softplus / slope + x * 0  # the last: NaN for -infinity too
         loss = tl.sum(tl.sum(tl.where(mask & (label >= 0), loss, 0.0), axis=1), axis=0)
-        program = tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
+        program = image * tl.num_programs(1) + tl.program_id(1)
         tl.store(out_ptr + program * tl.num_programs(0) + tl.program_id(0), loss)
 
 
 @triton.jit
-def _tile(
-    label_ptr,
-    num_classes,
-    pixels,
-    anchors,
-    label_stride,
-    by_plane: tl.constexpr,
-    block_r: tl.constexpr,
-    block_k: tl.constexpr,
-):
-    """Return positions (block_r, block_k) of logits, labels (block_r, 1), classes and mask."""
-    image = tl.program_id(2).to(tl.int64)  # int64: logits may number more than 2^31
-    r = tl.program_id(0).to(tl.int64) * block_r + tl.arange(0, block_r)[:, None]
-    k = tl.program_id(1).to(tl.int64) * block_k + tl.arange(0, block_k)[None, :]
-    if by_plane:
-        plane = r // pixels
-        pixel = r % pixels
-        position = (plane * num_classes + k) * pixels + pixel
-        anchor = pixel * (anchors // pixels) + plane
-    else:
-        position = r * num_classes + k
-        anchor = r
-    label = tl.load(label_ptr + image * label_stride + anchor, mask=r < anchors, other=-1)
-    return image * anchors * num_classes + position, label, k, (r < anchors) & (k < num_classes)
-
-
-@triton.jit
-def _terms(x, is_foreground, weight_ptr, k, num_classes, exponent, slope, offset):
-    """Return s, 1 - s, softplus and weight * s^exponent; foreground is background at -x."""
-    u = slope * tl.where(is_foreground, -x, x) - offset
+def _terms(u, exponent):
+    """Return s = sigmoid(u), 1 - s, softplus(u) and s^exponent."""
     e = tl.exp(-tl.abs(u))
     rounded = 1.0 + e
     # log1p(e): the quotient undoes the rounding of 1 + e, which would be all that is left of it.
@@ -146,8 +121,4 @@ def _terms(x, is_foreground, weight_ptr, k, num_classes, exponent, slope, offset
     s = tl.where(u > 0, 1.0, e) / rounded
     miss = tl.where(u > 0, e, 1.0) / rounded
     log_s = tl.minimum(u, 0.0) - log1p
-    in_range = k < num_classes
-    foreground = tl.load(weight_ptr + k, mask=in_range, other=0.0)
-    background = tl.load(weight_ptr + num_classes + k, mask=in_range, other=0.0)
-    weight = tl.where(is_foreground, foreground, background)
-    return s, miss, softplus, weight * tl.exp(exponent * log_s)
+    return s, miss, softplus, tl.exp(exponent * log_s)

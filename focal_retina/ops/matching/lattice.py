@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -26,23 +26,19 @@ class AnchorLattice:
     num_anchors: int  # R
 
     @classmethod
-    def of(
-        cls, anchor_generator: nn.Module, grid_sizes: Sequence[tuple[int, int]]
-    ) -> "AnchorLattice | None":
+    def of(cls, generator: Any, grid_sizes: Sequence[tuple[int, int]]) -> "AnchorLattice | None":
         """Return the lattice of a generator on its device, or None where none is known.
 
         Args:
-            anchor_generator: Detectron2's ``DefaultAnchorGenerator`` itself, or an object with its
+            generator: Detectron2's ``DefaultAnchorGenerator`` itself, or an object with its
                 ``cell_anchors``, ``strides`` and ``offset`` whose own class says
                 ``is_regular_lattice = True``. A subclass must say so again: it may move anchors.
             grid_sizes: (height, width) of each level's features.
         """
-        generator_class = type(anchor_generator)
-        is_declared = vars(generator_class).get("is_regular_lattice", False)
-        if generator_class is not DefaultAnchorGenerator and not is_declared:
+        is_declared = vars(type(generator)).get("is_regular_lattice", False)
+        if type(generator) is not DefaultAnchorGenerator and not is_declared:
             return None
         anchors, rows, num_anchors = [], [], 0
-        generator: Any = anchor_generator
         levels = zip(generator.cell_anchors, generator.strides, grid_sizes, strict=True)
         for cell_anchors, stride, (height, width) in levels:
             step = len(cell_anchors)
@@ -56,19 +52,23 @@ class AnchorLattice:
         integers = columns[1:].long()
         return cls(first_anchors, columns[0], integers[:2], integers[2], integers[3], num_anchors)
 
-    def nearest_shifts(self, boxes: Tensor) -> Tensor:
-        """Return the shift at which the anchors of each row overlap each box most.
+    def highest_ious(self, boxes: Tensor, slack: float = 0.0) -> Tensor:
+        """Return the highest IoU of each box with an anchor, (G,), float64.
 
-        There the centre of the anchor is nearest to that of the box.
+        In a row, the anchor whose centre is nearest to that of the box has it.
 
         Args:
             boxes: (G, 4), float64, pixels, xyxy.
-
-        Returns:
-            (2, G, S), float64, pixels in x and in y to shift ``first_anchors`` by.
+            slack: take overlaps of the sides for shorter, by so many pixels.
         """
         start, stop = boxes.t().view(2, 2, -1, 1)
         anchor_start, anchor_stop = self.first_anchors.t().view(2, 2, 1, -1)
         last_cell = (self.grid_sizes - 1).double().view(2, -1, len(self.strides))
         nearest = (start + stop - anchor_start - anchor_stop) / (2 * self.strides)
-        return torch.minimum(nearest.round_().clamp_(min=0), last_cell) * self.strides
+        shifts = torch.minimum(nearest.round_().clamp_(min=0), last_cell) * self.strides
+        overlaps = torch.minimum(stop - anchor_start - shifts, anchor_stop + shifts - start)
+        sides, anchor_sides = stop - start, anchor_stop - anchor_start
+        overlaps = torch.minimum(overlaps - slack, torch.minimum(sides, anchor_sides))
+        intersections = overlaps.clamp_(min=0).prod(0)
+        unions = sides.prod(0) + anchor_sides.prod(0) - intersections
+        return (intersections / unions).amax(1)

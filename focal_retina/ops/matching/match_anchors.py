@@ -44,18 +44,6 @@ def match_anchors(
     ``Matcher`` but for one deviation: an object whose IoU is 0 with every anchor makes every anchor
     foreground there, and none here.
     """
-    _check_boxes(anchors, gt_boxes, lattice)
-    if not len(anchors) or not len(gt_boxes):
-        match_labels = torch.full_like(anchors[:, 0], rule.labels[0], dtype=torch.int8)
-        return torch.zeros_like(match_labels, dtype=torch.int64), match_labels
-    is_reference = resolve_backend(backend, anchors.device) == "reference"
-    # Foreground below the lowest threshold would need the best object of every anchor.
-    if is_reference or lattice is None or rule.labels[0] == 1:
-        return match_dense(anchors, gt_boxes, rule)
-    return match_sparse(anchors, gt_boxes, rule, lattice)
-
-
-def _check_boxes(anchors: Tensor, gt_boxes: Tensor, lattice: AnchorLattice | None) -> None:
     for name, boxes in (("anchors", anchors), ("gt_boxes", gt_boxes)):
         if boxes.dtype != torch.float32 or boxes.dim() != 2 or boxes.shape[1] != 4:
             raise ValueError(
@@ -67,3 +55,11 @@ def _check_boxes(anchors: Tensor, gt_boxes: Tensor, lattice: AnchorLattice | Non
             f"the lattice has {lattice.num_anchors} anchors but anchors has {len(anchors)}; "
             "build it from the grid sizes that made the anchors"
         )
+    if not len(anchors) or not len(gt_boxes):
+        match_labels = torch.full_like(anchors[:, 0], rule.labels[0], dtype=torch.int8)
+        return torch.zeros_like(match_labels, dtype=torch.int64), match_labels
+    is_reference = resolve_backend(backend, anchors.device) == "reference"
+    # Foreground below the lowest threshold would need the best object of every anchor.
+    if is_reference or lattice is None or rule.labels[0] == 1:
+        return match_dense(anchors, gt_boxes, rule)
+    return match_sparse(anchors, gt_boxes, rule, lattice)

@@ -30,9 +30,8 @@ class MatchRule:
     low_quality_matches: str
 
     def __post_init__(self) -> None:
-        thresholds, labels = self.thresholds, self.labels
-        is_ascending = list(thresholds) == sorted(thresholds)
-        if not len(thresholds) or not is_ascending or not thresholds[0] > 0:
+        thresholds, labels = list(self.thresholds), self.labels
+        if not thresholds or thresholds != sorted(thresholds) or not thresholds[0] > 0:
             raise UserError(
                 f"thresholds (MODEL.RETINANET.IOU_THRESHOLDS, MODEL.RPN.IOU_THRESHOLDS) is "
                 f"{thresholds}; give ascending IoUs above 0"

@@ -56,9 +56,11 @@ def match_sparse(
     if low_quality == "detectron1":
         best_anchors = best_anchors[is_certain]
     else:
+        # Below the lowest threshold, the best object of an anchor may lie outside all windows.
         uncertain = best_anchors[~is_certain]
         for chunk in uncertain.split(max(1, 4 * _PAIRS_PER_CHUNK // len(gt_boxes))):
-            matches[chunk] = _best_of_all(anchors[chunk], gt_boxes)
+            few = anchors[chunk].t().contiguous().t()
+            matches[chunk] = _ious(gt_boxes[:, None], few).max(dim=0).indices
     match_labels[best_anchors] = 1
     return matches, match_labels
 
@@ -78,23 +80,12 @@ def _iou_of(keys: Tensor) -> Tensor:
     return (keys >> 32).int().view(torch.float32)
 
 
-def _best_of_all(anchors: Tensor, gt_boxes: Tensor) -> Tensor:
-    """Return the best object of each of a few anchors (n, 4).
-
-    Needed below the lowest threshold, where the best object may lie outside all windows.
-    """
-    anchors = anchors.t().contiguous().t()
-    return _ious(gt_boxes[:, None], anchors).max(dim=0).indices
-
-
 def _windows(
     gt_boxes: Tensor, lattice: AnchorLattice, threshold: float, low_quality: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the window of each object and row.
+    """Return the window of each object and row: first cell in x and y, and number of cells.
 
-    Returns:
-        The first cell in x and y, (2, G, S), int64, and the number of cells in x and y, (2, G, S),
-        int64, 0 where no anchor of the row is relevant.
+    Both are (2, G, S), int64. The number is 0 where no anchor of the row is relevant.
     """
     # (directions, objects, rows): (2, G, 1) and (2, 1, S).
     gt_boxes = gt_boxes.double()
@@ -107,13 +98,7 @@ def _windows(
 
     ious = torch.full_like(areas[:, :1], threshold)
     if low_quality:
-        # Each object's highest IoU, from the anchors with the nearest centres, rounded down.
-        shift = lattice.nearest_shifts(gt_boxes)
-        overlaps = torch.minimum(gt_stop - anchor_start - shift, anchor_stop + shift - gt_start)
-        overlaps = torch.minimum(overlaps - _OVERLAP_SLACK, sides).clamp_(min=0)
-        intersections = overlaps.prod(0)
-        highest = (intersections / (areas - intersections)).amax(1, keepdim=True)
-        ious = torch.minimum(ious, highest)
+        ious = torch.minimum(ious, lattice.highest_ious(gt_boxes, _OVERLAP_SLACK)[:, None])
     ious = (ious * (1 - _IOU_SLACK) - _IOU_UNDERFLOW).clamp_(min=0)
 
     # The intersection that such an IoU needs, and the overlap that this intersection needs in one

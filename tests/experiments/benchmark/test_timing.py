@@ -24,28 +24,19 @@ def test_implementations_run_in_turns_after_one_run_each_to_warm_up():
     measurements = measured(runs, rounds=3)
     assert calls == ["a", "b"] * 4
     assert [len(m.times) for m in measurements.values()] == [3, 3]
-
-
-def test_memory_is_the_one_measured_before():
-    measurements = measured(dict.fromkeys("ab", lambda: None), rounds=1)
+    # Memory is the one measured before.
     assert [m.peak_mib for m in measurements.values()] == [7.0, None]
 
 
-def test_rounds_go_on_until_they_have_taken_the_least_time():
+def test_rounds_take_the_least_time_but_at_most_ten_times_the_number_asked_for():
     measurements = measured({"a": lambda: time.sleep(0.01)}, rounds=2, min_seconds=0.05)
     assert 2 < len(measurements["a"].times) <= 5
-
-
-def test_rounds_of_the_fastest_end_at_ten_times_the_number_asked_for():
     measurements = measured({"a": lambda: None}, rounds=2, min_seconds=9)
     assert len(measurements["a"].times) == 20
 
 
-def test_the_time_is_the_median_over_rounds():
+def test_the_time_is_the_median_over_rounds_and_that_of_all_calls_of_a_limit():
     assert Measurement([5.0, 1.0, 2.0], None).seconds == 2.0
-
-
-def test_the_time_of_a_scaled_limit_is_that_of_all_its_calls():
     measurements = measured({"a": lambda: time.sleep(0.01)}, rounds=1, calls=10)
     assert measurements["a"].seconds >= 0.1
 
@@ -59,14 +50,10 @@ def test_the_collector_runs_in_timed_runs_without_what_was_there_before():
 
 def test_ratios_are_none_where_the_baseline_or_a_memory_is_missing():
     measurements = {"a": Measurement([2.0], 10.0), "b": Measurement([1.0], None)}
-    result, without_memory, without = (
-        CaseResult("group", "name", baseline, measurements) for baseline in "abc"
-    )
-    assert result.speedup("b") == 2.0
-    assert result.memory_ratio("a") == 1.0
-    assert without.speedup("b") is None and without.memory_ratio("a") is None
-    assert result.memory_ratio("b") is None
-    assert without_memory.memory_ratio("a") is None
+    results = [CaseResult("group", "name", baseline, measurements) for baseline in "abc"]
+    assert [result.speedup("b") for result in results] == [2.0, 1.0, None]
+    assert [result.memory_ratio("a") for result in results] == [1.0, None, None]
+    assert results[0].memory_ratio("b") is None
 
 
 @pytest.mark.parametrize("failing_run", [1, 2])

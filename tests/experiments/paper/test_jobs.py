@@ -51,27 +51,29 @@ def run_all(jobs, run=train_here):
     return run_jobs(jobs, run=run, say=lines.append), lines
 
 
-def test_interrupted_jobs_that_are_run_again_give_the_report_of_jobs_that_were_not(
-    tmp_path, preset
-):
+def test_jobs_interrupted_and_run_again_give_the_report_of_others(tmp_path, preset):
     def interrupted(job, log):
         if job.row.name == "gamma-2":
             raise KeyboardInterrupt
         train_here(job, log)
 
-    reports = []
-    for name, first in (("whole", train_here), ("broken", interrupted)):
-        jobs = make_jobs(preset, tmp_path / name)
-        if name == "broken":
-            with pytest.raises(KeyboardInterrupt):
-                run_all(jobs, first)
+    whole, broken = (make_jobs(preset, tmp_path / name) for name in ("whole", "broken"))
+    with pytest.raises(KeyboardInterrupt):
+        run_all(broken, interrupted)
+    for jobs, finished in ((whole, 0), (broken, 1)):
         failed, lines = run_all(jobs)
         assert failed == []
-        reports.append((write_report(tmp_path / name).read_text(), lines[0]))
-    assert reports[0][0] == reports[1][0]
-    assert "not run" in reports[0][0]
-    assert reports[0][1] == "3 runs, 0 of them finished before"
-    assert reports[1][1] == "3 runs, 1 of them finished before"
+        assert lines[0] == f"3 runs, {finished} of them finished before"
+    reports = [write_report(tmp_path / name).read_text() for name in ("whole", "broken")]
+    assert reports[0] == reports[1]
+    assert "not run" in reports[0]
+
+
+def write_detections(job, metrics):
+    """Write what a job leaves, in the place of the job."""
+    (job.folder / "inference").mkdir()
+    (job.folder / "inference/coco_instances_results.json").write_text("[1]")
+    (job.folder / "metrics.json").write_text(json.dumps(metrics))
 
 
 def test_finished_jobs_are_not_run_again_and_failed_ones_are(tmp_path, preset):
@@ -79,9 +81,8 @@ def test_finished_jobs_are_not_run_again_and_failed_ones_are(tmp_path, preset):
         ran.append(job.row.name)
         if len(ran) == 2:
             raise OSError("the disk is full")
-        (job.folder / "inference").mkdir()
-        (job.folder / "inference/coco_instances_results.json").write_text("[1]")
-        (job.folder / "metrics.json").write_text(metrics_line(30.0))
+        names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+        write_detections(job, {f"bbox/{name}": 1.0 for name in names})
 
     ran, jobs = [], make_jobs(preset, tmp_path / "out")
     failed, lines = run_all(jobs, fail_once)
@@ -117,15 +118,9 @@ def test_a_folder_with_jobs_of_another_preset_is_refused(tmp_path, preset):
         make_jobs(preset, tmp_path / "out")
 
 
-def metrics_line(ap):
-    others = dict.fromkeys(("AP50", "AP75", "APs", "APm", "APl"), 1.0)
-    return json.dumps({f"bbox/{k}": v for k, v in {"AP": ap, **others}.items()})
-
-
 def write_results(jobs, aps):
     for job, ap in zip(jobs, aps, strict=True):
-        machine = {"CPU": "some"}
-        origin = {"row": job.row.id, "seed": job.seed, "commit": "abc", "machine": machine}
+        origin = {"row": job.row.id, "seed": job.seed, "commit": "abc", "machine": {"CPU": "some"}}
         write_result(job.folder, {**origin, "status": "done", "metrics": {"AP": ap, "APl": None}})
 
 
@@ -145,24 +140,16 @@ def test_the_report_has_means_spreads_and_the_rank_correlation(tmp_path, preset)
 
 
 def test_two_rows_have_no_rank(tmp_path, preset):
-    jobs = make_jobs(preset, tmp_path / "out", ["1b-gamma-0", "1b-gamma-1"])
-    write_results(jobs, [10.0, 20.0])
+    write_results(make_jobs(preset, tmp_path / "out", NAMES[:2]), [10.0, 20.0])
     assert rank_correlation(load_measured(tmp_path / "out")) is None
 
 
 def test_a_run_on_test_dev_leaves_the_archive_to_submit(tmp_path, preset):
     (job,) = make_jobs(preset, tmp_path / "out", ["2-R-101"])
-
-    def detect_only(job, log):
-        (job.folder / "metrics.json").write_text('{"total_loss": 1.0}\n')
-        (job.folder / "inference").mkdir()
-        (job.folder / "inference/coco_instances_results.json").write_text("[1]")
-
-    run_all([job], detect_only)
+    run_all([job], lambda job, log: write_detections(job, {"total_loss": 1.0}))
     (archive,) = job.folder.glob("*.zip")
-    assert zipfile.ZipFile(archive).namelist() == [
-        "detections_test-dev2017_2-R-101-seed1_results.json"
-    ]
+    (name,) = zipfile.ZipFile(archive).namelist()
+    assert name == "detections_test-dev2017_2-R-101-seed1_results.json"
     report = write_report(tmp_path / "out").read_text()
     assert f"submit {archive.name} to the COCO server" in report
 
@@ -207,9 +194,9 @@ def test_a_wrong_preset_is_refused(preset, content, sentence):
 
 
 def test_a_preset_of_other_data_takes_cocos_place(tmp_path, preset):
-    folder = {"TRAIN": ["mine_train"], "TEST": ["mine_val"]}
-    preset.write_text(yaml.safe_dump({"DATASETS": folder}))
+    names = {"TRAIN": ["mine_train"], "TEST": ["mine_val"]}
+    preset.write_text(yaml.safe_dump({"DATASETS": names}))
     (job,) = make_jobs(preset, tmp_path / "out", ["1e-R-50-400"])
     content = yaml.safe_load(job.config_file.read_text())
-    assert content["DATASETS"] == folder
+    assert content["DATASETS"] == names
     assert content["INPUT"]["MIN_SIZE_TEST"] == 400

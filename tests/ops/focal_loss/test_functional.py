@@ -12,6 +12,8 @@ from helpers.loss_cases import (
     every_backend,
     every_dtype,
     flat_gradient,
+    focal_loss_gradient,
+    focal_loss_star_gradient,
     make_labels,
     make_logits,
 )
@@ -26,17 +28,13 @@ TRUNCATES = os.environ.get("TRITON_INTERPRET") == "1"
 
 def focal_loss_form(**form):
     """The fused loss of this alpha and gamma, and the formulas of loss and gradient."""
-    formulas = partial(reference.focal_loss, **form), partial(reference.focal_loss_gradient, **form)
-    return partial(sigmoid_focal_loss, **form), *formulas
+    functions = sigmoid_focal_loss, reference.focal_loss, focal_loss_gradient
+    return [partial(f, **form) for f in functions]
 
 
 def focal_loss_star_form(**form):
-    loss, gradient = reference.focal_loss_star, reference.focal_loss_star_gradient
-    return (
-        partial(sigmoid_focal_loss_star, **form),
-        partial(loss, **form),
-        partial(gradient, **form),
-    )
+    functions = sigmoid_focal_loss_star, reference.focal_loss_star, focal_loss_star_gradient
+    return [partial(f, **form) for f in functions]
 
 
 def true_loss_and_gradient(logits, labels, num_classes, normalizer, formulas):

@@ -137,8 +137,8 @@ def test_dense_result_does_not_depend_on_chunks(mode, pairs_per_chunk):
 
 
 class MovedAnchorGenerator(OctaveAnchorGenerator):
-    def grid_anchors(self, grid_sizes):
-        return [anchors + 3 for anchors in super().grid_anchors(grid_sizes)]
+    def forward(self, features):
+        return [Boxes(boxes.tensor + 3) for boxes in super().forward(features)]
 
 
 def test_anchors_of_a_generator_that_does_not_declare_a_lattice_are_matched_densely():

@@ -1,4 +1,4 @@
-"""Memory for large tensors on a CPU that one call after another uses."""
+"""How feature maps lie in memory, and memory that one call after another uses."""
 
 import sys
 from collections.abc import Sequence
@@ -12,12 +12,17 @@ _LARGEST_KEPT = 1 << 28  # bytes
 _kept: list[bytearray] = []
 
 
-def empty_like(tensors: Sequence[Tensor]) -> list[Tensor]:
+def memory_format(x: Tensor) -> torch.memory_format:
+    """Return the layout of (N, C, H, W): channels_last, or contiguous for any other."""
+    is_channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_channels_last else torch.contiguous_format
+
+
+def reused_empty_like(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return uninitialised tensors on the CPU with the dtypes, shapes and strides of dense ones.
 
     The memory of the last call is used again, if it was at most 256 MiB and no tensor uses it any
-    more. Fresh memory costs a page fault for each 4 KiB, which would be a third of the time of the
-    focal loss.
+    more. Fresh memory costs a page fault for each 4 KiB, a third of the time of the focal loss.
     """
     sizes = [-(-x.nbytes // _ALIGNMENT) * _ALIGNMENT for x in tensors]
     memory = _take(sum(sizes) + _ALIGNMENT)

@@ -3,8 +3,8 @@ import threading
 import pytest
 import torch
 
-from focal_retina.ops import reused_memory
-from focal_retina.ops.reused_memory import empty_like
+from focal_retina.ops import memory
+from focal_retina.ops.memory import reused_empty_like
 
 
 def likenesses(layout=torch.contiguous_format):
@@ -18,31 +18,33 @@ def likenesses(layout=torch.contiguous_format):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_dtype_shape_and_strides_are_kept(layout):
     tensors = likenesses(layout)
-    for x, y in zip(tensors, empty_like(tensors), strict=True):
+    for x, y in zip(tensors, reused_empty_like(tensors), strict=True):
         assert (x.dtype, x.shape, x.stride()) == (y.dtype, y.shape, y.stride())
 
 
 def test_every_tensor_starts_a_cache_line():
-    held = [empty_like([torch.empty(size), torch.empty(1)]) for size in (10, 1000, 10**5, 10**7)]
+    held = [
+        reused_empty_like([torch.empty(size), torch.empty(1)]) for size in (10, 1000, 10**5, 10**7)
+    ]
     assert all(x.data_ptr() % 64 == 0 for tensors in held for x in tensors)
 
 
 def test_the_tensors_do_not_overlap():
-    tensors = empty_like(likenesses())
+    tensors = reused_empty_like(likenesses())
     for i, x in enumerate(tensors):
         x.fill_(i)
     assert all(x.eq(i).all() for i, x in enumerate(tensors))
 
 
 def test_memory_without_tensors_is_used_again():
-    empty_like(likenesses())[0].fill_(7)
+    reused_empty_like(likenesses())[0].fill_(7)
     # Fresh memory would be of zeros.
-    assert (empty_like(likenesses())[0] == 7).all()
+    assert (reused_empty_like(likenesses())[0] == 7).all()
 
 
 @pytest.mark.parametrize("holder", ["tensor", "view", "array", "graph"])
 def test_memory_that_somebody_holds_is_left_alone(holder):
-    tensors = empty_like(likenesses())
+    tensors = reused_empty_like(likenesses())
     tensors[0].fill_(7)
     held = {
         "tensor": tensors[0],
@@ -51,7 +53,7 @@ def test_memory_that_somebody_holds_is_left_alone(holder):
         "graph": (tensors[0] * torch.ones(1, requires_grad=True)).grad_fn,
     }[holder]
     del tensors
-    for x in empty_like(likenesses()):
+    for x in reused_empty_like(likenesses()):
         x.fill_(1)
     values = held._saved_self if holder == "graph" else held
     assert (values == 7).all()
@@ -62,7 +64,7 @@ def test_threads_never_share_memory():
 
     def work(value):
         for _ in range(200):
-            first, *_, last = empty_like(likenesses())
+            first, *_, last = reused_empty_like(likenesses())
             first.fill_(value)
             last.fill_(value)
             if not (first.eq(value).all() and last.eq(value).all()):
@@ -77,12 +79,12 @@ def test_threads_never_share_memory():
 
 
 def test_released_memory_is_not_kept():
-    empty_like(likenesses())
-    reused_memory.release()
-    assert not reused_memory._kept
+    reused_empty_like(likenesses())
+    memory.release()
+    assert not memory._kept
 
 
 def test_very_large_memory_is_not_kept(monkeypatch):
-    monkeypatch.setattr(reused_memory, "_LARGEST_KEPT", 1000)
-    empty_like(likenesses())
-    assert not reused_memory._kept
+    monkeypatch.setattr(memory, "_LARGEST_KEPT", 1000)
+    reused_empty_like(likenesses())
+    assert not memory._kept

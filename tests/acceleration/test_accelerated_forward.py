@@ -5,10 +5,10 @@ import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
 
-from focal_retina.acceleration import forward
-from focal_retina.acceleration.convolution import fast_convolutions
+from focal_retina import acceleration
+from focal_retina.acceleration import accelerated_forward
+from focal_retina.acceleration.convolution import WinogradConvolutions
 from focal_retina.acceleration.folding import folded_in_each_forward
-from focal_retina.acceleration.forward import accelerated_forward
 
 
 @pytest.fixture
@@ -21,16 +21,12 @@ def model():
     return nn.Sequential(folded, nn.Conv2d(128, 128, 3, padding=1))
 
 
-def images():
-    return torch.randn(1, 128, 48, 52).contiguous(memory_format=torch.channels_last)
-
-
 def test_winograd_and_folding_change_the_rounding_together(model):
-    x = images()
+    x = torch.randn(1, 128, 48, 52).contiguous(memory_format=torch.channels_last)
     plain = model(x)
     with accelerated_forward(model):
         fast = model(x)
-    with fast_convolutions(), folded_in_each_forward(model):
+    with WinogradConvolutions(), folded_in_each_forward(model):
         expected = model(x)
     assert torch.equal(fast, expected)
     assert not torch.equal(fast, plain)
@@ -46,6 +42,6 @@ def test_nothing_is_done_while_a_model_is_recorded(model, monkeypatch, recording
 
 
 def test_nothing_is_done_off_a_cpu(model, monkeypatch):
-    monkeypatch.setattr(forward, "fast_convolutions", None)
+    monkeypatch.setattr(acceleration, "WinogradConvolutions", None)
     with accelerated_forward(model.to("meta")):
         assert "forward" not in vars(model[0])
