@@ -19,11 +19,7 @@ _FAR = 1e6
 
 
 def export_onnx(module: RawOutputs, path: str | Path) -> None:
-    """Write an ONNX file of opset ``ONNX_OPSET``.
-
-    Raises:
-        MissingExtraError: the packages for ONNX are not installed.
-    """
+    """Write an ONNX file; MissingExtraError if the packages for it are not installed."""
     _import("onnx")
     # The newer exporter (dynamo=True) has no symbolic size for the number of detections after NMS.
     torch.onnx.export(
@@ -44,11 +40,7 @@ def export_torchscript(module: RawOutputs, path: str | Path) -> None:
 
 
 def export_torch_export(module: RawOutputs, path: str | Path) -> None:
-    """Write a ``torch.export.ExportedProgram``, for ``torch.export.load``.
-
-    Raises:
-        UserError: the path does not end in .pt2, which PyTorch asks for, or PyTorch is too old.
-    """
+    """Write a .pt2 for ``torch.export.load``; UserError for other paths or a PyTorch too old."""
     if not str(path).endswith(".pt2"):
         raise UserError(f"the file of torch_export must end in .pt2; {path} does not")
     unit = module.size_divisibility
@@ -93,9 +85,7 @@ def largest_difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> f
     Rounding may change the order and the number of detections. So each is compared with the
     nearest of its class and image, in both directions. If there is none, the result is at least
     1e6, or infinite.
-
-    Args:
-        expected, found: outputs of ``RawOutputs`` (3 tensors) or ``Detections`` (4).
+    Both are outputs of ``RawOutputs`` (3 tensors) or of ``Detections`` (4).
     """
     if len(expected) == 3:
         return max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))

@@ -25,11 +25,8 @@ class RawOutputs(nn.Module):
     """
 
     # Names of the outputs -> names of their dimensions that differ from batch to batch.
-    output_axes = {
-        "logits": {0: "batch", 1: "anchors"},
-        "deltas": {0: "batch", 1: "anchors"},
-        "anchors": {0: "anchors"},
-    }
+    _per_anchor = {0: "batch", 1: "anchors"}
+    output_axes = {"logits": _per_anchor, "deltas": _per_anchor, "anchors": {0: "anchors"}}
 
     def __init__(self, model: FocalRetinaNet):
         super().__init__()

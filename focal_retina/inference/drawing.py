@@ -24,12 +24,9 @@ def draw_detections(
     scale: float = 2.5,
     font_size: float = 4,
 ) -> np.ndarray:
-    """Return an enlarged image with a box, a class and a score per detection.
+    """Return an image, (H, W, 3), uint8, RGB, with a box, a class and a score per detection.
 
     Args:
-        image: (H, W, 3), uint8, RGB.
-        instances: ``pred_boxes`` (pixels of the image), ``scores`` and ``pred_classes``.
-        class_names: K names.
         scale: factor by which the image is enlarged.
         font_size: of the labels, in points before enlarging.
     """

@@ -25,24 +25,14 @@ def tool_parser(
 def add_config_arguments(parser: argparse.ArgumentParser, **options: object) -> None:
     """Add --config-file, with these options of argparse, and --trust-config."""
     parser.add_argument("--config-file", **options)
-    parser.add_argument(
-        "--trust-config",
-        action="store_true",
-        help="let Python tags in the YAML config run their code",
-    )
+    parser.add_argument("--trust-config", action="store_true", help="run the YAML's Python tags")
 
 
 def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what ``Predictor`` takes: --config-file, --trust-config, --weights and --opts."""
-    add_config_arguments(parser, required=True, help=".yaml, or .py for a LazyConfig")
+    add_config_arguments(parser, required=True, help=".yaml, or .py with KEY=VALUE in --opts")
     parser.add_argument("--weights", help="used instead of the config's weights")
-    parser.add_argument(
-        "--opts",
-        nargs="+",
-        default=[],
-        metavar="KEY VALUE",
-        help="config keys; KEY=VALUE for a LazyConfig",
-    )
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="config keys")
 
 
 def count(least: int = 1, most: int = 2**31 - 1) -> Callable[[str], int]:
