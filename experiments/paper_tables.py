@@ -24,9 +24,8 @@ from experiments.paper.preset import load_preset
 from experiments.paper.report import COMMANDS_FILE, measure_speeds, write_report
 from experiments.paper.rows import select_rows
 from experiments.paper.run_jobs import run_jobs
-from experiments.reports import make_output_folder
 from focal_retina.errors import UserError, reports_errors
-from focal_retina.tools.command_line import count, tool_parser
+from focal_retina.tools.command_line import count, make_output_folder, tool_parser
 
 
 @reports_errors("paper_tables")

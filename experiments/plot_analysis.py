@@ -26,11 +26,10 @@ from experiments.paper.loss_shares import (
     sample_logits,
 )
 from experiments.paper.trained_model import load_config, load_model
-from experiments.reports import make_output_folder
 from focal_retina.config import has_background_logit
 from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.errors import UserError, reports_errors
-from focal_retina.tools.command_line import count, tool_parser
+from focal_retina.tools.command_line import count, make_output_folder, tool_parser
 
 
 @reports_errors("plot_analysis")

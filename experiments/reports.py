@@ -1,4 +1,4 @@
-"""What the reports of all experiments share: output folder, Markdown tables and pictures."""
+"""What the reports of all experiments share: Markdown tables and pictures."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,20 +7,6 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tabulate import tabulate
-
-from focal_retina.errors import UserError
-from focal_retina.settings.machine import why_not_writable
-
-
-def make_output_folder(folder: str) -> Path:
-    """Make the folder that ``--output`` names, and return its path.
-
-    Raises:
-        UserError: nothing can be written there.
-    """
-    if reason := why_not_writable(folder):
-        raise UserError(f"--output {folder} cannot be written: {reason}; name another folder")
-    return Path(folder)
 
 
 def markdown_table(rows: Iterable[Sequence], headers: Sequence[str]) -> str:

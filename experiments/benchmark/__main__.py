@@ -34,9 +34,8 @@ from experiments.benchmark.scaling_plot import plot_scaling
 from experiments.benchmark.setting import QUICK, Setting
 from experiments.benchmark.timing import time_case
 from experiments.machine import describe_machine
-from experiments.reports import make_output_folder
 from focal_retina.errors import MissingExtraError, UserError, reports_errors
-from focal_retina.tools.command_line import count, tool_parser
+from focal_retina.tools.command_line import count, make_output_folder, tool_parser
 
 
 @reports_errors("benchmark")

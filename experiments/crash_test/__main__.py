@@ -19,9 +19,8 @@ from experiments.crash_test.kills import CrashTest, kill_and_resume, train_unbro
 from experiments.crash_test.report import write_report
 from experiments.crash_test.training_config import config_file, write_configs
 from experiments.crash_test.training_run import succeeds_in_a_process
-from experiments.reports import make_output_folder
 from focal_retina.errors import TrainingError, UserError, reports_errors
-from focal_retina.tools.command_line import count, tool_parser
+from focal_retina.tools.command_line import count, make_output_folder, tool_parser
 
 
 @reports_errors("crash_test")

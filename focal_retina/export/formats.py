@@ -1,8 +1,8 @@
-"""Writing an exported model to a file, and running the file."""
+"""Write an exported model to a file, run the file, and compare it with PyTorch."""
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -11,24 +11,16 @@ from torch import Tensor
 
 from focal_retina.detectron2_internals import sizes_not_specialised
 from focal_retina.errors import MissingExtraError, UserError
-from focal_retina.export.modules import RawOutputs, size_divisibility
+from focal_retina.export.modules import RawOutputs
 
 ONNX_OPSET = 17
+# Distance between detections of different classes or images.
+_FAR = 1e6
 
 
 def export_onnx(module: RawOutputs, path: str | Path) -> None:
-    """Write an ONNX file of opset ``ONNX_OPSET``.
-
-    Raises:
-        MissingExtraError: the packages for ONNX are not installed.
-    """
+    """Write an ONNX file; MissingExtraError if the packages for it are not installed."""
     _import("onnx")
-    axes = {"images": {0: "batch", 2: "height", 3: "width"}}
-    for name in module.output_names:
-        if name in ("logits", "deltas"):
-            axes[name] = {0: "batch", 1: "anchors"}
-        else:
-            axes[name] = {0: "anchors" if name == "anchors" else "detections"}
     # The newer exporter (dynamo=True) has no symbolic size for the number of detections after NMS.
     torch.onnx.export(
         module,
@@ -37,8 +29,8 @@ def export_onnx(module: RawOutputs, path: str | Path) -> None:
         dynamo=False,
         opset_version=ONNX_OPSET,
         input_names=["images"],
-        output_names=list(module.output_names),
-        dynamic_axes=axes,
+        output_names=list(module.output_axes),
+        dynamic_axes={"images": {0: "batch", 2: "height", 3: "width"}, **module.output_axes},
     )
 
 
@@ -48,14 +40,10 @@ def export_torchscript(module: RawOutputs, path: str | Path) -> None:
 
 
 def export_torch_export(module: RawOutputs, path: str | Path) -> None:
-    """Write a ``torch.export.ExportedProgram``, for ``torch.export.load``.
-
-    Raises:
-        UserError: the path does not end in .pt2, which PyTorch asks for, or PyTorch is too old.
-    """
+    """Write a .pt2 for ``torch.export.load``; UserError for other paths or a PyTorch too old."""
     if not str(path).endswith(".pt2"):
         raise UserError(f"the file of torch_export must end in .pt2; {path} does not")
-    unit = size_divisibility(module.model)
+    unit = module.size_divisibility
     height, width = (unit * torch.export.Dim(f"{side}_units", min=1) for side in ("h", "w"))
     sizes = {0: torch.export.Dim("batch", min=1), 2: height, 3: width}
     # Otherwise a branch on a map of one row, or on the layout channels_last, ties the file to the
@@ -76,19 +64,11 @@ EXPORTERS = {
 
 
 def load_exported(kind: str, path: str | Path) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """Return the function from images to outputs that a file holds.
-
-    Args:
-        kind: a key of ``EXPORTERS``.
-    """
-    if kind == "onnx":
-        return _load_onnx(path)
+    """Return the function from images to outputs that a file holds; kind is one of EXPORTERS."""
     if kind == "torchscript":
         return torch.jit.load(str(path))
-    return torch.export.load(str(path)).module()
-
-
-def _load_onnx(path: str | Path) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    if kind == "torch_export":
+        return torch.export.load(str(path)).module()
     runtime = _import("onnxruntime")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
@@ -97,6 +77,28 @@ def _load_onnx(path: str | Path) -> Callable[[Tensor], tuple[Tensor, ...]]:
         return tuple(torch.from_numpy(x) for x in outputs)
 
     return run
+
+
+def largest_difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    """Return the largest absolute difference of boxes (pixels), scores or raw outputs.
+
+    Rounding may change the order and the number of detections. So each is compared with the
+    nearest of its class and image, in both directions. If there is none, the result is at least
+    1e6, or infinite.
+    Both are outputs of ``RawOutputs`` (3 tensors) or of ``Detections`` (4).
+    """
+    if len(expected) == 3:
+        return max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
+    first, second = _points(*expected), _points(*found)
+    if not len(first) or not len(second):
+        return 0.0 if len(first) == len(second) else float("inf")
+    distances = torch.cdist(first, second, p=float("inf"))
+    return float(torch.maximum(distances.amin(1).amax(), distances.amin(0).amax()))
+
+
+def _points(boxes: Tensor, scores: Tensor, classes: Tensor, image_idxs: Tensor) -> Tensor:
+    columns = [scores, classes * _FAR, image_idxs * _FAR]
+    return torch.cat([boxes.double(), torch.stack([x.double() for x in columns], 1)], dim=1)
 
 
 def _import(name: str):
@@ -110,6 +112,5 @@ def _import(name: str):
 
 def _example(module: RawOutputs) -> Tensor:
     # The batch and both sides differ from each other and from 1: tracers take 1 for a constant.
-    unit = size_divisibility(module.model)
-    sides = [k * math.lcm(unit, 128) for k in (2, 3)]
+    sides = [k * math.lcm(module.size_divisibility, 128) for k in (2, 3)]
     return torch.zeros(2, 3, *sides, device=module.model.device)

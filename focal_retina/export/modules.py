@@ -1,6 +1,5 @@
 """FocalRetinaNet as modules from one tensor to a few tensors, which can be exported.
 
-They take any batch of one image or more, of any size from one ``size_divisibility`` a side on.
 Letters: N images, K classes, R anchors of all levels, n detections of all images.
 """
 
@@ -24,21 +23,23 @@ class RawOutputs(nn.Module):
         model: on one device, in eval mode.
     """
 
-    output_names = ("logits", "deltas", "anchors")
+    # Names of the outputs -> names of their dimensions that differ from batch to batch.
+    _per_anchor = {0: "batch", 1: "anchors"}
+    output_axes = {"logits": _per_anchor, "deltas": _per_anchor, "anchors": {0: "anchors"}}
 
     def __init__(self, model: FocalRetinaNet):
         super().__init__()
         self.model = model
+        self.size_divisibility = model.preprocessor.divisibility(model.backbone)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return ``logits`` (N, R, K), ``deltas`` (N, R, 4) and ``anchors`` (R, 4), xyxy, pixels.
 
-        The sigmoid of a logit is the score of its class. This holds for models with a background
-        logit too.
+        The sigmoid of a logit is the score of its class, also with a background logit.
 
         Args:
-            images: (N, 3, H, W), float32, 0 to 255, channels in the config's ``INPUT.FORMAT``; H
-                and W are multiples of ``size_divisibility(model)``.
+            images: (N, 3, H, W), float32, 0 to 255, channels in the config's ``INPUT.FORMAT``; N
+                is any number from 1 on, H and W any multiples of ``size_divisibility``.
         """
         anchors, logits, deltas = self._levels(images)
         num_images, num_classes = images.shape[0], self.model.num_classes
@@ -72,23 +73,19 @@ class Detections(RawOutputs):
     image size, batch and number of detections.
     """
 
-    output_names = ("boxes", "scores", "classes", "image_idxs")
+    output_axes = {x: {0: "detections"} for x in ("boxes", "scores", "classes", "image_idxs")}
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return ``boxes`` (n, 4), ``scores``, ``classes`` and ``image_idxs``, (n,) each.
 
         Boxes are xyxy, in pixels of ``images``; classes and image_idxs are int64. Detections are
-        sorted by image, and then by descending score.
-
-        Args:
-            images: see ``RawOutputs``.
+        sorted by image, and then by descending score. ``images`` are those of ``RawOutputs``.
         """
         settings = self.model.postprocessor
         anchors, logits, deltas = self._levels(images)
-        score_threshs = settings.score_thresholds(len(logits))
-        levels = zip(anchors, logits, deltas, score_threshs, strict=True)
-        candidates = zip(*(self._candidates(*level) for level in levels), strict=True)
-        boxes, scores, classes, image_idxs = (torch.cat(x) for x in candidates)
+        threshs = settings.score_thresholds(len(logits))
+        levels = map(self._candidates, anchors, logits, deltas, threshs)
+        boxes, scores, classes, image_idxs = map(torch.cat, zip(*levels, strict=True))
         size = images.shape[-2:]
         if settings.clip_before_nms:
             boxes = clip_boxes_to_image(boxes, size)
@@ -129,11 +126,6 @@ class Detections(RawOutputs):
         cells = torch.stack([classes % columns, rows], dim=1)
         padded = F.pad(boxes, (0, 0, 0, 1))  # an empty tensor has no maximum
         return (cells * (padded.max() - padded.min() + 1)).repeat(1, 2)
-
-
-def size_divisibility(model: FocalRetinaNet) -> int:
-    """Return what the sides of an exported model's images must be multiples of, in pixels."""
-    return model.preprocessor.divisibility(model.backbone)
 
 
 def _by_anchor(per_level: Tensor) -> Tensor:

@@ -9,11 +9,10 @@ from detectron2.structures import Instances
 
 
 class CocoResults:
-    """The detections of many images, which get the ids 1, 2, 3, ...
+    """The ``detections`` of many ``images``, which get the ids 1, 2, 3, ...
 
     Args:
-        class_names: K names.
-        category_ids: K ids of the same classes in the dataset.
+        class_names, category_ids: K names, and the K ids of the same classes in the dataset.
     """
 
     def __init__(self, class_names: Sequence[str], category_ids: Sequence[int]):
@@ -22,22 +21,18 @@ class CocoResults:
         self.images: list[dict] = []
         self.detections: list[dict] = []
 
-    def add(self, name: str, instances: Instances) -> int:
-        """Add an image's detections, in pixels of the image; return the image's id."""
-        image_id = len(self.images) + 1
+    def add(self, name: str, instances: Instances) -> None:
+        """Add an image's detections, in pixels of the image."""
         height, width = instances.image_size
-        self.images.append({"id": image_id, "file_name": name, "height": height, "width": width})
-        for detection in instances_to_coco_json(instances, image_id):
-            category = self.categories[detection["category_id"]]
-            self.detections.append({**detection, "category_id": category["id"]})
-        return image_id
+        image = {"id": len(self.images) + 1, "file_name": name, "height": height, "width": width}
+        self.images.append(image)
+        for detection in instances_to_coco_json(instances, image["id"]):
+            detection["category_id"] = self.categories[detection["category_id"]]["id"]
+            self.detections.append(detection)
 
     def write(self, folder: Path) -> None:
         """Write predictions.json (COCO results) and images.json (the images and categories)."""
         dataset = {"images": self.images, "categories": self.categories, "annotations": []}
-        dataset["info"] = {}  # loadRes of pycocotools copies it
+        dataset["info"] = {}  # pycocotools' loadRes copies it
         (folder / "images.json").write_text(json.dumps(dataset))
         (folder / "predictions.json").write_text(json.dumps(self.detections))
-
-    def __str__(self) -> str:
-        return f"{len(self.detections)} detections on {len(self.images)} images"

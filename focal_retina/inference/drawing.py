@@ -9,7 +9,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from detectron2.structures import Instances
+from torchvision.utils import make_grid
 
 # Bright colours, which show on any picture.
 _BOX_COLORS = "#ffe119 #42d4f4 #ff7f50 #bfef45 #ffb3d1 #ffffff #aaffc3 #dcbeff".split()
@@ -22,12 +24,9 @@ def draw_detections(
     scale: float = 2.5,
     font_size: float = 4,
 ) -> np.ndarray:
-    """Return an enlarged image with a box, a class and a score per detection.
+    """Return an image, (H, W, 3), uint8, RGB, with a box, a class and a score per detection.
 
     Args:
-        image: (H, W, 3), uint8, RGB.
-        instances: ``pred_boxes`` (pixels of the image), ``scores`` and ``pred_classes``.
-        class_names: K names.
         scale: factor by which the image is enlarged.
         font_size: of the labels, in points before enlarging.
     """
@@ -50,36 +49,26 @@ def draw_detections(
     return visualizer.output.get_image()
 
 
-def write_grid(path: str | Path, images: Sequence[np.ndarray], columns: int, gap: int = 8) -> None:
+def write_grid(path: Path, images: Sequence[np.ndarray], columns: int) -> None:
     """Write images of one size, (H, W, 3), uint8, RGB, row by row into one white picture."""
-    height, width = (side + gap for side in images[0].shape[:2])
-    rows = -(-len(images) // columns)
-    grid = np.full((rows * height + gap, columns * width + gap, 3), 255, dtype=np.uint8)
-    for index, image in enumerate(images):
-        y, x = (index // columns) * height + gap, (index % columns) * width + gap
-        grid[y : y + height - gap, x : x + width - gap] = image
-    cv2.imwrite(str(path), grid[:, :, ::-1])
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    grid = make_grid(stacked, columns, padding=8, pad_value=255).permute(1, 2, 0)
+    cv2.imwrite(str(path), grid.numpy()[:, :, ::-1])
 
 
-def write_curves(path: str | Path, curves: Mapping[str, Sequence[float]], smooth: int = 20) -> None:
-    """Write a picture of values per iteration, with their running means.
-
-    Args:
-        curves: values by name, one per iteration from the first on.
-        smooth: number of iterations in a mean.
-    """
+def write_curves(path: Path, curves: Mapping[str, Sequence[float]]) -> None:
+    """Write a picture of values per iteration by name, with their means of 20 iterations."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for number, (name, values) in enumerate(curves.items()):
-        window = min(smooth, len(values))
+        window = min(20, len(values))
         means = np.convolve(values, np.full(window, 1 / window), mode="valid")
         axes.semilogy(values, color=f"C{number}", alpha=0.2, linewidth=0.8)
         axes.semilogy(np.arange(window - 1, len(values)), means, color=f"C{number}", label=name)
     axes.set(xlabel="iteration", ylabel="loss", xlim=(0, None))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.yaxis.set(major_formatter="{x:g}", minor_formatter="{x:g}")
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=120)

@@ -1,9 +1,4 @@
-"""A trained model on pictures, without a dataset.
-
-from focal_retina.inference.predictor import Predictor
-predictor = Predictor("output/config.yaml", "output/model_final.pth")
-instances = predictor(["street.jpg", "garden.png"])
-"""
+"""A trained model on pictures, without a dataset."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +18,7 @@ class Predictor:
     """Detects objects in pictures, as the evaluation does.
 
     Attributes: ``detector``, a ``Detector``, and from it ``cfg``, ``model``, ``class_names`` and
-    ``category_ids``.
-
-    Args:
-        config_file, weights, opts, trust_config: see :func:`load_detector`, which raises the
-            errors.
+    ``category_ids``. For arguments and errors see :func:`load_detector`.
     """
 
     def __init__(
@@ -55,7 +46,7 @@ class Predictor:
             pictures: files, or images (H, W, 3), uint8, RGB.
 
         Raises:
-            ImageError: see :func:`read_picture`.
+            ImageError: a file cannot be read.
             ValueError: an array has another shape or type.
         """
         images = [x if isinstance(x, np.ndarray) else read_picture(x) for x in pictures]
@@ -86,7 +77,12 @@ def read_picture(path: str | Path) -> np.ndarray:
     Raises:
         ImageError: the file is missing or broken, or its pixels are no whole numbers.
     """
-    image = _decode(path)
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+    # What Pillow raises for broken files and for those that are too large.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path} cannot be read: {error}") from error
     if image.mode == "F":
         raise ImageError(
             f"{path} cannot be read: its pixels are floating-point numbers of unknown range"
@@ -94,12 +90,3 @@ def read_picture(path: str | Path) -> np.ndarray:
     if image.mode.startswith("I"):  # Pillow would clip values above 255
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     return np.array(image.convert("RGB"))
-
-
-def _decode(path: str | Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image)
-    # What Pillow raises for broken files and for those that are too large.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path} cannot be read: {error}") from error

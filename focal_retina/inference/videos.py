@@ -15,13 +15,8 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", 
 _VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 
-def is_video(path: str) -> bool:
-    """Return whether the ending of a file's name is that of a video."""
-    return path.lower().endswith(_VIDEOS)
-
-
-def find_files(inputs: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the files that inputs name, in order, and a sentence for each input without any.
+def find_files(inputs: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Return pictures and videos in the order of the inputs, and a sentence for each without any.
 
     Args:
         inputs: files, folders (for the pictures and videos in them) and globs.
@@ -36,7 +31,8 @@ def find_files(inputs: Sequence[str]) -> tuple[list[str], list[str]]:
         files += found
         if not found:
             failures.append(f"{name} does not exist, or has no pictures or videos")
-    return files, failures
+    pictures = [x for x in files if not x.lower().endswith(_VIDEOS)]
+    return pictures, [x for x in files if x.lower().endswith(_VIDEOS)], failures
 
 
 class Video:
@@ -77,26 +73,21 @@ class Video:
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], frames_per_second: float) -> None:
-    """Write frames of one size, (H, W, 3), uint8, RGB, as MPEG-4; no file where there are none.
+    """Write frames of one size, (H, W, 3), uint8, RGB, at least one, as an .mp4.
 
     The file holds the frames so far if ``frames`` raises an error.
-
-    Args:
-        path: ends in .mp4.
 
     Raises:
         UserError: the file cannot be written.
     """
-    writer = None
+    frames = iter(frames)
+    first = next(frames)
+    codec = cv2.VideoWriter_fourcc(*"mp4v")
+    writer = cv2.VideoWriter(str(path), codec, frames_per_second, first.shape[1::-1])
+    if not writer.isOpened():
+        raise UserError(f"{path} cannot be written")
     try:
-        for frame in frames:
-            if writer is None:
-                codec = cv2.VideoWriter_fourcc(*"mp4v")
-                size = frame.shape[1::-1]
-                writer = cv2.VideoWriter(str(path), codec, frames_per_second, size)
-                if not writer.isOpened():
-                    raise UserError(f"{path} cannot be written")
+        for frame in itertools.chain([first], frames):
             writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
     finally:
-        if writer is not None:
-            writer.release()
+        writer.release()

@@ -3,6 +3,7 @@
 import argparse
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from focal_retina.errors import UserError, shown
@@ -24,34 +25,24 @@ def tool_parser(
 def add_config_arguments(parser: argparse.ArgumentParser, **options: object) -> None:
     """Add --config-file, with these options of argparse, and --trust-config."""
     parser.add_argument("--config-file", **options)
-    parser.add_argument(
-        "--trust-config",
-        action="store_true",
-        help="let Python tags in the YAML config run their code",
-    )
+    parser.add_argument("--trust-config", action="store_true", help="run the YAML's Python tags")
 
 
 def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what ``Predictor`` takes: --config-file, --trust-config, --weights and --opts."""
-    add_config_arguments(parser, required=True, help=".yaml, or .py for a LazyConfig")
+    add_config_arguments(parser, required=True, help=".yaml, or .py with KEY=VALUE in --opts")
     parser.add_argument("--weights", help="used instead of the config's weights")
-    parser.add_argument(
-        "--opts",
-        nargs="+",
-        default=[],
-        metavar="KEY VALUE",
-        help="config keys; KEY=VALUE for a LazyConfig",
-    )
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="config keys")
 
 
 def count(least: int = 1, most: int = 2**31 - 1) -> Callable[[str], int]:
     """Return an argparse type: a whole number from ``least`` to ``most``."""
-    return _argument(int, whole(least, most))
+    return partial(_parse, int, whole(least, most))
 
 
 def share() -> Callable[[str], float]:
     """Return an argparse type: a number from 0 to 1."""
-    return _argument(float, number(0, 1))
+    return partial(_parse, float, number(0, 1))
 
 
 def make_output_folder(folder: str) -> Path:
@@ -62,25 +53,18 @@ def make_output_folder(folder: str) -> Path:
 
 
 def check_output_file(path: str) -> None:
-    """Make the folder of the file that ``--output`` names.
-
-    Raises:
-        UserError: no file can be written there.
-    """
+    """Make the folder of the file that ``--output`` names; UserError if none can be written."""
     if Path(path).is_dir():
         raise UserError(f"--output {path} is a folder; name a file")
     if reason := why_not_writable(str(Path(path).parent)):
         raise UserError(f"--output {path} cannot be written: {reason}; name another file")
 
 
-def _argument(kind: type, rule: Rule) -> Callable:
-    def parse(text: str):
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if not rule.allows(value):
-            raise ArgumentTypeError(f"{shown(text)} is not {rule.words}")
-        return value
-
-    return parse
+def _parse(kind: type, rule: Rule, text: str) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if not rule.allows(value):
+        raise ArgumentTypeError(f"{shown(text)} is not {rule.words}")
+    return value

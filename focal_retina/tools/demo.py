@@ -13,7 +13,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,6 @@ from focal_retina.tools.command_line import (
 )
 
 CONFIG_FILE = Path(__file__).parents[2] / "configs/shapes_focal_retinanet_R_18_FPN_demo.yaml"
-LOSSES = ("total_loss", "loss_cls", "loss_box_reg")
 
 
 @reports_errors("demo")
@@ -47,17 +46,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
     output = make_output_folder(args.output)
     register_shapes(f"{output}/shapes", args.train_images, args.val_images)
-    opts = [*args.opts, "OUTPUT_DIR", str(output)]
-    settings = load_settings(args.config_file, opts, args.trust_config)
-    trainer = train(settings, output / "log.txt")
-    losses = {x: [value for value, _ in trainer.storage.history(x).values()] for x in LOSSES}
-    write_curves(output / "loss_curve.png", losses)
+    args.opts += ["OUTPUT_DIR", str(output)]
+    settings = load_settings(args)
+    storage = train(settings, output / "log.txt").storage
+    losses = ("total_loss", "loss_cls", "loss_box_reg")
+    histories = {name: storage.history(name).values() for name in losses}
+    write_curves(output / "loss_curve.png", {k: [x for x, _ in v] for k, v in histories.items()})
     weights = output / "model_final.pth"
-    predictor = Predictor(args.config_file, weights, opts, trust_config=args.trust_config)
+    predictor = Predictor(args.config_file, weights, args.opts, trust_config=args.trust_config)
     files = [record["file_name"] for record in DatasetCatalog.get(settings.test_datasets[0])[:12]]
     write_grid(output / "detections.png", draw_pictures(predictor, files), columns=4)
     print(f"pictures: {output}/detections.png and {output}/loss_curve.png")
-    print_results(trainer.storage.latest(), time.perf_counter() - start)
+    # COCO's results; nan stands where there is no such object.
+    scalars = {name: value for name, (value, _) in storage.latest().items()}
+    results = {k.removeprefix("bbox/"): v for k, v in scalars.items() if k.startswith("bbox/")}
+    print(tabulate(results.items(), tablefmt="simple", floatfmt=".1f"))
+    seconds = time.perf_counter() - start
+    print(f"box AP {results['AP']:.1f}, AP50 {results['AP50']:.1f} in {seconds:.0f} seconds")
     return 0
 
 
@@ -65,17 +70,15 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = tool_parser("demo", __doc__)
     parser.add_argument("--output", default="output/demo", help="folder (output/demo)")
     add_config_arguments(parser, default=str(CONFIG_FILE), help="the demo's own")
-    parser.add_argument(
-        "--train-images", type=count(), default=2000, help="how many to draw (2000)"
-    )
-    parser.add_argument("--val-images", type=count(), default=300, help="how many to draw (300)")
+    parser.add_argument("--train-images", type=count(), default=2000, help="to draw (2000)")
+    parser.add_argument("--val-images", type=count(), default=300, help="to draw (300)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
     return parser.parse_args(argv)
 
 
-def load_settings(config_file: str, opts: Sequence[str], trust_config: bool) -> RunSettings:
+def load_settings(args: argparse.Namespace) -> RunSettings:
     """Return the settings of the run; the datasets that they name are drawn."""
-    settings = job.load(config_file, opts, trust_config=trust_config)
+    settings = job.load(args.config_file, args.opts, trust_config=args.trust_config)
     if len(settings.test_datasets) != 1:
         raise UserError(
             f"the demo needs one dataset in DATASETS.TEST, not {settings.test_datasets}"
@@ -124,17 +127,6 @@ def draw_pictures(predictor: Predictor, files: Sequence[str]) -> list[np.ndarray
         instances = instances[instances.scores >= 0.5]
         pictures.append(draw_detections(read_picture(file), instances, predictor.class_names))
     return pictures
-
-
-def print_results(scalars: Mapping[str, tuple[float, int]], seconds: float) -> None:
-    """Print COCO's results, one a line, and a summary; nan stands where there is no such object.
-
-    Args:
-        scalars: values and their iterations by name, as an ``EventStorage`` has them.
-    """
-    results = {k.removeprefix("bbox/"): v for k, (v, _) in scalars.items() if k.startswith("bbox/")}
-    print(tabulate(results.items(), tablefmt="simple", floatfmt=".1f"))
-    print(f"box AP {results['AP']:.1f}, AP50 {results['AP50']:.1f} in {seconds:.0f} seconds")
 
 
 if __name__ == "__main__":

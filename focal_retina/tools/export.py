@@ -10,7 +10,7 @@ image_idxs, or with --raw the logits, deltas and anchors before NMS.
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,8 @@ from torch import Tensor
 
 from focal_retina.errors import UserError, reports_errors
 from focal_retina.evaluation.mode import evaluation_mode
-from focal_retina.export.comparison import largest_difference
-from focal_retina.export.formats import EXPORTERS, ONNX_OPSET, load_exported
-from focal_retina.export.modules import Detections, RawOutputs, size_divisibility
+from focal_retina.export.formats import EXPORTERS, ONNX_OPSET, largest_difference, load_exported
+from focal_retina.export.modules import Detections, RawOutputs
 from focal_retina.inference.predictor import Predictor, read_picture
 from focal_retina.modeling.retinanet import FocalRetinaNet
 from focal_retina.tools.command_line import add_detector_arguments, check_output_file, tool_parser
@@ -35,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Export and compare; return 0, or 2 for a user's mistake."""
     args = parse_arguments(argv)
     check_output_file(args.output)
-    on_cpu = _LAZY_ON_CPU if args.config_file.endswith(".py") else _YAML_ON_CPU
-    opts = [*args.opts, *on_cpu]
+    opts = args.opts + (_LAZY_ON_CPU if args.config_file.endswith(".py") else _YAML_ON_CPU)
     predictor = Predictor(args.config_file, args.weights, opts, trust_config=args.trust_config)
     if not isinstance(predictor.model, FocalRetinaNet):
         kind = type(predictor.model).__name__
@@ -45,8 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     with torch.no_grad(), evaluation_mode(predictor.model):
         EXPORTERS[args.format](module, args.output)
         opset = f", opset {ONNX_OPSET}" if args.format == "onnx" else ""
-        print(f"{args.output}: {args.format}{opset}; images -> {', '.join(module.output_names)}")
-        compare(module, load_exported(args.format, args.output), examples(predictor, args.images))
+        print(f"{args.output}: {args.format}{opset}; images -> {', '.join(module.output_axes)}")
+        exported, worst = load_exported(args.format, args.output), 0.0
+        for name, images in examples(predictor, args.images, module.size_divisibility):
+            expected, found = module(images), exported(images)
+            difference = largest_difference(expected, found)
+            counts = "" if args.raw else f"{len(expected[0])} and {len(found[0])} detections, "
+            print(f"{name} {tuple(images.shape)}: {counts}largest difference {difference:.2g}")
+            worst = max(worst, difference)
+    print(f"largest difference to PyTorch: {worst:.2g}")
     return 0
 
 
@@ -62,26 +67,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def compare(
-    module: RawOutputs,
-    exported: Callable[[Tensor], tuple[Tensor, ...]],
-    batches: Iterator[tuple[str, Tensor]],
-) -> None:
-    """Print the largest difference on each named batch, and on all of them."""
-    worst = 0.0
-    for name, images in batches:
-        expected, found = module(images), exported(images)
-        difference = largest_difference(expected, found)
-        counts = f"{len(expected[0])} and {len(found[0])} detections, "
-        counts = counts if isinstance(module, Detections) else ""
-        print(f"{name} {tuple(images.shape)}: {counts}largest difference {difference:.2g}")
-        worst = max(worst, difference)
-    print(f"largest difference to PyTorch: {worst:.2g}")
-
-
-def examples(predictor: Predictor, paths: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
-    """Yield each picture as a padded batch of one; without pictures, batches of noise."""
-    unit = size_divisibility(predictor.model)
+def examples(predictor: Predictor, paths: Sequence[str], unit: int) -> Iterator[tuple[str, Tensor]]:
+    """Yield each picture as a batch of one, padded to multiples of ``unit``; or else noise."""
     for path in paths:
         image = predictor.network_input(read_picture(path))["image"].float()
         height, width = image.shape[1:]

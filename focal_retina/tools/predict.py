@@ -11,7 +11,6 @@ has the images that they are of. COCO("images.json").loadRes("predictions.json")
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from focal_retina.errors import ImageError, UserError, reports_errors
 from focal_retina.inference.coco_results import CocoResults
 from focal_retina.inference.drawing import draw_detections
 from focal_retina.inference.predictor import Predictor, read_picture
-from focal_retina.inference.videos import Video, find_files, is_video, write_video
+from focal_retina.inference.videos import Video, find_files, write_video
 from focal_retina.tools.command_line import (
     add_detector_arguments,
     count,
@@ -37,20 +36,18 @@ from focal_retina.tools.command_line import (
 def main(argv: Sequence[str] | None = None) -> int:
     """Predict; return 0, 1 if a file could not be read or written, 2 for a user's mistake."""
     args = parse_arguments(argv)
-    files, failures = find_files(args.inputs)
-    if not files and not failures and args.webcam is None:
+    pictures, videos, failures = find_files(args.inputs)
+    if not (pictures or videos or failures or args.webcam):
         raise UserError("nothing to predict on; name pictures, folders, globs or videos")
-    predictor = Predictor(args.config_file, args.weights, args.opts, trust_config=args.trust_config)
-    output = make_output_folder(args.output)
-    results = CocoResults(predictor.class_names, predictor.category_ids)
-    run = Run(args, predictor, output, results, failures)
-    run.pictures([x for x in files if not is_video(x)])
-    for source in [*filter(is_video, files), *([] if args.webcam is None else [args.webcam])]:
+    run = Run(args, failures)
+    run.pictures(pictures)
+    for source in [*videos, *args.webcam]:
         run.video(source)
+    results, output = run.results, run.output
     results.write(output)
     for failure in failures:
         print(f"predict: error: {failure}", file=sys.stderr)
-    print(f"{results}: {output}")
+    print(f"{len(results.detections)} detections on {len(results.images)} images: {output}")
     return 1 if failures else 0
 
 
@@ -59,30 +56,35 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("inputs", nargs="*", help="pictures, folders, globs and videos")
     add_detector_arguments(parser)
     parser.add_argument("--output", default="output/predictions", help="folder")
-    parser.add_argument("--webcam", type=count(0), metavar="N", help="the camera's number, often 0")
+    camera = {"type": count(0), "nargs": 1, "default": [], "metavar": "N"}
+    parser.add_argument("--webcam", **camera, help="the camera's number, often 0")
     parser.add_argument("--max-frames", type=count(), help="of a video or camera (all)")
     parser.add_argument("--batch-size", type=count(), default=1, help="pictures at a time (1)")
-    parser.add_argument(
-        "--draw-thresh", type=share(), default=0.5, help="lowest score that is drawn (0.5)"
-    )
+    parser.add_argument("--draw-thresh", type=share(), default=0.5, help="lowest score drawn (0.5)")
     return parser.parse_args(argv)
 
 
-@dataclass
 class Run:
-    """Predicts on one input after the other, draws the detections, and collects them."""
+    """Predicts on one input after the other, draws the detections, and collects them.
 
-    args: argparse.Namespace
-    predictor: Predictor
-    output: Path  # folder of the drawn pictures
-    results: CocoResults
-    failures: list[str]  # a sentence for each file that cannot be read or written
+    Args:
+        args: of the command line.
+        failures: gets a sentence for each file that cannot be read or written.
+    """
+
+    def __init__(self, args: argparse.Namespace, failures: list[str]):
+        self.args, self.failures = args, failures
+        self.predictor = Predictor(
+            args.config_file, args.weights, args.opts, trust_config=args.trust_config
+        )
+        self.output = make_output_folder(args.output)
+        self.results = CocoResults(self.predictor.class_names, self.predictor.category_ids)
 
     def pictures(self, paths: Sequence[str]) -> None:
         """Predict on picture files."""
-        readable = self._readable(tqdm(paths, unit="picture", disable=not paths))
-        for name, image_id, drawn in self._draw(readable):
-            target = self.output / f"{image_id:06d}_{Path(name).stem}.jpg"
+        for drawn in self._draw(self._read(tqdm(paths, unit="picture", disable=not paths))):
+            image = self.results.images[-1]
+            target = self.output / f"{image['id']:06d}_{Path(image['file_name']).stem}.jpg"
             if not cv2.imwrite(str(target), drawn[:, :, ::-1]):
                 self.failures.append(f"{target} cannot be written")
 
@@ -92,32 +94,29 @@ class Run:
             video = Video(source, self.args.max_frames)
             target = f"{len(self.results.images) + 1:06d}_{Path(video.name).stem}.mp4"
             frames = tqdm(video, total=video.num_frames, desc=video.name, unit="frame")
-            drawn = (picture for _, _, picture in self._draw(frames))
-            write_video(self.output / target, drawn, video.frames_per_second)
+            write_video(self.output / target, self._draw(frames), video.frames_per_second)
         except UserError as error:
             self.failures.append(str(error))
         except KeyboardInterrupt:  # ends a camera; the frames so far are kept
             if not isinstance(source, int):
                 raise
 
-    def _readable(self, paths: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+    def _read(self, paths: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
         for path in paths:
             try:
                 yield path, read_picture(path)
             except ImageError as error:
                 self.failures.append(str(error))
 
-    def _draw(
-        self, images: Iterable[tuple[str, np.ndarray]]
-    ) -> Iterator[tuple[str, int, np.ndarray]]:
-        """Yield name, id and picture with its detections, for named RGB images."""
+    def _draw(self, images: Iterable[tuple[str, np.ndarray]]) -> Iterator[np.ndarray]:
+        """Yield named RGB images with their detections, each when it is the last result."""
         names, images = self.predictor.class_names, iter(images)
         while batch := list(islice(images, self.args.batch_size)):
             detections = self.predictor([image for _, image in batch])
             for (name, image), instances in zip(batch, detections, strict=True):
-                image_id = self.results.add(name, instances)
+                self.results.add(name, instances)
                 drawn = instances[instances.scores >= self.args.draw_thresh]
-                yield name, image_id, draw_detections(image, drawn, names, scale=1, font_size=12)
+                yield draw_detections(image, drawn, names, scale=1, font_size=12)
 
 
 if __name__ == "__main__":

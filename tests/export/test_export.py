@@ -11,8 +11,7 @@ from helpers.batches import GN_R18, detectron2_retinanet_config
 from helpers.tiny_jobs import write_jobs, write_random_weights
 
 from focal_retina.errors import UserError
-from focal_retina.export.comparison import largest_difference
-from focal_retina.export.formats import EXPORTERS, load_exported
+from focal_retina.export.formats import EXPORTERS, largest_difference, load_exported
 from focal_retina.export.modules import Detections, RawOutputs
 from focal_retina.tools.export import main
 
