@@ -1,7 +1,6 @@
 """FocalProposalGenerator: the same parts as the first stage of a two-stage detector."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -15,8 +14,7 @@ from torch import Tensor, nn
 
 from focal_retina.config import focal_retina_node
 from focal_retina.modeling.assignment import AnchorAssigner, Assignment
-from focal_retina.modeling.classification import SigmoidFocalLoss
-from focal_retina.modeling.level_faults import level_faults
+from focal_retina.modeling.classification import SigmoidFocalLoss, focal_loss_alpha
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.normalizer import LossNormalizer
 from focal_retina.modeling.proposal_postprocess import ProposalPostprocessor
@@ -62,9 +60,8 @@ class FocalProposalGenerator(nn.Module):
         loss_weight: Mapping[str, float] | None = None,
     ):
         super().__init__()
-        self.in_features = in_features
-        # Detectron2's name, which its checkpoints have.
-        self.rpn_head = head
+        self.head_in_features = in_features
+        self.rpn_head = head  # Detectron2's name, which its checkpoints have
         self.anchor_generator = anchor_generator
         self.assigner = assigner
         self.loss = loss
@@ -74,30 +71,24 @@ class FocalProposalGenerator(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        rpn, retinanet = cfg.MODEL.RPN, cfg.MODEL.RETINANET
-        node = focal_retina_node(cfg)
+        rpn = cfg.MODEL.RPN
         shapes = [input_shape[f] for f in rpn.IN_FEATURES]
         return {
             "in_features": rpn.IN_FEATURES,
             "head": build_rpn_head(cfg, shapes),
             "anchor_generator": build_anchor_generator(cfg, shapes),
             "assigner": AnchorAssigner(
-                num_classes=1,
-                thresholds=rpn.IOU_THRESHOLDS,
-                labels=rpn.IOU_LABELS,
-                low_quality_matches=node.LOW_QUALITY_MATCHES,
-                backend=node.BACKEND,
+                cfg, num_classes=1, thresholds=rpn.IOU_THRESHOLDS, labels=rpn.IOU_LABELS
             ),
             "loss": FocalRetinaLoss(
+                cfg,
                 cls_loss=SigmoidFocalLoss(
                     num_classes=1,
-                    # A negative alpha turns weighting off in Detectron2.
-                    alpha=retinanet.FOCAL_LOSS_ALPHA if retinanet.FOCAL_LOSS_ALPHA >= 0 else None,
-                    gamma=retinanet.FOCAL_LOSS_GAMMA,
-                    backend=node.BACKEND,
+                    alpha=focal_loss_alpha(cfg),
+                    gamma=cfg.MODEL.RETINANET.FOCAL_LOSS_GAMMA,
+                    backend=focal_retina_node(cfg).BACKEND,
                 ),
                 normalizer=LossNormalizer(cfg),
-                backend=node.BACKEND,
                 box2box_transform=Box2BoxTransform(weights=rpn.BBOX_REG_WEIGHTS),
                 box_reg_loss_type=rpn.BBOX_REG_LOSS_TYPE,
                 smooth_l1_beta=rpn.SMOOTH_L1_BETA,
@@ -125,7 +116,7 @@ class FocalProposalGenerator(nn.Module):
             features: by name, each (N, C, H, W).
             gt_instances: N ``Instances`` with ``gt_boxes``; in training only.
         """
-        levels = [features[f] for f in self.in_features]
+        levels = [features[f] for f in self.head_in_features]
         logits, deltas = self.rpn_head(levels)
         anchors = self.anchor_generator(levels)
         losses = {}
@@ -165,10 +156,6 @@ class FocalProposalGenerator(nn.Module):
         sizes = [x.image_size for x in gt_instances]
         inside = [all_anchors.inside_box(s, self.anchor_boundary_thresh) for s in sizes]
         return _ignore_outside(assignment, torch.stack(inside))
-
-    def level_faults(self) -> AbstractContextManager[list[str]]:
-        """See the function ``level_faults``."""
-        return level_faults(self.loss, self.in_features)
 
 
 def _of_one_class(objects: Instances) -> Instances:

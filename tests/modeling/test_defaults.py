@@ -30,7 +30,7 @@ PARTS = {
     AnchorAssigner: (),
     DetectionPostprocessor: (),
     FocalRetinaHead: (SHAPES,),
-    FocalRetinaLoss: (None, None),
+    FocalRetinaLoss: (),
     HardExampleSelection: (),
     ImagePreprocessor: (),
     LossNormalizer: (),
