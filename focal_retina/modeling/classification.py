@@ -17,10 +17,10 @@ def build_classification_loss(cfg: CfgNode) -> "ClassificationLoss":
     """Build the loss that ``MODEL.FOCAL_RETINA.CLS_LOSS`` names; UserError for another name."""
     node, gamma = focal_retina_node(cfg), cfg.MODEL.RETINANET.FOCAL_LOSS_GAMMA
     alpha, backend = list(node.CLASS_ALPHA) or focal_loss_alpha(cfg), node.BACKEND
-    star = {"beta": node.FOCAL_STAR_BETA, "gamma": gamma, "backend": backend}
-    losses = {
+    star = partial(SigmoidFocalLossStar, gamma=gamma, beta=node.FOCAL_STAR_BETA, backend=backend)
+    losses: dict[str, Callable[..., ClassificationLoss]] = {
         "focal": partial(SigmoidFocalLoss, alpha=alpha, gamma=gamma, backend=backend),
-        "focal_star": partial(SigmoidFocalLossStar, **star),
+        "focal_star": star,
         "hinge": partial(HingeLoss, alpha=alpha),
         "softmax_focal": partial(SoftmaxFocalLoss, alpha=alpha, gamma=gamma),
     }

@@ -52,12 +52,9 @@ class FocalRetinaLoss(nn.Module):
         super().__init__()
         name = "box_reg_loss_type (MODEL.RETINANET.BBOX_REG_LOSS_TYPE)"
         require_choice(name, box_reg_loss_type, ("smooth_l1", *IOU_LOSSES))
-        self.cls_loss = cls_loss
-        self.box2box_transform = box2box_transform
-        self.normalizer = normalizer
-        self.example_selection = example_selection
-        self.box_reg_loss_type = box_reg_loss_type
-        self.smooth_l1_beta = smooth_l1_beta
+        self.cls_loss, self.normalizer = cls_loss, normalizer
+        self.box2box_transform, self.example_selection = box2box_transform, example_selection
+        self.box_reg_loss_type, self.smooth_l1_beta = box_reg_loss_type, smooth_l1_beta
         self.backend = backend
 
     @classmethod
@@ -83,10 +80,8 @@ class FocalRetinaLoss(nn.Module):
         """Return "loss_cls" and "loss_box_reg", 0-dim float32, whatever the autocast state.
 
         Args:
-            logits: L x (N, A*K, H, W).
-            deltas: L x (N, A*4, H, W).
+            logits, deltas: see ``HeadOutputs``.
             anchors: (R, 4), float32, pixels, xyxy.
-            assignment: labels and matched objects.
             divisor: of both losses, 0-dim or (N,); None for the normaliser's.
         """
         with torch.autocast(anchors.device.type, enabled=False):

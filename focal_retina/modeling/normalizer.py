@@ -80,7 +80,8 @@ class LossNormalizer(nn.Module):
         0-dim float64: losses and gradients, summed over the micro-batches, become those of the
         whole batch when multiplied by it. It also updates the running mean of "ema".
         """
-        self._micro_batches = counts = []
+        counts: list[Tensor] = []
+        self._micro_batches = counts
 
         def factor() -> Tensor:
             whole = torch.cat(counts)

@@ -28,19 +28,15 @@ class FocalProposalGenerator(nn.Module):
 
     It takes the place of Detectron2's ``RPN`` in any two-stage config: set
     ``MODEL.PROPOSAL_GENERATOR.NAME`` to "FocalProposalGenerator" and ``MODEL.RPN.HEAD_NAME`` to
-    "FocalRetinaHead". The keys ``MODEL.RPN.*`` keep their meaning, with two exceptions:
-    ``BATCH_SIZE_PER_IMAGE`` and ``POSITIVE_FRACTION`` have none, as the focal loss takes all
-    anchors, and ``CONV_DIMS`` belongs to Detectron2's own head. Head and focal loss have the keys
-    that they have in ``FocalRetinaNet``: ``MODEL.RETINANET.NUM_CONVS``, ``NORM``, ``PRIOR_PROB``,
-    ``FOCAL_LOSS_ALPHA`` and ``FOCAL_LOSS_GAMMA``, and ``MODEL.FOCAL_RETINA.*``.
+    "FocalRetinaHead". The keys ``MODEL.RPN.*`` keep their meaning, but ``BATCH_SIZE_PER_IMAGE`` and
+    ``POSITIVE_FRACTION`` have none, as the focal loss takes all anchors, and ``CONV_DIMS`` belongs
+    to Detectron2's own head. Head and focal loss have their keys in ``MODEL.RETINANET``
+    (``NUM_CONVS``, ``NORM``, ``PRIOR_PROB``, ``FOCAL_LOSS_*``) and ``MODEL.FOCAL_RETINA``.
 
     Args:
         in_features: names of the features to use, fine to coarse.
-        head: from L features to (logits, deltas), for one class.
-        anchor_generator: from L features to L ``Boxes``.
-        assigner: from anchors (R, 4) and objects to an ``Assignment``, with K = 1.
-        loss: from logits, deltas, anchors and assignment to "loss_cls" and "loss_box_reg".
-        postprocessor: from anchors, logits and deltas to proposals.
+        head, anchor_generator, assigner, loss: as of ``FocalRetinaNet``, with K = 1.
+        postprocessor: from anchors, logits, deltas and image sizes to proposals.
         anchor_boundary_thresh: ignore anchors that reach further out of their image than so many
             pixels; below 0: ignore none.
         loss_weight: factors of "loss_rpn_cls" and "loss_rpn_loc"; None for 1.
@@ -62,10 +58,8 @@ class FocalProposalGenerator(nn.Module):
         super().__init__()
         self.head_in_features = in_features
         self.rpn_head = head  # Detectron2's name, which its checkpoints have
-        self.anchor_generator = anchor_generator
-        self.assigner = assigner
-        self.loss = loss
-        self.postprocessor = postprocessor
+        self.anchor_generator, self.assigner = anchor_generator, assigner
+        self.loss, self.postprocessor = loss, postprocessor
         self.anchor_boundary_thresh = anchor_boundary_thresh
         self.loss_weight = loss_weight or {"loss_rpn_cls": 1.0, "loss_rpn_loc": 1.0}
 
@@ -122,29 +116,16 @@ class FocalProposalGenerator(nn.Module):
         losses = {}
         if self.training:
             assert gt_instances is not None, "training needs objects"
-            losses = self.losses(anchors, logits, deltas, gt_instances)
+            grid_sizes = [(x.shape[2], x.shape[3]) for x in logits]
+            assignment = self.assign(anchors, grid_sizes, gt_instances)
+            found = self.loss(logits, deltas, Boxes.cat(anchors).tensor, assignment)
+            losses = {"loss_rpn_cls": found["loss_cls"], "loss_rpn_loc": found["loss_box_reg"]}
+            losses = {name: loss * self.loss_weight[name] for name, loss in losses.items()}
         sizes = images.image_sizes
         return self.postprocessor(anchors, logits, deltas, sizes, self.training), losses
 
-    def losses(
-        self,
-        anchors: list[Boxes],
-        logits: list[Tensor],
-        deltas: list[Tensor],
-        gt_instances: list[Instances],
-    ) -> dict[str, Tensor]:
-        """Return "loss_rpn_cls" and "loss_rpn_loc", as Detectron2's RPN names them."""
-        grid_sizes = [(x.shape[2], x.shape[3]) for x in logits]
-        assignment = self.assign(anchors, grid_sizes, gt_instances)
-        losses = self.loss(logits, deltas, Boxes.cat(anchors).tensor, assignment)
-        named = {"loss_rpn_cls": losses["loss_cls"], "loss_rpn_loc": losses["loss_box_reg"]}
-        return {name: loss * self.loss_weight[name] for name, loss in named.items()}
-
     def assign(
-        self,
-        anchors: list[Boxes],
-        grid_sizes: Sequence[tuple[int, int]],
-        gt_instances: list[Instances],
+        self, anchors: list[Boxes], grid_sizes: Sequence[tuple], gt_instances: list[Instances]
     ) -> Assignment:
         """Label the anchors of each image: 0 object, 1 background, -1 ignore."""
         all_anchors = Boxes.cat(anchors)

@@ -69,20 +69,17 @@ class NonFiniteWatch:
         bad = [i for i, row in enumerate(losses) if not all(map(math.isfinite, row.values()))]
         is_loss = any(comm.all_gather(bool(bad)))
         batch = [x for micro_batch in micro_batches for x in micro_batch]
+        levels, sentence = [], None
         if is_loss:
             batch = micro_batches[bad[0] if bad else 0]
-        # On all processes: batch norm may wait for the others.
-        levels = _faulty_levels(self._model, lambda: forward(batch)) if is_loss else []
+            # On all processes: batch norm may wait for the others.
+            levels = _faulty_levels(self._model, lambda: forward(batch))
         for kept, buffer in zip(self._kept, self._buffers, strict=True):
             buffer.copy_(kept)
-        sentence = None
-        if bad:
-            sentence = _of_losses(losses[bad[0]], levels)
-        elif not is_loss:
-            sentence = _of_gradients(self._model)
-        if sentence:
+        if bad or not is_loss:
+            fault = _of_losses(losses[bad[0]], levels) if bad else _of_gradients(self._model)
             place = self._save(iteration, batch)
-            sentence = f"iteration {iteration}: {sentence} on {_names(batch)}; {place}; {_REMEDY}"
+            sentence = f"iteration {iteration}: {fault} on {_names(batch)}; {place}; {_REMEDY}"
         raise NonFiniteError(" ".join(x for x in comm.all_gather(sentence) if x))
 
     def _save(self, iteration: int, batch: list[dict]) -> str:
