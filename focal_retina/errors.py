@@ -90,3 +90,15 @@ def shown(value: object) -> str:
 def shortened(sentence: str, length: int = 80) -> str:
     """Return a text without what exceeds a length."""
     return sentence if len(sentence) <= length else sentence[: length - 3] + "..."
+
+
+def require(is_right: bool, name: str, value: object, limit: str) -> None:
+    """Raise the UserError "``name`` is ``value``; it must ``limit``" unless ``is_right``."""
+    if not is_right:
+        raise UserError(f"{name} is {value!r}; it must {limit}")
+
+
+def require_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Raise a UserError that names the choices unless the value is one of them."""
+    if value not in choices:
+        raise UserError(f"{name} is {value!r}; choose one of {', '.join(choices)}")

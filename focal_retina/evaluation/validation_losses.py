@@ -44,7 +44,8 @@ def validation_losses(model: nn.Module, loader: Iterable[list[dict]]) -> dict[st
 def _loss_sums(model: nn.Module, batch: list[dict]) -> dict[str, Tensor]:
     """Return each loss as its sum and what divides it, (2,) float64, to be added up."""
     if getattr(model, "divides_by_foreground", False):
-        return model.loss_sums(batch)
+        outputs = model.head_outputs(batch)
+        return model.loss.sums(outputs.logits, outputs.deltas, *model.assign(batch, outputs))
     losses = {name: loss.double() for name, loss in model(batch).items()}
     return {name: torch.stack([x, x.new_tensor(len(batch))]) for name, x in losses.items()}
 

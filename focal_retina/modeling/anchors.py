@@ -15,7 +15,7 @@ from detectron2.structures import Boxes
 from torch import Tensor
 
 from focal_retina.config import focal_retina_node
-from focal_retina.errors import UserError
+from focal_retina.errors import UserError, require
 from focal_retina.registry import register
 
 
@@ -57,9 +57,8 @@ class OctaveAnchorGenerator(DefaultAnchorGenerator):
         round_sides: bool = False,
     ):
         sizes = _sizes(base_sizes, scales_per_octave, strides)
-        ratios = _per_level(
-            aspect_ratios, strides, "aspect_ratios (MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS)"
-        )
+        name = "aspect_ratios (MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS)"
+        ratios = _per_level(aspect_ratios, strides, name)
         super().__init__(sizes=sizes, aspect_ratios=ratios, strides=list(strides), offset=offset)
         if round_sides:
             levels = zip(sizes, ratios, strides, strict=True)
@@ -137,8 +136,7 @@ def anchors_of_level(
 ) -> Tensor:
     """Return the anchors (H*W*A, 4) of a level, in the order (y, x, cell anchor).
 
-    Computed as in Detectron2, but without reshaping a meshgrid: torch.export would fix the sizes of
-    that to those of its example.
+    The values are Detectron2's, but no meshgrid is reshaped: torch.export would fix its sizes.
 
     Args:
         cell_anchors: (A, 4), xyxy around 0, pixels.
@@ -156,15 +154,11 @@ def anchors_of_level(
     return (shifts + cell_anchors).view(-1, 4)
 
 
-def _sizes(
-    base_sizes: Sequence, scales_per_octave: int, strides: Sequence[int]
-) -> list[list[float]]:
+def _sizes(base_sizes: Sequence, scales_per_octave: int, strides: Sequence) -> list[list[float]]:
     """Return the sizes of each level, pixels: the base sizes, each in all scales."""
-    if not isinstance(scales_per_octave, int) or scales_per_octave < 1:
-        raise UserError(
-            f"scales_per_octave (MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE) is {scales_per_octave!r}; "
-            "give a whole number of at least 1"
-        )
+    is_right = isinstance(scales_per_octave, int) and scales_per_octave >= 1
+    name = "scales_per_octave (MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE)"
+    require(is_right, name, scales_per_octave, "be a whole number of at least 1")
     scales = [2 ** (k / scales_per_octave) for k in range(scales_per_octave)]
     levels = _per_level(base_sizes, strides, "base_sizes (MODEL.ANCHOR_GENERATOR.SIZES)")
     return [[size * scale for size in level for scale in scales] for level in levels]
@@ -172,27 +166,25 @@ def _sizes(
 
 def _per_level(values: Sequence, strides: Sequence[int], name: str) -> list[list[float]]:
     """Return a list of numbers for each level, from one list for each or one for all levels."""
-    is_nested = any(isinstance(v, Sequence) for v in values)
-    lists = [list(v) if isinstance(v, Sequence) else [v] for v in values]
-    lists = lists if is_nested else [list(values)] * bool(values)
-    if len(lists) not in (1, len(strides)):
+    levels = list(values)
+    if not any(isinstance(level, Sequence) for level in levels):
+        levels = [levels]
+    levels = [list(v) if isinstance(v, Sequence) else [v] for v in levels]
+    numbers = [v for level in levels for v in level]
+    is_right = all(isinstance(v, int | float) and v > 0 for v in numbers)
+    require(is_right and numbers != [], name, values, "have numbers above 0")
+    if len(levels) not in (1, len(strides)):
         raise UserError(
-            f"{name} has {len(lists)} entries for {len(strides)} levels; "
+            f"{name} has {len(levels)} entries for {len(strides)} levels; "
             "give one list for all levels or one list per level"
         )
-    numbers = [v for level in lists for v in level]
-    if not numbers or not all(isinstance(v, int | float) and v > 0 for v in numbers):
-        raise UserError(f"{name} is {values!r}; give numbers above 0")
-    return lists * len(strides) if len(lists) == 1 else lists
+    return levels * len(strides) if len(levels) == 1 else levels
 
 
 def _rounded_cell_anchors(sizes: Sequence[float], ratios: Sequence[float], stride: int) -> Tensor:
     """Return cell anchors (A, 4), xyxy around 0, whose stride-sized sides are whole pixels."""
-    sides = []
-    for size in sizes:
-        for ratio in ratios:
-            width = round(math.sqrt(stride * stride / ratio))
-            height = round(width * ratio)
-            sides.append((width * size / stride, height * size / stride))
-    half = torch.tensor(sides, dtype=torch.float32) / 2
+    widths = [round(math.sqrt(stride * stride / ratio)) for ratio in ratios]
+    sides = [(width, round(width * ratio)) for width, ratio in zip(widths, ratios, strict=True)]
+    scaled = [(w * size / stride, h * size / stride) for size in sizes for w, h in sides]
+    half = torch.tensor(scaled, dtype=torch.float32) / 2
     return torch.cat([-half, half], dim=1)

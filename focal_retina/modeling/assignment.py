@@ -68,10 +68,7 @@ class AnchorAssigner:
 
     @torch.no_grad()
     def __call__(
-        self,
-        anchors: Tensor,
-        gt_instances: list[Instances],
-        lattice: AnchorLattice | None = None,
+        self, anchors: Tensor, gt_instances: list[Instances], lattice: AnchorLattice | None = None
     ) -> Assignment:
         """Label the anchors of each image.
 
@@ -80,9 +77,8 @@ class AnchorAssigner:
             gt_instances: N ``Instances`` with ``gt_boxes`` and ``gt_classes``.
             lattice: how the anchors lie, for sparse matching; None for dense matching.
         """
-        gt_labels = torch.full(
-            (len(gt_instances), len(anchors)), self.num_classes, device=anchors.device
-        )
+        size = (len(gt_instances), len(anchors))
+        gt_labels = torch.full(size, self.num_classes, device=anchors.device)
         images = [
             self._assign_image(anchors, objects, lattice, labels)
             for objects, labels in zip(gt_instances, gt_labels, strict=True)
@@ -103,10 +99,9 @@ class AnchorAssigner:
     def _assign_image(
         self, anchors: Tensor, objects: Instances, lattice: AnchorLattice | None, gt_labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Change ``gt_labels`` (R,), all background, where it is not background.
+        """Write into ``gt_labels`` (R,), all background, what is not background.
 
-        Returns:
-            The indices of the foreground anchors, their boxes, and the number of unmatched objects.
+        Returns the indices of the foreground anchors, their boxes, the number of unmatched objects.
         """
         boxes = objects.gt_boxes.tensor
         matches, match_labels = match_anchors(

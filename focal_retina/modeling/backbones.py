@@ -12,7 +12,7 @@ from detectron2.modeling.backbone.resnet import build_resnet_backbone
 from torch import Tensor
 
 from focal_retina.config import focal_retina_node
-from focal_retina.errors import MissingExtraError, UserError
+from focal_retina.errors import MissingExtraError, UserError, require_choice
 from focal_retina.registry import register
 
 
@@ -52,9 +52,8 @@ def build_focal_retina_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -
         MissingExtraError: timm is not installed.
     """
     node = focal_retina_node(cfg).TIMM
-    timm_model = TimmBackbone(
-        node.NAME, pretrained=node.PRETRAINED, freeze_bn=node.FREEZE_BN, **node.OPTIONS
-    )
+    own = {"pretrained": node.PRETRAINED, "freeze_bn": node.FREEZE_BN}
+    timm_model = TimmBackbone(node.NAME, **own, **node.OPTIONS)
     found = PixelFormat(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.INPUT.FORMAT)
     advice = pixel_advice(f"timm's {node.NAME}", timm_model.pixel_format, found)
     if node.PRETRAINED and advice:
@@ -63,11 +62,7 @@ def build_focal_retina_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -
 
 
 def _known_features(cfg: CfgNode, strides: Mapping[str, int]) -> list[str]:
-    """Return ``MODEL.FPN.IN_FEATURES``, or raise a UserError that names what there is.
-
-    Args:
-        strides: of the backbone's features, in pixels.
-    """
+    """Return ``MODEL.FPN.IN_FEATURES``; raise a UserError if features have not these strides."""
     in_features = list(cfg.MODEL.FPN.IN_FEATURES)
     found = [strides.get(name, 0) for name in in_features]
     if not found or not all(found) or found != [found[0] * 2**i for i in range(len(found))]:
@@ -87,26 +82,22 @@ class LinearP6P7(LastLevelP6P7):
 
 
 def add_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
-    """Put an FPN with P6 and P7 on a backbone.
+    """Put an FPN on a backbone, with P6 and P7 as ``MODEL.FOCAL_RETINA`` says.
 
-    ``MODEL.FOCAL_RETINA.P6_FROM`` chooses the input of P6, a 3x3 convolution of stride 2: "c5",
-    the backbone's coarsest feature (the paper), or "p5". ``P7_RELU`` chooses whether there is a
-    ReLU between P6 and P7 (the paper has one). The FPN's convolutions keep FPN's own Xavier
-    initialisation, as in the authors' code.
+    The FPN's convolutions keep FPN's own Xavier initialisation, as in the authors' code.
 
     Raises:
-        UserError: ``P6_FROM`` is neither, or the backbone has not the features.
+        UserError: an unknown ``P6_FROM``, or the backbone has not ``MODEL.FPN.IN_FEATURES``.
     """
     shapes = bottom_up.output_shape()
     in_features = _known_features(cfg, {name: shape.stride for name, shape in shapes.items()})
     out_channels = cfg.MODEL.FPN.OUT_CHANNELS
     coarsest = shapes[in_features[-1]]
     p6_inputs = {"c5": (coarsest.channels, in_features[-1]), "p5": (out_channels, "p5")}
-    p6_from = focal_retina_node(cfg).P6_FROM
-    if p6_from not in p6_inputs:
-        raise UserError(f"MODEL.FOCAL_RETINA.P6_FROM is {p6_from!r}; set it to 'c5' or 'p5'")
-    p6_channels, p6_feature = p6_inputs[p6_from]
-    top_block = LastLevelP6P7 if focal_retina_node(cfg).P7_RELU else LinearP6P7
+    node = focal_retina_node(cfg)
+    require_choice("MODEL.FOCAL_RETINA.P6_FROM", node.P6_FROM, p6_inputs)
+    p6_channels, p6_feature = p6_inputs[node.P6_FROM]
+    top_block = LastLevelP6P7 if node.P7_RELU else LinearP6P7
     return FPN(
         bottom_up=bottom_up,
         in_features=in_features,
@@ -131,12 +122,7 @@ def pixel_advice(weights: str, wanted: PixelFormat, found: PixelFormat) -> str |
     Means may differ by 1 and deviations by 0.5: so much do published values, but not values of
     swapped channels.
     """
-    pairs = [(wanted.mean, found.mean, 1.0), (wanted.std, found.std, 0.5)]
-    is_close = all(
-        abs(w - f) <= tolerance
-        for wanted_values, found_values, tolerance in pairs
-        for w, f in zip(wanted_values, found_values, strict=True)
-    )
+    is_close = _are_close(wanted.mean, found.mean, 1.0) and _are_close(wanted.std, found.std, 0.5)
     if is_close and wanted.order == found.order:
         return None
     mean, std = ([round(float(v), 3) for v in values] for values in wanted[:2])
@@ -145,6 +131,10 @@ def pixel_advice(weights: str, wanted: PixelFormat, found: PixelFormat) -> str |
         f"the deviation (MODEL.PIXEL_STD) to {std} and the channel order (INPUT.FORMAT) to "
         f"{wanted.order}; now they are {list(found.mean)}, {list(found.std)} and {found.order}"
     )
+
+
+def _are_close(wanted: Sequence[float], found: Sequence[float], tolerance: float) -> bool:
+    return all(abs(w - f) <= tolerance for w, f in zip(wanted, found, strict=True))
 
 
 class TimmBackbone(Backbone):
@@ -170,18 +160,16 @@ class TimmBackbone(Backbone):
         try:
             import timm
         except ModuleNotFoundError as error:
-            raise MissingExtraError(
-                "a timm backbone needs timm: pip install 'focal_retina[timm]'"
-            ) from error
+            sentence = "a timm backbone needs timm: pip install 'focal_retina[timm]'"
+            raise MissingExtraError(sentence) from error
         if not timm.is_model(name):
             raise UserError(f"timm {timm.__version__} has no model {name!r}: see timm.list_models")
         options = {"pretrained": pretrained, "features_only": True, **options}
         try:
             model: Any = timm.create_model(name, **options)
         except TypeError as error:
-            raise UserError(
-                f"timm's {name} does not take the options {options}: {error}"
-            ) from error
+            sentence = f"timm's {name} does not take the options {options}: {error}"
+            raise UserError(sentence) from error
         self.model = timm.layers.freeze_batch_norm_2d(model) if freeze_bn else model
         config = model.pretrained_cfg
         # timm's images are RGB, 0 to 1.

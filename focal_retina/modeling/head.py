@@ -1,7 +1,8 @@
 """The two subnets, shared over levels (paper Sec. 4, Fig. 3c and 3d)."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import CycleBatchNormList, ShapeSpec, get_norm
@@ -9,18 +10,19 @@ from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 from torch import Tensor, nn
 
-from focal_retina.errors import UserError
+from focal_retina.errors import UserError, require
 from focal_retina.registry import register
+
+BATCH_NORMS = {"BN": nn.BatchNorm2d, "SyncBN": nn.SyncBatchNorm}
 
 
 @register(RPN_HEAD_REGISTRY)
 class FocalRetinaHead(nn.Module):
     """Class logits and box deltas for every anchor of every level.
 
-    Built from a config through the RPN head registry, it has one class, as a first stage needs;
-    ``FocalRetinaNet`` asks for ``num_classes=MODEL.RETINANET.NUM_CLASSES``. Parameter names and
-    initialisation are those of Detectron2's ``RetinaNetHead``: Gaussian of sigma .01 and bias 0,
-    class bias ``-log((1 - prior_prob) / prior_prob)`` (paper Sec. 4.1).
+    Built from a config through the RPN head registry, it has one class, as a first stage needs.
+    Parameter names and initialisation are those of Detectron2's ``RetinaNetHead``: Gaussian of
+    sigma .01 and bias 0, class bias ``-log((1 - prior_prob) / prior_prob)`` (paper Sec. 4.1).
 
     Args:
         input_shape: one ``ShapeSpec`` per level, with equal numbers of channels.
@@ -52,27 +54,19 @@ class FocalRetinaHead(nn.Module):
     ):
         super().__init__()
         num_anchors = _single_count(num_anchors)
-        if num_classes < 1:
-            raise UserError(
-                f"num_classes (MODEL.RETINANET.NUM_CLASSES) is {num_classes}; a head needs at "
-                "least 1 class"
-            )
-        if not 0 < prior_prob < 1:
-            raise UserError(
-                f"prior_prob (MODEL.RETINANET.PRIOR_PROB) is {prior_prob}; it must lie between 0 "
-                "and 1"
-            )
+        name = "num_classes (MODEL.RETINANET.NUM_CLASSES)"
+        require(num_classes >= 1, name, num_classes, "be at least 1")
+        name = "prior_prob (MODEL.RETINANET.PRIOR_PROB)"
+        require(0 < prior_prob < 1, name, prior_prob, "lie between 0 and 1")
         channels = [input_shape[0].channels, *conv_dims]
-        make_norm = _norm_factory(norm, num_levels=len(input_shape))
-        self.cls_subnet = _subnet(channels, make_norm)
-        self.bbox_subnet = _subnet(channels, make_norm)
+        self.cls_subnet = _subnet(channels, norm, len(input_shape))
+        self.bbox_subnet = _subnet(channels, norm, len(input_shape))
         num_logits = num_classes + background_logit
         self.cls_score = nn.Conv2d(channels[-1], num_anchors * num_logits, 3, padding=1)
         self.bbox_pred = nn.Conv2d(channels[-1], num_anchors * 4, 3, padding=1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(module.get_parameter("bias"))
+        for conv in (m for m in self.modules() if isinstance(m, nn.Conv2d)):
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.get_parameter("bias"))
         background_log_odds = math.log((1 - prior_prob) / prior_prob)
         biases = self.cls_score.get_parameter("bias").detach().view(num_anchors, num_logits)
         if background_logit:
@@ -98,8 +92,7 @@ class FocalRetinaHead(nn.Module):
             features: L x (N, C, H, W), float, fine to coarse.
         """
         logits = _apply([*self.cls_subnet, self.cls_score], features)
-        deltas = _apply([*self.bbox_subnet, self.bbox_pred], features)
-        return logits, deltas
+        return logits, _apply([*self.bbox_subnet, self.bbox_pred], features)
 
 
 def _apply(layers: Iterable[nn.Module], features: list[Tensor]) -> list[Tensor]:
@@ -111,33 +104,24 @@ def _apply(layers: Iterable[nn.Module], features: list[Tensor]) -> list[Tensor]:
 
 def _single_count(num_anchors: int | Sequence[int]) -> int:
     counts = [num_anchors] if isinstance(num_anchors, int) else list(num_anchors)
-    if len(set(counts)) != 1:
-        raise UserError(
-            f"the levels have {counts} anchors per location, but the head's weights are "
-            "shared over levels; give every level as many MODEL.ANCHOR_GENERATOR.SIZES and "
-            "ASPECT_RATIOS as the others"
-        )
-    return counts[0]
+    if len(set(counts)) == 1:
+        return counts[0]
+    raise UserError(
+        f"the levels have {counts} anchors per location, but the head's weights are shared over "
+        "levels; give every level as many MODEL.ANCHOR_GENERATOR.SIZES and ASPECT_RATIOS as the "
+        "others"
+    )
 
 
-def _subnet(channels: Sequence[int], make_norm: Callable[[int], nn.Module] | None) -> nn.Sequential:
+def _subnet(channels: Sequence[int], norm: str, num_levels: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for in_channels, out_channels in zip(channels[:-1], channels[1:], strict=True):
+    for in_channels, out_channels in pairwise(channels):
         layers.append(nn.Conv2d(in_channels, out_channels, 3, padding=1))
-        if make_norm is not None:
-            layers.append(make_norm(out_channels))
+        if norm in BATCH_NORMS:
+            # Levels differ in statistics: each has its own, which take turns in their order.
+            bn_class = BATCH_NORMS[norm]
+            layers.append(CycleBatchNormList(num_levels, bn_class, num_features=out_channels))
+        elif norm:
+            layers.append(get_norm(norm, out_channels))
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
-
-
-def _norm_factory(norm: str, num_levels: int) -> Callable[[int], nn.Module] | None:
-    """Return a function from channels to a normalisation layer, None for no normalisation."""
-    if not norm:
-        return None
-    if norm not in ("BN", "SyncBN"):
-        return lambda channels: get_norm(norm, channels)
-    batch_norm = nn.BatchNorm2d if norm == "BN" else nn.SyncBatchNorm
-    # Levels differ in statistics, so each has its own; the list cycles with the order of levels.
-    return lambda channels: CycleBatchNormList(
-        length=num_levels, bn_class=batch_norm, num_features=channels
-    )

@@ -1,7 +1,6 @@
 """Which pyramid levels of a batch have a loss that is not finite."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,29 +11,8 @@ if TYPE_CHECKING:
     from focal_retina.modeling.losses import FocalRetinaLoss
 
 
-@contextlib.contextmanager
-def level_faults(loss: "FocalRetinaLoss", names: Sequence[str]) -> Iterator[list[str]]:
-    """Inside this context, each call of the loss adds its faults to the list that is given.
-
-    A fault is for instance "loss_cls at p3 (its logits are not finite)".
-
-    Args:
-        loss: of another class than ``FocalRetinaLoss`` it has no faults.
-        names: of the L levels, fine to coarse.
-    """
-    faults: list[str] = []
-    if not hasattr(loss, "sums"):
-        yield faults
-        return
-    hook = loss.register_forward_pre_hook(lambda _, args: faults.extend(_find(loss, names, *args)))
-    try:
-        yield faults
-    finally:
-        hook.remove()
-
-
 @torch.no_grad()
-def _find(
+def level_faults(
     loss: "FocalRetinaLoss",
     names: Sequence[str],
     logits: list[Tensor],
@@ -42,12 +20,18 @@ def _find(
     anchors: Tensor,
     assignment: "Assignment",
 ) -> list[str]:
+    """Return the faults, for instance "loss_cls at p3 (its logits are not finite)".
+
+    Args:
+        names: of the L levels, fine to coarse.
+        logits, deltas, anchors, assignment: what ``loss`` was called with.
+    """
     faults, end = [], 0
     divisor = assignment.num_foreground.sum().clamp(min=1)
     for name, x, d in zip(names, logits, deltas, strict=True):
         start, end = end, end + d[0].numel() // 4
         level = _of_anchors(assignment, start, end)
-        losses = loss.forward([x], [d], anchors[start:end], level, divisor)  # without the hook
+        losses = loss.forward([x], [d], anchors[start:end], level, divisor)  # without its hooks
         terms = " and ".join(term for term, value in losses.items() if not value.isfinite())
         outputs = {"logits": x, "deltas": d}
         wrong = " and ".join(kind for kind, y in outputs.items() if not y.isfinite().all())

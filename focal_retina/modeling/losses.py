@@ -1,6 +1,6 @@
 """Classification and box terms of the loss (paper Sec. 3.2 and 4)."""
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -10,26 +10,18 @@ from fvcore.nn import giou_loss, smooth_l1_loss
 from torch import Tensor, nn
 
 from focal_retina.config import focal_retina_node
-from focal_retina.errors import UserError
+from focal_retina.errors import UserError, require_choice
 from focal_retina.ops.backend import resolve_backend
 from focal_retina.ops.gather import gather_anchor_deltas
 from focal_retina.ops.reference import flatten_logits
 
 if TYPE_CHECKING:
     from focal_retina.modeling.assignment import Assignment
+    from focal_retina.modeling.classification import ClassificationLoss
     from focal_retina.modeling.normalizer import LossNormalizer
     from focal_retina.modeling.selection import HardExampleSelection
 
 IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
-BOX_REG_LOSSES = ("smooth_l1", *IOU_LOSSES)
-
-
-class ClassificationLoss(Protocol):
-    """What the losses of ``modeling.classification`` have in common."""
-
-    def __call__(self, logits: list[Tensor], gt_labels: Tensor, normalizer: Tensor) -> Tensor: ...
-
-    def anchor_losses(self, logits: list[Tensor], gt_labels: Tensor) -> Tensor: ...
 
 
 class FocalRetinaLoss(nn.Module):
@@ -49,7 +41,7 @@ class FocalRetinaLoss(nn.Module):
     def __init__(
         self,
         *,
-        cls_loss: ClassificationLoss,
+        cls_loss: "ClassificationLoss",
         box2box_transform: Box2BoxTransform,
         normalizer: "LossNormalizer",
         example_selection: "HardExampleSelection | None" = None,
@@ -58,17 +50,11 @@ class FocalRetinaLoss(nn.Module):
         backend: str = "auto",
     ):
         super().__init__()
-        if box_reg_loss_type not in BOX_REG_LOSSES:
-            raise UserError(
-                f"box_reg_loss_type (MODEL.RETINANET.BBOX_REG_LOSS_TYPE) is {box_reg_loss_type!r}; "
-                f"choose one of {', '.join(BOX_REG_LOSSES)}"
-            )
-        self.cls_loss = cls_loss
-        self.box2box_transform = box2box_transform
-        self.normalizer = normalizer
-        self.example_selection = example_selection
-        self.box_reg_loss_type = box_reg_loss_type
-        self.smooth_l1_beta = smooth_l1_beta
+        name = "box_reg_loss_type (MODEL.RETINANET.BBOX_REG_LOSS_TYPE)"
+        require_choice(name, box_reg_loss_type, ("smooth_l1", *IOU_LOSSES))
+        self.cls_loss, self.normalizer = cls_loss, normalizer
+        self.box2box_transform, self.example_selection = box2box_transform, example_selection
+        self.box_reg_loss_type, self.smooth_l1_beta = box_reg_loss_type, smooth_l1_beta
         self.backend = backend
 
     @classmethod
@@ -76,11 +62,11 @@ class FocalRetinaLoss(nn.Module):
         """Take ``cls_loss``, ``normalizer`` and ``example_selection`` as they are given."""
         retinanet, node = cfg.MODEL.RETINANET, focal_retina_node(cfg)
         return {
-            **parts,
             "box2box_transform": Box2BoxTransform(weights=retinanet.BBOX_REG_WEIGHTS),
             "box_reg_loss_type": retinanet.BBOX_REG_LOSS_TYPE,
             "smooth_l1_beta": retinanet.SMOOTH_L1_LOSS_BETA,
             "backend": node.BACKEND,
+            **parts,
         }
 
     def forward(
@@ -94,10 +80,8 @@ class FocalRetinaLoss(nn.Module):
         """Return "loss_cls" and "loss_box_reg", 0-dim float32, whatever the autocast state.
 
         Args:
-            logits: L x (N, A*K, H, W).
-            deltas: L x (N, A*4, H, W).
+            logits, deltas: see ``HeadOutputs``.
             anchors: (R, 4), float32, pixels, xyxy.
-            assignment: labels and matched objects.
             divisor: of both losses, 0-dim or (N,); None for the normaliser's.
         """
         with torch.autocast(anchors.device.type, enabled=False):
@@ -124,8 +108,8 @@ class FocalRetinaLoss(nn.Module):
         losses = self(logits, deltas, anchors, assignment, divisor)
         sums = {name: torch.stack([loss.double(), total]) for name, loss in losses.items()}
         if self._divides_by_examples:
-            num_images, one = len(assignment.gt_labels), total.new_ones(())
-            sums["loss_cls"] = num_images * torch.stack([losses["loss_cls"].double(), one])
+            of_one = torch.stack([losses["loss_cls"].double(), total.new_ones(())])
+            sums["loss_cls"] = len(assignment.gt_labels) * of_one
         return sums
 
     def check_micro_batches(self) -> None:

@@ -28,16 +28,14 @@ class TrainingMonitor:
     Args:
         vis_period: iterations between pictures; 0 for none.
         input_format: order of the image's channels.
-        max_boxes: draw at most so many anchors and predictions.
     """
 
     # Writers take the pictures out of the storage; without a writer they must not pile up.
     MAX_PENDING_IMAGES = 8
+    MAX_BOXES = 20  # anchors and predictions that are drawn
 
-    def __init__(self, vis_period: int = 0, input_format: str = "BGR", max_boxes: int = 20):
-        self.vis_period = vis_period
-        self.input_format = input_format
-        self.max_boxes = max_boxes
+    def __init__(self, vis_period: int = 0, input_format: str = "BGR"):
+        self.vis_period, self.input_format = vis_period, input_format
         self._warned = False
 
     def write_scalars(self, assignment: "Assignment", batched_inputs: list[dict]) -> None:
@@ -77,20 +75,16 @@ class TrainingMonitor:
         matched = anchors[assignment.anchor_idxs[assignment.image_idxs == 0]]
         drawn = (
             inputs["instances"].gt_boxes,
-            Boxes(matched[_spread(len(matched), self.max_boxes)]),
-            detections.pred_boxes[: self.max_boxes],
+            # Evenly over all of them.
+            Boxes(matched[:: max(1, -(-len(matched) // self.MAX_BOXES))]),
+            detections.pred_boxes[: self.MAX_BOXES],
         )
         rows = [_draw_boxes(image, boxes) for boxes in drawn]
         storage = get_event_storage()
         if num_pending_images(storage) >= self.MAX_PENDING_IMAGES:
             storage.clear_images()
-        name = f"objects; matched anchors; predictions (at most {self.max_boxes} of each)"
+        name = f"objects; matched anchors; predictions (at most {self.MAX_BOXES} of each)"
         storage.put_image(name, np.vstack(rows).transpose(2, 0, 1))
-
-
-def _spread(length: int, count: int) -> list[int]:
-    """Return at most ``count`` indices, evenly over ``range(length)``."""
-    return list(range(0, length, max(1, -(-length // count))))
 
 
 def _draw_boxes(image: np.ndarray, boxes: Boxes) -> np.ndarray:

@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from focal_retina.config import focal_retina_node
-from focal_retina.errors import UserError
+from focal_retina.errors import require_choice
 
 NORMALIZERS = ("image", "gpu", "all_gpus", "ema")
 
@@ -43,22 +43,11 @@ class LossNormalizer(nn.Module):
 
     @configurable
     def __init__(
-        self,
-        *,
-        kind: str = "ema",
-        offset: float = 0,
-        start: float = 100.0,
-        momentum: float = 0.9,
+        self, *, kind: str = "ema", offset: float = 0, start: float = 100.0, momentum: float = 0.9
     ):
         super().__init__()
-        if kind not in NORMALIZERS:
-            raise UserError(
-                f"kind of the normaliser (MODEL.FOCAL_RETINA.NORMALIZER) is {kind!r}; "
-                f"choose one of {', '.join(NORMALIZERS)}"
-            )
-        self.kind = kind
-        self.offset = offset
-        self.momentum = momentum
+        require_choice("kind (MODEL.FOCAL_RETINA.NORMALIZER)", kind, NORMALIZERS)
+        self.kind, self.offset, self.momentum = kind, offset, momentum
         self._micro_batches: list[Tensor] | None = None  # their counts, inside ``deferred``
         if kind == "ema":
             # float64 because Detectron2's value is a Python float.
@@ -79,8 +68,9 @@ class LossNormalizer(nn.Module):
         if self._micro_batches is None:
             return self._divisor(counts)
         self._micro_batches.append(counts)
-        is_per_image = self.kind == "image"
-        return counts.clamp(min=1) if is_per_image else counts.new_full((), _PROVISIONAL_DIVISOR)
+        if self.kind == "image":
+            return counts.clamp(min=1)
+        return counts.new_tensor(_PROVISIONAL_DIVISOR)
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[Callable[[], Tensor]]:
@@ -96,7 +86,7 @@ class LossNormalizer(nn.Module):
         def factor() -> Tensor:
             whole = torch.cat(counts)
             if self.kind == "image":
-                return whole.new_full((), 1 / len(whole))
+                return whole.new_tensor(1 / len(whole))
             return _PROVISIONAL_DIVISOR / self._divisor(whole)
 
         try:
@@ -105,10 +95,10 @@ class LossNormalizer(nn.Module):
             self._micro_batches = None
 
     def divisors_of_sums(self, num_foreground: Tensor) -> tuple[Tensor, Tensor]:
-        """Return two divisors, so that losses of many batches can be added up before the second.
+        """Return the divisor of this batch, 0-dim or (N,), and its share of the second, 0-dim.
 
-        The first is for each batch, 0-dim or (N,). The second, 0-dim, is added up over batches, and
-        divides the sum. Both are float64. "ema" and "all_gpus" do as "gpu" here.
+        The losses of many batches, each divided by the first, are added up; the second, added up
+        over the batches, divides that sum. "ema" and "all_gpus" do as "gpu" here. Both are float64.
         """
         counts = num_foreground.double()
         if self.kind == "image":
@@ -119,22 +109,14 @@ class LossNormalizer(nn.Module):
         if self.kind == "image":
             return counts.clamp(min=1) * len(counts)
         total = (counts + self.offset).sum()
-        if self.kind == "all_gpus":
-            return _sum_over_gpus(total).clamp(min=1) / comm.get_world_size()
         if self.kind == "gpu":
             return total.clamp(min=1)
-        return self._running_mean(counts.sum().clamp(min=1))
-
-    def _running_mean(self, count: Tensor) -> Tensor:
+        if self.kind == "all_gpus":
+            if comm.get_world_size() > 1:
+                torch.distributed.all_reduce(total)
+            return total.clamp(min=1) / comm.get_world_size()
         if self.training:
             # Three roundings, in the order of Detectron2's `_ema_update`.
-            self.foreground_ema.copy_(
-                self.foreground_ema * self.momentum + count * (1 - self.momentum)
-            )
+            count = counts.sum().clamp(min=1) * (1 - self.momentum)
+            self.foreground_ema.copy_(self.foreground_ema * self.momentum + count)
         return self.foreground_ema.clone()
-
-
-def _sum_over_gpus(value: Tensor) -> Tensor:
-    if comm.get_world_size() > 1:
-        torch.distributed.all_reduce(value)
-    return value

@@ -45,16 +45,12 @@ class DetectionPostprocessor:
         backend: str = "auto",
         background_logit: bool = False,
     ):
-        self.num_classes = num_classes
-        self.box2box_transform = box2box_transform
+        self.num_classes, self.background_logit = num_classes, background_logit
+        self.box2box_transform, self.backend = box2box_transform, backend
         self.score_thresh = score_thresh
         self.score_thresh_last_level = score_thresh_last_level
-        self.topk_candidates = topk_candidates
-        self.nms_thresh = nms_thresh
-        self.max_detections = max_detections
-        self.clip_before_nms = clip_before_nms
-        self.backend = backend
-        self.background_logit = background_logit
+        self.topk_candidates, self.max_detections = topk_candidates, max_detections
+        self.nms_thresh, self.clip_before_nms = nms_thresh, clip_before_nms
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -83,13 +79,7 @@ class DetectionPostprocessor:
         """Return one ``Instances`` per image, by descending score, in fp32.
 
         Each has ``pred_boxes`` (pixels of the network's input, xyxy, not clipped unless
-        ``clip_before_nms``), ``scores`` and ``pred_classes``.
-
-        Args:
-            anchors: L x ``Boxes`` of length H*W*A.
-            logits: L x (N, A*K, H, W).
-            deltas: L x (N, A*4, H, W).
-            image_sizes: N x (height, width), pixels, without padding.
+        ``clip_before_nms``), ``scores`` and ``pred_classes``. Arguments: see ``HeadOutputs``.
         """
         with torch.autocast(logits[0].device.type, enabled=False):
             if self.background_logit:
@@ -121,9 +111,8 @@ class DetectionPostprocessor:
 
     def score_thresholds(self, num_levels: int) -> list[float]:
         """Return what scores must be above, for each level, fine to coarse."""
-        last = self.score_thresh_last_level
-        last = self.score_thresh if last is None else last
-        return [self.score_thresh] * (num_levels - 1) + [last]
+        usual, last = self.score_thresh, self.score_thresh_last_level
+        return [usual] * (num_levels - 1) + [usual if last is None else last]
 
     def _decode_level(
         self, anchors: Boxes, logits: Tensor, deltas: Tensor, score_thresh: float

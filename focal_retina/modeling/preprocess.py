@@ -12,6 +12,7 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 
 from focal_retina.config import focal_retina_node
+from focal_retina.errors import UserError
 
 
 class ImagePreprocessor(nn.Module):
@@ -20,10 +21,9 @@ class ImagePreprocessor(nn.Module):
     Args:
         pixel_mean, pixel_std: one number per channel, in the order of ``input_format``.
         input_format: order of channels, "BGR" or "RGB", for those who draw or load images.
-        size_divisibility: pad to a multiple of so many pixels; 0 means the backbone's own.
-            The authors' code pads to 128, the stride of P7.
-        channels_last: memory format of the batch, (N, H, W, C); its values and shape do not
-            change. The model lays out its weights alike.
+        size_divisibility: pad to a multiple of so many pixels; 0 means the backbone's own. The
+            authors' code pads to 128, the stride of P7.
+        channels_last: lay the batch and the model's weights out in memory as (N, H, W, C).
     """
 
     pixel_mean: Tensor
@@ -43,18 +43,19 @@ class ImagePreprocessor(nn.Module):
         self.input_format = input_format
         self.size_divisibility = size_divisibility
         self.channels_last = channels_last
-        self._min_size = (0, 0)
+        self._min_size: tuple[int, ...] = (0, 0)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        node = focal_retina_node(cfg)
         return {
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "input_format": cfg.INPUT.FORMAT,
-            "size_divisibility": focal_retina_node(cfg).SIZE_DIVISIBILITY,
-            "channels_last": focal_retina_node(cfg).CHANNELS_LAST,
+            "size_divisibility": node.SIZE_DIVISIBILITY,
+            "channels_last": node.CHANNELS_LAST,
         }
 
     def forward(self, batched_inputs: list[dict], backbone: Backbone) -> ImageList:
@@ -70,7 +71,10 @@ class ImagePreprocessor(nn.Module):
         constraints = getattr(backbone, "padding_constraints", None)
         kwargs = {"padding_constraints": constraints} if constraints else {}
         batch = ImageList.from_tensors(images, divisibility, **kwargs)
-        batch.tensor = _pad_to(batch.tensor, self._min_size, divisibility)
+        padded = (-(-side // divisibility) * divisibility for side in self._min_size)
+        bottom, right = (max(0, p - n) for p, n in zip(padded, batch.tensor.shape[2:], strict=True))
+        if bottom or right:
+            batch.tensor = F.pad(batch.tensor, (0, right, 0, bottom))
         if self.channels_last:
             batch.tensor = batch.tensor.contiguous(memory_format=torch.channels_last)
         return batch
@@ -81,7 +85,13 @@ class ImagePreprocessor(nn.Module):
 
     def divisibility(self, backbone: Backbone) -> int:
         """Return what height and width are padded to a multiple of, in pixels, >= 1."""
-        return self.size_divisibility or backbone.size_divisibility or 1
+        chosen, needed = self.size_divisibility, backbone.size_divisibility
+        if chosen and needed and chosen % needed:
+            raise UserError(
+                f"size_divisibility (MODEL.FOCAL_RETINA.SIZE_DIVISIBILITY) is {chosen}; the "
+                f"backbone needs a multiple of {needed}, or 0 for its own"
+            )
+        return chosen or needed or 1
 
     @contextlib.contextmanager
     def padded_as_one(self, batches: Sequence[list[dict]]) -> Iterator[None]:
@@ -90,16 +100,8 @@ class ImagePreprocessor(nn.Module):
         For micro-batches: padding is background to the loss, and group normalisation sees it.
         """
         sizes = [x["image"].shape[-2:] for batch in batches for x in batch]
-        height, width = (max(sides) for sides in zip(*sizes, strict=True))
-        self._min_size = (height, width)
+        self._min_size = tuple(max(sides) for sides in zip(*sizes, strict=True))
         try:
             yield
         finally:
             self._min_size = (0, 0)
-
-
-def _pad_to(images: Tensor, min_size: tuple[int, int], divisibility: int) -> Tensor:
-    """Pad images (N, C, H, W) at the bottom and right to at least a multiple over ``min_size``."""
-    height, width = (-(-side // divisibility) * divisibility for side in min_size)
-    bottom, right = max(0, height - images.shape[2]), max(0, width - images.shape[3])
-    return F.pad(images, (0, right, 0, bottom)) if bottom or right else images

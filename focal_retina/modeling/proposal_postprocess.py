@@ -32,10 +32,8 @@ class ProposalPostprocessor:
         min_box_size: float = 0.0,
     ):
         self.box2box_transform = box2box_transform
-        self.pre_nms_topk = pre_nms_topk
-        self.post_nms_topk = post_nms_topk
-        self.nms_thresh = nms_thresh
-        self.min_box_size = float(min_box_size)
+        self.pre_nms_topk, self.post_nms_topk = pre_nms_topk, post_nms_topk
+        self.nms_thresh, self.min_box_size = nms_thresh, float(min_box_size)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -60,29 +58,17 @@ class ProposalPostprocessor:
         """Return ``proposal_boxes`` and ``objectness_logits``, descending, of each image.
 
         Args:
-            anchors: L x ``Boxes`` of length H*W*A.
-            logits: L x (N, A, H, W).
-            deltas: L x (N, A*4, H, W).
-            image_sizes: N x (height, width), pixels, without padding, to clip to.
+            anchors, logits, deltas, image_sizes: see ``HeadOutputs``; K is 1.
             training: use the counts for training. Infinite logits or deltas then raise a
                 FloatingPointError.
         """
-        pre_nms_topk, post_nms_topk = (
-            train if training else test for train, test in (self.pre_nms_topk, self.post_nms_topk)
-        )
+        counts = (self.pre_nms_topk, self.post_nms_topk)
+        pre_nms, post_nms = (train if training else test for train, test in counts)
         levels = zip(anchors, logits, deltas, strict=True)
-        best = [self._best_of_level(*level, pre_nms_topk) for level in levels]
+        best = (self._best_of_level(*level, pre_nms) for level in levels)
         boxes, scores = zip(*best, strict=True)
-        return find_top_rpn_proposals(
-            boxes,
-            scores,
-            image_sizes,
-            self.nms_thresh,
-            pre_nms_topk,
-            post_nms_topk,
-            self.min_box_size,
-            training,
-        )
+        limits = (self.nms_thresh, pre_nms, post_nms, self.min_box_size)
+        return find_top_rpn_proposals(boxes, scores, image_sizes, *limits, training)
 
     def _best_of_level(
         self, anchors: Boxes, logits: Tensor, deltas: Tensor, topk: int

@@ -1,7 +1,6 @@
 """FocalProposalGenerator: the same parts as the first stage of a two-stage detector."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -15,8 +14,7 @@ from torch import Tensor, nn
 
 from focal_retina.config import focal_retina_node
 from focal_retina.modeling.assignment import AnchorAssigner, Assignment
-from focal_retina.modeling.classification import SigmoidFocalLoss
-from focal_retina.modeling.level_faults import level_faults
+from focal_retina.modeling.classification import SigmoidFocalLoss, focal_loss_alpha
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.normalizer import LossNormalizer
 from focal_retina.modeling.proposal_postprocess import ProposalPostprocessor
@@ -33,19 +31,15 @@ class FocalProposalGenerator(nn.Module):
 
     It takes the place of Detectron2's ``RPN`` in any two-stage config: set
     ``MODEL.PROPOSAL_GENERATOR.NAME`` to "FocalProposalGenerator" and ``MODEL.RPN.HEAD_NAME`` to
-    "FocalRetinaHead". The keys ``MODEL.RPN.*`` keep their meaning, with two exceptions:
-    ``BATCH_SIZE_PER_IMAGE`` and ``POSITIVE_FRACTION`` have none, as the focal loss takes all
-    anchors, and ``CONV_DIMS`` belongs to Detectron2's own head. Head and focal loss have the keys
-    that they have in ``FocalRetinaNet``: ``MODEL.RETINANET.NUM_CONVS``, ``NORM``, ``PRIOR_PROB``,
-    ``FOCAL_LOSS_ALPHA`` and ``FOCAL_LOSS_GAMMA``, and ``MODEL.FOCAL_RETINA.*``.
+    "FocalRetinaHead". The keys ``MODEL.RPN.*`` keep their meaning, but ``BATCH_SIZE_PER_IMAGE`` and
+    ``POSITIVE_FRACTION`` have none, as the focal loss takes all anchors, and ``CONV_DIMS`` belongs
+    to Detectron2's own head. Head and focal loss have their keys in ``MODEL.RETINANET``
+    (``NUM_CONVS``, ``NORM``, ``PRIOR_PROB``, ``FOCAL_LOSS_*``) and ``MODEL.FOCAL_RETINA``.
 
     Args:
         in_features: names of the features to use, fine to coarse.
-        head: from L features to (logits, deltas), for one class.
-        anchor_generator: from L features to L ``Boxes``.
-        assigner: from anchors (R, 4) and objects to an ``Assignment``, with K = 1.
-        loss: from logits, deltas, anchors and assignment to "loss_cls" and "loss_box_reg".
-        postprocessor: from anchors, logits and deltas to proposals.
+        head, anchor_generator, assigner, loss: as of ``FocalRetinaNet``, with K = 1.
+        postprocessor: from anchors, logits, deltas and image sizes to proposals.
         anchor_boundary_thresh: ignore anchors that reach further out of their image than so many
             pixels; below 0: ignore none.
         loss_weight: factors of "loss_rpn_cls" and "loss_rpn_loc"; None for 1.
@@ -65,42 +59,33 @@ class FocalProposalGenerator(nn.Module):
         loss_weight: Mapping[str, float] | None = None,
     ):
         super().__init__()
-        self.in_features = in_features
-        # Detectron2's name, which its checkpoints have.
-        self.rpn_head = head
-        self.anchor_generator = anchor_generator
-        self.assigner = assigner
-        self.loss = loss
-        self.postprocessor = postprocessor
+        self.head_in_features = in_features
+        self.rpn_head = head  # Detectron2's name, which its checkpoints have
+        self.anchor_generator, self.assigner = anchor_generator, assigner
+        self.loss, self.postprocessor = loss, postprocessor
         self.anchor_boundary_thresh = anchor_boundary_thresh
         self.loss_weight = loss_weight or {"loss_rpn_cls": 1.0, "loss_rpn_loc": 1.0}
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        rpn, retinanet = cfg.MODEL.RPN, cfg.MODEL.RETINANET
-        node = focal_retina_node(cfg)
+        rpn = cfg.MODEL.RPN
         shapes = [input_shape[f] for f in rpn.IN_FEATURES]
         return {
             "in_features": rpn.IN_FEATURES,
             "head": build_rpn_head(cfg, shapes),
             "anchor_generator": build_anchor_generator(cfg, shapes),
             "assigner": AnchorAssigner(
-                num_classes=1,
-                thresholds=rpn.IOU_THRESHOLDS,
-                labels=rpn.IOU_LABELS,
-                low_quality_matches=node.LOW_QUALITY_MATCHES,
-                backend=node.BACKEND,
+                cfg, num_classes=1, thresholds=rpn.IOU_THRESHOLDS, labels=rpn.IOU_LABELS
             ),
             "loss": FocalRetinaLoss(
+                cfg,
                 cls_loss=SigmoidFocalLoss(
                     num_classes=1,
-                    # A negative alpha turns weighting off in Detectron2.
-                    alpha=retinanet.FOCAL_LOSS_ALPHA if retinanet.FOCAL_LOSS_ALPHA >= 0 else None,
-                    gamma=retinanet.FOCAL_LOSS_GAMMA,
-                    backend=node.BACKEND,
+                    alpha=focal_loss_alpha(cfg),
+                    gamma=cfg.MODEL.RETINANET.FOCAL_LOSS_GAMMA,
+                    backend=focal_retina_node(cfg).BACKEND,
                 ),
                 normalizer=LossNormalizer(cfg),
-                backend=node.BACKEND,
                 box2box_transform=Box2BoxTransform(weights=rpn.BBOX_REG_WEIGHTS),
                 box_reg_loss_type=rpn.BBOX_REG_LOSS_TYPE,
                 smooth_l1_beta=rpn.SMOOTH_L1_BETA,
@@ -128,7 +113,7 @@ class FocalProposalGenerator(nn.Module):
             features: by name, each (N, C, H, W).
             gt_instances: N ``Instances`` with ``gt_boxes``; in training only.
         """
-        levels = [features[f] for f in self.in_features]
+        levels = [features[f] for f in self.head_in_features]
         logits, deltas = self.rpn_head(levels)
         anchors = self.anchor_generator(levels)
         losses = {}
@@ -137,15 +122,13 @@ class FocalProposalGenerator(nn.Module):
             grid_sizes = [(x.shape[2], x.shape[3]) for x in logits]
             assignment = self.assign(anchors, grid_sizes, gt_instances)
             found = self.loss(logits, deltas, Boxes.cat(anchors).tensor, assignment)
-            losses = {name: found[ours] * self.loss_weight[name] for name, ours in _LOSSES.items()}
+            losses = {"loss_rpn_cls": found["loss_cls"], "loss_rpn_loc": found["loss_box_reg"]}
+            losses = {name: loss * self.loss_weight[name] for name, loss in losses.items()}
         sizes = images.image_sizes
         return self.postprocessor(anchors, logits, deltas, sizes, self.training), losses
 
     def assign(
-        self,
-        anchors: list[Boxes],
-        grid_sizes: Sequence[tuple[int, int]],
-        gt_instances: list[Instances],
+        self, anchors: list[Boxes], grid_sizes: Sequence[tuple], gt_instances: list[Instances]
     ) -> Assignment:
         """Label the anchors of each image: 0 object, 1 background, -1 ignore."""
         all_anchors = Boxes.cat(anchors)
@@ -157,10 +140,6 @@ class FocalProposalGenerator(nn.Module):
         sizes = [x.image_size for x in gt_instances]
         inside = [all_anchors.inside_box(s, self.anchor_boundary_thresh) for s in sizes]
         return _ignore_outside(assignment, torch.stack(inside))
-
-    def level_faults(self) -> AbstractContextManager[list[str]]:
-        """See the function ``level_faults``."""
-        return level_faults(self.loss, self.in_features)
 
 
 def _of_one_class(objects: Instances) -> Instances:

@@ -1,11 +1,12 @@
 """FocalRetinaNet: the paper's detector, from its parts (paper Fig. 3)."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, detector_postprocess
 from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.structures import Boxes, Instances
@@ -17,7 +18,6 @@ from focal_retina.errors import UserError
 from focal_retina.modeling.assignment import AnchorAssigner, Assignment
 from focal_retina.modeling.classification import build_classification_loss
 from focal_retina.modeling.head import FocalRetinaHead
-from focal_retina.modeling.level_faults import level_faults
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.monitor import TrainingMonitor
 from focal_retina.modeling.normalizer import LossNormalizer
@@ -78,20 +78,16 @@ class FocalRetinaNet(nn.Module):
         cpu_acceleration: bool = True,
     ):
         super().__init__()
-        _check_divisibility(preprocessor.size_divisibility, backbone.size_divisibility)
-        _check_features(head_in_features or (), backbone)
-        self.backbone = backbone
-        self.head = head
-        self.anchor_generator = anchor_generator
-        self.assigner = assigner
-        self.loss = loss
-        self.postprocessor = postprocessor
-        self.preprocessor = preprocessor
-        self.num_classes = num_classes
+        # Refuse now what would fail at the first batch.
+        preprocessor.divisibility(backbone)
+        _level_shapes(backbone, head_in_features or ())
+        self.backbone, self.head = backbone, head
+        self.anchor_generator, self.assigner = anchor_generator, assigner
+        self.loss, self.postprocessor = loss, postprocessor
+        self.preprocessor, self.monitor = preprocessor, monitor
+        self.num_classes, self.cpu_acceleration = num_classes, cpu_acceleration
         shapes = backbone.output_shape()
         self.head_in_features = head_in_features or sorted(shapes, key=lambda f: shapes[f].stride)
-        self.monitor = monitor
-        self.cpu_acceleration = cpu_acceleration
         if preprocessor.channels_last:
             self.to(memory_format=torch.channels_last)
 
@@ -102,9 +98,7 @@ class FocalRetinaNet(nn.Module):
         resolve_backend(node.BACKEND, torch.device(cfg.MODEL.DEVICE))
         backbone = build_backbone(cfg)
         num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
-        head_in_features = cfg.MODEL.RETINANET.IN_FEATURES
-        _check_features(head_in_features, backbone)
-        shapes = [backbone.output_shape()[f] for f in head_in_features]
+        shapes = _level_shapes(backbone, cfg.MODEL.RETINANET.IN_FEATURES)
         head = FocalRetinaHead(
             cfg, shapes, num_classes=num_classes, background_logit=has_background_logit(cfg)
         )
@@ -125,7 +119,7 @@ class FocalRetinaNet(nn.Module):
             "postprocessor": DetectionPostprocessor(cfg),
             "preprocessor": ImagePreprocessor(cfg),
             "num_classes": num_classes,
-            "head_in_features": head_in_features,
+            "head_in_features": cfg.MODEL.RETINANET.IN_FEATURES,
             "monitor": TrainingMonitor(cfg.VIS_PERIOD, cfg.INPUT.FORMAT),
             "cpu_acceleration": node.CPU_ACCELERATION,
         }
@@ -153,11 +147,8 @@ class FocalRetinaNet(nn.Module):
     def head_outputs(self, batched_inputs: list[dict]) -> HeadOutputs:
         """Return what the network says of a batch; of each dict only the "image" is used."""
         images = self.preprocessor(batched_inputs, self.backbone)
-        with (
-            accelerated_forward(self.backbone)
-            if self.cpu_acceleration
-            else contextlib.nullcontext()
-        ):
+        fast = accelerated_forward if self.cpu_acceleration else contextlib.nullcontext
+        with fast(self.backbone):
             features = self.features(images.tensor)
             logits, deltas = self.head(features)
         return HeadOutputs(self.anchor_generator(features), logits, deltas, images.image_sizes)
@@ -173,8 +164,8 @@ class FocalRetinaNet(nn.Module):
         if self.monitor is not None:
             self.monitor.write_scalars(assignment, batched_inputs)
             if self.monitor.wants_picture():
-                first = outputs._replace(image_sizes=outputs.image_sizes[:1])
-                detections = self.postprocessor(*first)[0]
+                of_first = outputs._replace(image_sizes=outputs.image_sizes[:1])
+                detections = self.postprocessor(*of_first)[0]
                 self.monitor.write_picture(batched_inputs[0], anchors, assignment, detections)
         return self.loss(outputs.logits, outputs.deltas, anchors, assignment)
 
@@ -188,52 +179,19 @@ class FocalRetinaNet(nn.Module):
 
     @property
     def divides_by_foreground(self) -> bool:
-        """Whether a ``LossNormalizer`` divides all losses, as the three methods below need."""
+        """Whether a ``LossNormalizer`` divides all losses, so that it may divide them later."""
         is_ours = isinstance(self.loss, FocalRetinaLoss)
         return is_ours and isinstance(self.loss.normalizer, LossNormalizer)
 
-    def check_micro_batches(self) -> None:
-        """Raise a UserError if the loss of a batch is no sum over its images."""
-        self.loss.check_micro_batches()
 
-    @contextlib.contextmanager
-    def micro_batches(self, batches: Sequence[list[dict]]) -> Iterator[Callable[[], Tensor]]:
-        """Inside this context, each call is for one micro-batch of a larger batch.
-
-        The context gives the function of ``LossNormalizer.deferred``.
-
-        Args:
-            batches: all micro-batches of the batch.
-        """
-        padded = self.preprocessor.padded_as_one(batches)
-        with padded, self.loss.normalizer.deferred() as correction:
-            yield correction
-
-    def loss_sums(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
-        """Return each loss as its sum and what divides it, see ``FocalRetinaLoss.sums``."""
-        outputs = self.head_outputs(batched_inputs)
-        return self.loss.sums(outputs.logits, outputs.deltas, *self.assign(batched_inputs, outputs))
-
-    def level_faults(self) -> contextlib.AbstractContextManager[list[str]]:
-        """See the function ``level_faults``."""
-        return level_faults(self.loss, self.head_in_features)
-
-
-def _check_features(names: Sequence[str], backbone: Backbone) -> None:
+def _level_shapes(backbone: Backbone, names: Sequence[str]) -> list[ShapeSpec]:
     known = backbone.output_shape()
     if unknown := [name for name in names if name not in known]:
         raise UserError(
             f"head_in_features (MODEL.RETINANET.IN_FEATURES) has {unknown[0]}, but the backbone "
             f"has {', '.join(known)}"
         )
-
-
-def _check_divisibility(asked: int, needed: int) -> None:
-    if asked and needed and asked % needed:
-        raise UserError(
-            f"size_divisibility (MODEL.FOCAL_RETINA.SIZE_DIVISIBILITY) is {asked}; the backbone "
-            f"needs a multiple of {needed}, or 0 for its own"
-        )
+    return [known[name] for name in names]
 
 
 def _resize(detections: Instances, inputs: dict) -> Instances:

@@ -5,28 +5,21 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
 from focal_retina.config import focal_retina_node
-from focal_retina.errors import UserError
+from focal_retina.errors import require, require_choice
 from focal_retina.ops.hard_examples import hard_examples
-
-SELECTIONS = ("all", "ohem", "ohem_1_3")
 
 
 def build_example_selection(cfg: CfgNode) -> "HardExampleSelection | None":
     """Build what ``MODEL.FOCAL_RETINA.EXAMPLE_SELECTION`` names; None for "all" anchors."""
     kind = focal_retina_node(cfg).EXAMPLE_SELECTION
-    if kind not in SELECTIONS:
-        raise UserError(
-            f"MODEL.FOCAL_RETINA.EXAMPLE_SELECTION is {kind!r}; choose one of "
-            f"{', '.join(SELECTIONS)}"
-        )
+    require_choice("MODEL.FOCAL_RETINA.EXAMPLE_SELECTION", kind, ("all", "ohem", "ohem_1_3"))
     return None if kind == "all" else HardExampleSelection(cfg)
 
 
 class HardExampleSelection:
     """OHEM: ignore all anchors but those of highest loss after NMS.
 
-    The box loss still sees every foreground anchor. The last three arguments are what the paper
-    leaves open.
+    The box loss still sees every foreground anchor. The paper leaves the last three arguments open.
 
     Args:
         batch_size: anchors kept per image, >= 1.
@@ -50,25 +43,16 @@ class HardExampleSelection:
         scope: str = "image",
         normalizer: str = "examples",
     ):
-        if batch_size < 1:
-            raise UserError(
-                f"batch_size (MODEL.FOCAL_RETINA.OHEM_BATCH_SIZE) is {batch_size}; it must be at "
-                "least 1"
-            )
-        if not 0 <= nms_thresh <= 1:
-            raise UserError(
-                f"nms_thresh (MODEL.FOCAL_RETINA.OHEM_NMS_THRESH) is {nms_thresh}; it must lie in "
-                "[0, 1]"
-            )
-        _check_choice("nms_over", nms_over, ("anchors", "boxes"))
-        _check_choice("scope", scope, ("image", "batch"))
-        _check_choice("normalizer", normalizer, ("examples", "foreground"))
-        self.batch_size = batch_size
-        self.nms_thresh = nms_thresh
-        self.one_to_three = one_to_three
-        self.nms_over = nms_over
-        self.scope = scope
-        self.normalizer = normalizer
+        name = "batch_size (MODEL.FOCAL_RETINA.OHEM_BATCH_SIZE)"
+        require(batch_size >= 1, name, batch_size, "be at least 1")
+        name = "nms_thresh (MODEL.FOCAL_RETINA.OHEM_NMS_THRESH)"
+        require(0 <= nms_thresh <= 1, name, nms_thresh, "lie in [0, 1]")
+        require_choice("nms_over of OHEM", nms_over, ("anchors", "boxes"))
+        require_choice("scope of OHEM", scope, ("image", "batch"))
+        require_choice("normalizer of OHEM", normalizer, ("examples", "foreground"))
+        self.batch_size, self.nms_thresh = batch_size, nms_thresh
+        self.one_to_three, self.nms_over = one_to_three, nms_over
+        self.scope, self.normalizer = scope, normalizer
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -91,23 +75,23 @@ class HardExampleSelection:
             gt_labels: (N, R) int64; -1 are never kept.
             is_foreground: (N, R) bool.
         """
-        groups = torch.arange(gt_labels.numel(), device=losses.device).view(gt_labels.shape)
+        selected, batch_size = torch.full_like(gt_labels, -1), self.batch_size
         if self.scope == "batch":
-            groups, boxes = groups.view(1, -1), _set_apart(boxes)
-        losses, is_foreground = losses.flatten(), is_foreground.flatten()
-        boxes = boxes.flatten(0, 1)
-        selected = torch.full_like(gt_labels, -1)
-        for group in groups:
-            idxs = group[gt_labels.flatten()[group] >= 0]
+            boxes, batch_size = _set_apart(boxes), batch_size * len(boxes)
+        images = [losses, boxes, gt_labels, is_foreground, selected]
+        if self.scope == "batch":  # all of them as one image
+            images = [x.flatten(0, 1)[None] for x in images]
+        for losses, boxes, gt_labels, is_foreground, selected_labels in zip(*images, strict=True):
+            idxs = (gt_labels >= 0).nonzero().squeeze(1)
             hard = hard_examples(
                 losses[idxs],
                 boxes[idxs],
                 is_foreground[idxs],
-                batch_size=self.batch_size * len(gt_labels) // len(groups),
+                batch_size=batch_size,
                 nms_thresh=self.nms_thresh,
                 one_to_three=self.one_to_three,
             )
-            selected.view(-1)[idxs[hard]] = gt_labels.flatten()[idxs[hard]]
+            selected_labels[idxs[hard]] = gt_labels[idxs[hard]]
         return selected
 
 
@@ -116,8 +100,3 @@ def _set_apart(boxes: Tensor) -> Tensor:
     boxes = boxes.double()  # in float32 the shift would round fractions away
     step = boxes.max() - boxes.min() + 1
     return boxes + step * torch.arange(len(boxes), device=boxes.device).view(-1, 1, 1)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"{name} of OHEM is {value!r}; choose one of {', '.join(choices)}")

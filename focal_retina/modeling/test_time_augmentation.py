@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 class FocalRetinaNetWithTTA(nn.Module):
     """A ``FocalRetinaNet`` that sees each image several times.
 
-    Detections of all augmented images are mapped back to the image asked for and merged: of two
-    overlapping boxes of a class the one of lower score is dropped, and the best are kept. The
-    model's postprocessor has the threshold of overlap and the number to keep. Detectron2's
-    ``GeneralizedRCNNWithTTA`` merges in the same way.
+    Detections of all augmented images are mapped back to the image asked for and merged by NMS, as
+    in Detectron2's ``GeneralizedRCNNWithTTA``, with the limits of the model's postprocessor.
 
     Args:
         model: not a ``DistributedDataParallel``.
@@ -30,17 +28,11 @@ class FocalRetinaNetWithTTA(nn.Module):
 
     def __init__(self, model: "FocalRetinaNet", tta_mapper: Callable[[dict], list[dict]]):
         super().__init__()
-        self.model = model
-        self.tta_mapper = tta_mapper
+        self.model, self.tta_mapper = model, tta_mapper
 
     @torch.no_grad()
     def forward(self, batched_inputs: list[dict]) -> list[dict]:
-        """Return one ``{"instances": Instances}`` per image, as ``FocalRetinaNet`` at test.
-
-        Args:
-            batched_inputs: dicts with "image", (C, H, W), and optionally the output's "height" and
-                "width" in pixels.
-        """
+        """Return one ``{"instances": Instances}`` per image, as ``FocalRetinaNet`` at test."""
         return [{"instances": self._detect(inputs)} for inputs in batched_inputs]
 
     def _detect(self, inputs: dict) -> Instances:
@@ -51,7 +43,13 @@ class FocalRetinaNetWithTTA(nn.Module):
         groups = [list(group) for _, group in groupby(augmented, lambda x: x["image"].shape)]
         detections = [found for group in groups for found in self._detect_augmented(group)]
         boxes, scores, classes = (torch.cat(x) for x in zip(*detections, strict=True))
-        return self._merge(size, Boxes(boxes), scores, classes)
+        boxes = Boxes(boxes)
+        boxes.clip(size)
+        limits = self.model.postprocessor
+        keep = batched_nms(boxes.tensor, scores, classes, limits.nms_thresh)
+        keep = keep[: limits.max_detections]
+        found = {"pred_boxes": boxes[keep], "scores": scores[keep], "pred_classes": classes[keep]}
+        return Instances(size, **found)
 
     def _detect_augmented(self, augmented: list[dict]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Return boxes, mapped back, scores and classes of each of the augmented images."""
@@ -62,17 +60,6 @@ class FocalRetinaNetWithTTA(nn.Module):
             (_map_back(d.pred_boxes.tensor, x["transforms"]), d.scores, d.pred_classes)
             for x, d in zip(augmented, found, strict=True)
         ]
-
-    def _merge(
-        self, size: tuple[int, int], boxes: Boxes, scores: Tensor, classes: Tensor
-    ) -> Instances:
-        boxes.clip(size)
-        limits = self.model.postprocessor
-        keep = batched_nms(boxes.tensor, scores, classes, limits.nms_thresh)
-        keep = keep[: limits.max_detections]
-        return Instances(
-            size, pred_boxes=boxes[keep], scores=scores[keep], pred_classes=classes[keep]
-        )
 
 
 def _map_back(boxes: Tensor, transforms: TransformList) -> Tensor:

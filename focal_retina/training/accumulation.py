@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -20,32 +19,26 @@ def split_batch(batch: list, steps: int) -> list[list]:
 def check_accumulation(model: nn.Module, steps: int) -> None:
     """Raise a UserError where the loss of a batch is no sum over micro-batches of it."""
     if steps > 1 and getattr(model, "divides_by_foreground", False):
-        model.check_micro_batches()
-
-
-class LossFactors(NamedTuple):
-    """What makes the losses of micro-batches add up to the loss of the batch.
-
-    Multiply those of each micro-batch by its weight, and after the last one all of them by
-    ``correction()``, which is None for 1.
-    """
-
-    weights: list[float]
-    correction: Callable[[], Tensor | None]
+        model.loss.check_micro_batches()
 
 
 @contextlib.contextmanager
-def as_one_batch(model: nn.Module, micro_batches: list[list]) -> Iterator[LossFactors]:
-    """Inside this context, let the micro-batches go through the model.
+def as_one_batch(
+    model: nn.Module, micro_batches: list[list]
+) -> Iterator[tuple[list[float], Callable[[], Tensor | None]]]:
+    """Inside this context, each call of the model is for one micro-batch of a larger batch.
 
-    The losses of a ``FocalRetinaNet`` become those of the batch, divided by all its foreground.
-    Those of any other model become their mean over images.
+    The context gives a weight for the losses of each micro-batch, and a function to call after the
+    last one: it returns what all of them are to be multiplied by, None for 1. So the losses of a
+    ``FocalRetinaNet`` become those of the batch, divided by all its foreground. Those of any other
+    model become their mean over images.
     """
     if len(micro_batches) == 1:
-        yield LossFactors([1.0], lambda: None)
+        yield [1.0], lambda: None
     elif getattr(model, "divides_by_foreground", False):
-        with model.micro_batches(micro_batches) as correction:
-            yield LossFactors([1.0] * len(micro_batches), correction)
+        padded = model.preprocessor.padded_as_one(micro_batches)
+        with padded, model.loss.normalizer.deferred() as correction:
+            yield [1.0] * len(micro_batches), correction
     else:
         lengths = [len(micro_batch) for micro_batch in micro_batches]
-        yield LossFactors([length / sum(lengths) for length in lengths], lambda: None)
+        yield [length / sum(lengths) for length in lengths], lambda: None

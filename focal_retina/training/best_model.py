@@ -2,7 +2,10 @@
 
 import logging
 import math
+import operator
 import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import torch
 from detectron2.engine import HookBase
@@ -10,6 +13,9 @@ from detectron2.utils import comm
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.errors import TrainingError, TrainingStopped, did_you_mean
+from focal_retina.settings.run_settings import RunSettings
+from focal_retina.training.ema import ModelEMA
+from focal_retina.training.run_checkpointer import RunCheckpointer
 
 logger = logging.getLogger(__name__)
 
@@ -18,39 +24,39 @@ class UnknownMetricError(TrainingError, ValueError):
     """The evaluation has no metric of the name that the config gives."""
 
 
+@dataclass
+class _Record:
+    """What was found so far; the names are those in checkpoints."""
+
+    best: float | None = None
+    best_iter: int | None = None
+    without_gain: int = 0  # evaluations since the best
+    judged_iter: int = -1  # the last evaluated iteration
+
+
 class BestModel(HookBase):
     """Write ``model_best.pth`` at every evaluation with a better metric than all before.
 
-    Detectron2's ``BestCheckpointer`` forgets its best on a resume, saves all of the run's state and
-    makes ``--resume`` go on from it. Here the file has weights, "iteration", "metric" and "value".
-    To be listed after ``EvalHook``, on every process. A checkpoint is written before the evaluation
-    of its iteration; a resumed run learns from the file that it was the best.
+    The file has weights, "iteration", "metric" and "value", and ``--resume`` never goes on from it.
+    A checkpoint is written before the evaluation of its iteration: a resumed run learns from the
+    file that it was the best. To be listed after ``EvalHook``, on every process.
 
     Args:
         checkpointer: of the evaluated weights.
-        period: iterations between evaluations, as of ``EvalHook``.
-        metric: as in metrics.json, for instance "bbox/AP50" or "val_total_loss".
-        mode: "max" or "min", what is better.
-        patience: stop after so many evaluations in a row without gain; None: never.
-        save_final: writes the final checkpoint after the given iteration, when the run stops.
+        savers: the hooks that write the final checkpoint, when the run stops.
+        settings: ``eval_period``, ``best_metric``, ``best_mode`` and ``best_patience`` count.
     """
 
     def __init__(
         self,
         checkpointer: FocalCheckpointer,
-        *,
-        period: int,
-        metric: str,
-        mode: str = "max",
-        patience: int | None = None,
-        save_final=None,
+        savers: Sequence[RunCheckpointer | ModelEMA],
+        settings: RunSettings,
     ):
-        self._checkpointer, self._save_final = checkpointer, save_final
-        self._period, self._metric, self._mode, self._patience = period, metric, mode, patience
-        self._best: float | None = None
-        self._best_iter: int | None = None
-        self._without_gain = 0
-        self._last_evaluated_iter = -1
+        self._checkpointer, self._savers = checkpointer, savers
+        self._period, self._patience = settings.eval_period, settings.best_patience
+        self._metric, self._mode = settings.best_metric, settings.best_mode
+        self._record = _Record()
 
     def before_train(self) -> None:
         if self.trainer.start_iter > 0:
@@ -63,7 +69,8 @@ class BestModel(HookBase):
             return
         self._update_best(self.trainer.iter)
         if self._patience_is_over():
-            self._save_final(self.trainer.iter)
+            for saver in self._savers:
+                saver.save_final(self.trainer.iter)
         self._stop_without_gain(f"stopping early after iteration {self.trainer.iter}: ")
 
     def after_train(self) -> None:
@@ -71,38 +78,33 @@ class BestModel(HookBase):
         if self.trainer.iter + 1 >= self.trainer.max_iter:
             self._update_best(self.trainer.max_iter - 1)
 
-    def _read_file(self) -> tuple[str, int, float] | None:
+    def _read_file(self) -> dict | None:
         path = os.path.join(self._checkpointer.save_dir, "model_best.pth")
         if not comm.is_main_process() or not os.path.isfile(path):
             return None
         content = torch.load(path, map_location="cpu", weights_only=True)
-        return content["metric"], content["iteration"], content["value"]
+        return {name: content[name] for name in ("metric", "iteration", "value")}
 
-    def _restore_best(self, best: tuple[str, int, float] | None) -> None:
+    def _restore_best(self, best: dict | None) -> None:
         """Count the best evaluation, if it was made after the checkpoint of its iteration."""
-        metric, iteration, value = best or (None, -1, None)
-        if (
-            metric == self._metric
-            and self._last_evaluated_iter < iteration < self.trainer.start_iter
-        ):
-            self._best, self._best_iter, self._without_gain = value, iteration, 0
-            self._last_evaluated_iter = iteration
+        if best is None or best["metric"] != self._metric:
+            return
+        if self._record.judged_iter < best["iteration"] < self.trainer.start_iter:
+            self._record = _Record(best["value"], best["iteration"], 0, best["iteration"])
 
     def _update_best(self, iteration: int) -> None:
-        if iteration == self._last_evaluated_iter:  # a resumed run does an evaluation again
+        if iteration == self._record.judged_iter:  # a resumed run does an evaluation again
             return
-        self._last_evaluated_iter = iteration
-        value = self._value()
-        sign = 1 if self._mode == "max" else -1
-        is_first = self._best is None
-        if not math.isfinite(value) or not (is_first or sign * value > sign * self._best):
-            self._without_gain += 1
+        self._record.judged_iter = iteration
+        value, best = self._value(), self._record.best
+        is_better = operator.gt if self._mode == "max" else operator.lt
+        if not math.isfinite(value) or (best is not None and not is_better(value, best)):
+            self._record.without_gain += 1
             return
-        self._best, self._best_iter, self._without_gain = value, iteration, 0
+        self._record = _Record(value, iteration, 0, iteration)
+        content = {"iteration": iteration, "metric": self._metric, "value": value}
         try:
-            self._checkpointer.save(
-                "model_best", iteration=iteration, metric=self._metric, value=value
-            )
+            self._checkpointer.save("model_best", **content)
         except OSError as error:
             logger.error(
                 f"model_best.pth of iteration {iteration} cannot be written ({error.strerror}); "
@@ -122,32 +124,24 @@ class BestModel(HookBase):
         return value
 
     def _patience_is_over(self) -> bool:
-        return self._patience is not None and self._without_gain >= self._patience
+        return self._patience is not None and self._record.without_gain >= self._patience
 
     def _stop_without_gain(self, prefix: str) -> None:
         if not self._patience_is_over():
             return
-        gain = f"has been no number for {self._without_gain} evaluations"
-        if self._best is not None:
+        record, gain = self._record, "been a number"
+        if record.best is not None:
             gain = (
-                f"has not been better than {self._best} of iteration {self._best_iter}, whose "
-                f"weights model_best.pth has, for {self._without_gain} evaluations"
+                f"been better than {record.best} of iteration {record.best_iter}, whose weights "
+                "model_best.pth has,"
             )
         raise TrainingStopped(
-            f"{prefix}{self._metric} {gain}; a larger TEST.BEST.PATIENCE (train.best.patience) "
-            "goes on"
+            f"{prefix}{self._metric} has not {gain} for {record.without_gain} evaluations; a "
+            "larger TEST.BEST.PATIENCE (train.best.patience) goes on"
         )
 
     def state_dict(self) -> dict:
-        return {
-            "best": self._best,
-            "best_iter": self._best_iter,
-            "without_gain": self._without_gain,
-            "judged_iter": self._last_evaluated_iter,
-        }
+        return asdict(self._record)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        self._best = state_dict["best"]
-        self._best_iter = state_dict["best_iter"]
-        self._without_gain = state_dict["without_gain"]
-        self._last_evaluated_iter = state_dict["judged_iter"]
+        self._record = _Record(**state_dict)

@@ -25,19 +25,17 @@ class ModelEMA(HookBase):
     After each step, its floating-point parameters and buffers go to ``decay`` times themselves plus
     (1 - ``decay``) times those of the trained one; other buffers are copied. In iteration t the
     decay is at most (1 + t) / (10 + t), so that an average over few steps has none of the initial
-    weights. Every checkpoint has the average, so that a resumed run goes on with it; where there is
-    none, it starts from the weights.
+    weights. Checkpoints have the average; a run resumed from one without starts from the weights.
 
     Args:
         trained: without the wrapper of ``DistributedDataParallel``.
         decay: in (0, 1).
-        output_dir: where ``model_final_ema.pth`` is written, the average as usual weights.
+        output_dir: for ``model_final_ema.pth``, the average as usual weights.
         class_names: see ``FocalCheckpointer``.
     """
 
     def __init__(self, trained: nn.Module, decay: float, output_dir: str, class_names=None):
-        self.model = copy.deepcopy(trained)
-        self.model.requires_grad_(False)
+        self.model = copy.deepcopy(trained).requires_grad_(False)
         self._trained, self._decay = trained, decay
         self._checkpointer = WeightsCheckpointer(self.model, output_dir, class_names=class_names)
         self._is_loaded = False
@@ -49,23 +47,21 @@ class ModelEMA(HookBase):
     @torch.no_grad()
     def after_step(self) -> None:
         t = self.trainer.iter
-        self._average(min(self._decay, (1 + t) / (10 + t)))
+        decay = min(self._decay, (1 + t) / (10 + t))
+        groups = defaultdict(list)
+        for mine, theirs in zip(_tensors(self.model), _tensors(self._trained), strict=True):
+            if mine.is_floating_point():
+                groups[mine.dtype].append((mine, theirs))
+            else:
+                mine.copy_(theirs)
+        for pairs in groups.values():
+            mine, theirs = zip(*pairs, strict=True)
+            lerp_all_(mine, theirs, 1 - decay)
         if t + 1 == self.trainer.max_iter:
             self.save_final(t)
 
     def save_final(self, iteration: int) -> None:
         self._checkpointer.save("model_final_ema", iteration=iteration)
-
-    def _average(self, decay: float) -> None:
-        groups = defaultdict(lambda: ([], []))
-        for mine, theirs in zip(_tensors(self.model), _tensors(self._trained), strict=True):
-            if mine.is_floating_point():
-                groups[mine.dtype][0].append(mine)
-                groups[mine.dtype][1].append(theirs)
-            else:
-                mine.copy_(theirs)
-        for mine, theirs in groups.values():
-            lerp_all_(mine, theirs, 1 - decay)
 
     def state_dict(self) -> dict:
         return {"model": self.model.state_dict()}

@@ -31,54 +31,30 @@ def build_hooks(
         trainer: has ``model``, ``scheduler`` and ``checkpointer``.
         evaluations: each with its period in iterations; 0 for after training only.
     """
-    checkpointer = trainer.checkpointer
-    ema = _ema(checkpointer, settings)
-    evaluated = checkpointer.model if ema is None else ema.model
-    run_checkpointer = RunCheckpointer(
+    checkpointer, folder = trainer.checkpointer, settings.output_dir
+    evaluated, names = checkpointer.model, checkpointer.class_names
+    ema = best = writer = None
+    if settings.ema_decay is not None:
+        ema = ModelEMA(evaluated, settings.ema_decay, folder, names)
+        evaluated = ema.model
+    saving = RunCheckpointer(
         checkpointer, settings.checkpoint_period, max_to_keep=settings.max_to_keep
     )
+    if settings.best_metric is not None:
+        weights = WeightsCheckpointer(evaluated, folder, class_names=names)
+        best = BestModel(weights, [saving] if ema is None else [saving, ema], settings)
+    if comm.is_main_process():
+        writers = resumable_writers(folder, settings.max_iter)
+        writer = hooks.PeriodicWriter(writers, period=settings.log_period)
     built = [
         hooks.IterationTimer(),
         ema,
         hooks.LRScheduler(scheduler=trainer.scheduler),
         settings.parts.precise_bn(trainer.model),
-        run_checkpointer,
+        saving,
         *(hooks.EvalHook(period, partial(run, evaluated)) for period, run in evaluations),
-        _best_model(checkpointer, settings, evaluated, run_checkpointer, ema),
-        _writer(settings),
+        best,
+        writer,
         ExactResume(),
     ]
     return [hook for hook in built if hook is not None]
-
-
-def _ema(checkpointer, settings: RunSettings) -> ModelEMA | None:
-    if settings.ema_decay is None:
-        return None
-    names = checkpointer.class_names
-    return ModelEMA(checkpointer.model, settings.ema_decay, settings.output_dir, names)
-
-
-def _best_model(checkpointer, settings: RunSettings, model, run_checkpointer, ema):
-    if settings.best_metric is None:
-        return None
-
-    def save_final(iteration: int) -> None:
-        run_checkpointer.save_final(iteration)
-        if ema is not None:
-            ema.save_final(iteration)
-
-    return BestModel(
-        WeightsCheckpointer(model, settings.output_dir, class_names=checkpointer.class_names),
-        period=settings.eval_period,
-        metric=settings.best_metric,
-        mode=settings.best_mode,
-        patience=settings.best_patience,
-        save_final=save_final,
-    )
-
-
-def _writer(settings: RunSettings) -> hooks.PeriodicWriter | None:
-    if not comm.is_main_process():
-        return None
-    writers = resumable_writers(settings.output_dir, settings.max_iter)
-    return hooks.PeriodicWriter(writers, period=settings.log_period)

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import torch
-from detectron2.engine import SimpleTrainer, TrainerBase
+from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
@@ -36,26 +36,14 @@ def _is_unexpected(record: logging.LogRecord) -> bool:
 logging.getLogger("detectron2.engine.train_loop").addFilter(_is_unexpected)
 
 
-class EndableTrainer(TrainerBase):
-    """A trainer that a hook may end by raising ``TrainingStopped``.
-
-    List it after Detectron2's trainer among the base classes.
-    """
-
-    def train(self, start_iter: int, max_iter: int) -> None:
-        try:
-            super().train(start_iter, max_iter)
-        except TrainingStopped as reason:
-            logger.info(str(reason))
-
-
-class TrainingLoop(SimpleTrainer, EndableTrainer):
+class TrainingLoop(SimpleTrainer):
     """Detectron2's ``SimpleTrainer``, and its ``AMPTrainer`` for both types and all devices.
 
     Without options it gives the weights of ``SimpleTrainer``, to the bit. Losses or gradients that
     are not finite end the run on every process, before the optimizer's step (see ``nonfinite``).
     Gradients in float16 do not: such a step is skipped, counted and logged. One transfer brings
     all losses to the host, and whether gradients are finite; Detectron2 makes one for each loss.
+    A hook ends the run by raising ``TrainingStopped``.
 
     Losses are written at once: if they were written later, as by ``async_write_metrics``, they
     could not stop the step.
@@ -83,21 +71,23 @@ class TrainingLoop(SimpleTrainer, EndableTrainer):
         super().__init__(model, data_loader, optimizer)
         self._plain = model.module if isinstance(model, DistributedDataParallel) else model
         check_accumulation(self._plain, accumulation_steps)
-        self.accumulation_steps = accumulation_steps
-        self.dtype = dtype
+        self.accumulation_steps, self.dtype = accumulation_steps, dtype
         self._device_type = next(model.parameters()).device.type
         self._watch = NonFiniteWatch(self._plain, output_dir, dtype)
-        self.grad_scaler = None
-        self._checks_gradients = dtype != torch.float16
-        self.skipped_steps = 0
-        if dtype == torch.float16:
-            if self._device_type == "cpu":
-                logger.warning(
-                    "Most CPUs multiply float16 ten times slower than float32, all but those with "
-                    "avx512_fp16 or amx_fp16: set SOLVER.AMP.DTYPE (train.amp.dtype) bfloat16"
-                )
-            self.grad_scaler = torch.amp.GradScaler(self._device_type)
-            optimizer.register_step_post_hook(self._remember_step)
+        is_scaled = dtype == torch.float16
+        self.grad_scaler = torch.amp.GradScaler(self._device_type, enabled=is_scaled)
+        self._checks_gradients, self.skipped_steps = not is_scaled, 0
+        if is_scaled and self._device_type == "cpu":
+            logger.warning(
+                "Most CPUs multiply float16 ten times slower than float32, all but those with "
+                "avx512_fp16 or amx_fp16: set SOLVER.AMP.DTYPE (train.amp.dtype) bfloat16"
+            )
+
+    def train(self, start_iter: int, max_iter: int) -> None:
+        try:
+            super().train(start_iter, max_iter)
+        except TrainingStopped as reason:
+            logger.info(str(reason))
 
     def run_step(self) -> None:
         """Do one iteration.
@@ -128,37 +118,27 @@ class TrainingLoop(SimpleTrainer, EndableTrainer):
         """Compute the gradients; return the losses of each micro-batch, weights and correction."""
         losses: list[dict[str, Tensor]] = []
         correction = None
-        with as_one_batch(self._plain, micro_batches) as factors:
-            for micro_batch, weight in zip(micro_batches, factors.weights, strict=True):
+        with as_one_batch(self._plain, micro_batches) as (weights, correction_of_all):
+            for micro_batch, weight in zip(micro_batches, weights, strict=True):
                 is_last = len(losses) == len(micro_batches) - 1
-                with contextlib.nullcontext() if is_last else self._no_sync():
+                joins = is_last or self.model is self._plain
+                with contextlib.nullcontext() if joins else self.model.no_sync():
                     losses.append(self._forward(micro_batch))
                     total = sum(losses[-1].values()) * weight
                     if len(losses) == 1:
                         self.optimizer.zero_grad()
-                    if is_last and (correction := factors.correction()) is not None:
+                    if is_last and (correction := correction_of_all()) is not None:
                         # Before gradients meet those of other processes: their factor is another.
-                        total = self._correct(total, correction)
-                    self._scaled(total).backward()
-        return losses, factors.weights, correction
-
-    def _correct(self, loss: Tensor, factor: Tensor) -> Tensor:
-        """Multiply the gradients so far by a factor; return the loss times the factor."""
-        for gradient in self._gradients():
-            gradient.mul_(factor.to(gradient.dtype))
-        return loss * factor.to(loss.dtype)
+                        for gradient in self._gradients():
+                            gradient.mul_(correction.to(gradient.dtype))
+                        total = total * correction.to(total.dtype)
+                    self.grad_scaler.scale(total).backward()
+        return losses, weights, correction
 
     def _forward(self, micro_batch: list) -> dict[str, Tensor]:
         with torch.autocast(self._device_type, self.dtype, enabled=self.dtype is not None):
             losses = self.model(micro_batch)
         return {"total_loss": losses} if isinstance(losses, Tensor) else losses
-
-    def _no_sync(self) -> contextlib.AbstractContextManager:
-        is_distributed = isinstance(self.model, DistributedDataParallel)
-        return self.model.no_sync() if is_distributed else contextlib.nullcontext()
-
-    def _scaled(self, loss: Tensor) -> Tensor:
-        return loss if self.grad_scaler is None else self.grad_scaler.scale(loss)
 
     def _gradients(self) -> list[Tensor]:
         groups = self.optimizer.param_groups
@@ -180,31 +160,24 @@ class TrainingLoop(SimpleTrainer, EndableTrainer):
         return np.reshape(on_host, table.shape), factor, norm
 
     def _step(self) -> None:
-        if self.grad_scaler is None:
-            self.optimizer.step()
-            return
-        self._has_stepped = False
+        scale = self.grad_scaler.get_scale()
         self.grad_scaler.step(self.optimizer)  # divides the gradients by the scale before clipping
         self.grad_scaler.update()
-        if not self._has_stepped:
-            self._count_skipped()
+        if not self.grad_scaler.is_enabled():
+            return
+        if (smaller := self.grad_scaler.get_scale()) < scale:
+            self.skipped_steps += 1
+            self._checks_gradients = smaller < _LEAST_SCALE
+            logger.warning(
+                f"iteration {self.iter}: the gradients overflowed float16 and the step was "
+                f"skipped, number {self.skipped_steps} of this run; the loss is now scaled by "
+                f"{smaller:g}"
+            )
         get_event_storage().put_scalar("skipped_steps", self.skipped_steps, smoothing_hint=False)
-
-    def _remember_step(self, *_) -> None:
-        self._has_stepped = True
-
-    def _count_skipped(self) -> None:
-        self.skipped_steps += 1
-        scale = self.grad_scaler.get_scale()
-        self._checks_gradients = scale < _LEAST_SCALE
-        logger.warning(
-            f"iteration {self.iter}: the gradients overflowed float16 and the step was skipped, "
-            f"number {self.skipped_steps} of this run; the loss is now scaled by {scale:g}"
-        )
 
     def state_dict(self) -> dict:
         state = super().state_dict()
-        if self.grad_scaler is not None:
+        if self.grad_scaler.is_enabled():
             state["grad_scaler"] = self.grad_scaler.state_dict()
             state["skipped_steps"] = self.skipped_steps
         return state
@@ -212,7 +185,7 @@ class TrainingLoop(SimpleTrainer, EndableTrainer):
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
         # A run in another precision has left none.
-        if self.grad_scaler is not None and "grad_scaler" in state_dict:
+        if self.grad_scaler.is_enabled() and "grad_scaler" in state_dict:
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
             self.skipped_steps = state_dict.get("skipped_steps", 0)
 

@@ -12,6 +12,8 @@ from torch import nn
 
 from focal_retina.detectron2_internals import BatchNorm
 from focal_retina.errors import TrainingError
+from focal_retina.modeling.level_faults import level_faults
+from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.normalizer import LossNormalizer
 from focal_retina.training.replay import save_batch
 
@@ -28,7 +30,7 @@ class NonFiniteError(TrainingError, FloatingPointError):
 
 
 class NonFiniteWatch:
-    """Keeps what is needed to run the batch of a step again.
+    """Keep what is needed to run the batch of a step again.
 
     Args:
         model: without the wrapper of ``DistributedDataParallel``.
@@ -67,24 +69,18 @@ class NonFiniteWatch:
         bad = [i for i, row in enumerate(losses) if not all(map(math.isfinite, row.values()))]
         is_loss = any(comm.all_gather(bool(bad)))
         batch = [x for micro_batch in micro_batches for x in micro_batch]
+        levels, sentence = [], None
         if is_loss:
             batch = micro_batches[bad[0] if bad else 0]
-        # On all processes: batch norm may wait for the others.
-        levels = _faulty_levels(self._model, lambda: forward(batch)) if is_loss else []
-        self._restore()
-        sentence = None
-        if bad:
-            sentence = _of_losses(losses[bad[0]], levels)
-        elif not is_loss:
-            sentence = _of_gradients(self._model)
-        if sentence:
-            place = self._save(iteration, batch)
-            sentence = f"iteration {iteration}: {sentence} on {_names(batch)}; {place}; {_REMEDY}"
-        raise NonFiniteError(" ".join(x for x in comm.all_gather(sentence) if x))
-
-    def _restore(self) -> None:
+            # On all processes: batch norm may wait for the others.
+            levels = _faulty_levels(self._model, lambda: forward(batch))
         for kept, buffer in zip(self._kept, self._buffers, strict=True):
             buffer.copy_(kept)
+        if bad or not is_loss:
+            fault = _of_losses(losses[bad[0]], levels) if bad else _of_gradients(self._model)
+            place = self._save(iteration, batch)
+            sentence = f"iteration {iteration}: {fault} on {_names(batch)}; {place}; {_REMEDY}"
+        raise NonFiniteError(" ".join(x for x in comm.all_gather(sentence) if x))
 
     def _save(self, iteration: int, batch: list[dict]) -> str:
         name = f"nonfinite_iter_{iteration:07d}_rank{comm.get_rank()}.pth"
@@ -99,13 +95,19 @@ class NonFiniteWatch:
 
 @torch.no_grad()
 def _faulty_levels(model: nn.Module, forward: Callable[[], object]) -> list[str]:
-    """Run a batch again; return the faults that the parts of the model find, finest level first."""
+    """Run a batch again; return the faults of the first ``FocalRetinaLoss``, finest level first."""
+    faults: list[str] = []
     for module in model.modules():
-        if hasattr(module, "level_faults"):
-            with EventStorage(1), module.level_faults() as faults:
+        loss, names = (getattr(module, name, None) for name in ("loss", "head_in_features"))
+        if isinstance(loss, FocalRetinaLoss) and names:
+
+            def find(loss: FocalRetinaLoss, arguments: tuple, names=names) -> None:
+                faults.extend(level_faults(loss, names, *arguments))
+
+            with loss.register_forward_pre_hook(find), EventStorage(1):
                 forward()
-            return faults
-    return []
+            break
+    return faults
 
 
 def _of_losses(losses: dict[str, float], levels: list[str]) -> str:

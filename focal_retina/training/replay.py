@@ -1,11 +1,4 @@
-"""A batch and a model's weights in a file, to run them again.
-
-from detectron2.modeling import build_model
-from focal_retina.settings.yaml_config import load_yaml
-from focal_retina.training.replay import replay
-model = build_model(load_yaml("output/config.yaml"))
-print(replay("output/nonfinite_iter_0000012_rank0.pth", model))
-"""
+"""A batch and a model's weights in a file, to run them again."""
 
 import numpy as np
 import torch
@@ -13,7 +6,7 @@ from detectron2 import structures
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
-_PLAIN = (Tensor, str, int, float, bool, type(None))
+_LEFT_OUT = object()
 
 
 def save_batch(path: str, model: nn.Module, batch: list[dict], dtype: torch.dtype | None) -> None:
@@ -24,8 +17,8 @@ def save_batch(path: str, model: nn.Module, batch: list[dict], dtype: torch.dtyp
             values and structures of Detectron2, and nothing else.
         dtype: of autocast, or None.
     """
-    content = {"model": model.state_dict(), "batch": _to_plain(batch)}
-    torch.save({**content, "dtype": None if dtype is None else str(dtype).split(".")[1]}, path)
+    name = None if dtype is None else str(dtype).removeprefix("torch.")
+    torch.save({"model": model.state_dict(), "batch": _to_plain(batch), "dtype": name}, path)
 
 
 def load_batch(path: str) -> list[dict]:
@@ -51,24 +44,22 @@ def replay(path: str, model: nn.Module) -> dict[str, Tensor]:
 def _to_plain(value):
     """Return the value with {"class": name, "fields": ...} in the place of each structure."""
     match value:
+        case Tensor() | str() | int() | float() | None:
+            return value
         case np.ndarray():
             return torch.as_tensor(value)
+        case dict():
+            plain = {k: _to_plain(v) for k, v in value.items()}
+            return {k: v for k, v in plain.items() if v is not _LEFT_OUT}
+        case list() | tuple():
+            return [x for x in map(_to_plain, value) if x is not _LEFT_OUT]
         case structures.Instances():
-            fields = {name: _to_plain(field) for name, field in value.get_fields().items()}
+            fields = _to_plain(value.get_fields())
             return {"class": "Instances", "image_size": list(value.image_size), "fields": fields}
         case structures.PolygonMasks():
             return {"class": "PolygonMasks", "fields": _to_plain(value.polygons)}
-        case dict():
-            return {k: _to_plain(v) for k, v in value.items() if _is_known(v)}
-        case list() | tuple():
-            return [_to_plain(x) for x in value]
-    is_structure = hasattr(value, "tensor") and not isinstance(value, Tensor)
-    return {"class": type(value).__name__, "fields": value.tensor} if is_structure else value
-
-
-def _is_known(value) -> bool:
-    known = (*_PLAIN, np.ndarray, dict, list, tuple, structures.Instances, structures.PolygonMasks)
-    return isinstance(value, known) or hasattr(value, "tensor")
+    is_structure = hasattr(value, "tensor")
+    return {"class": type(value).__name__, "fields": value.tensor} if is_structure else _LEFT_OUT
 
 
 def _from_plain(value):

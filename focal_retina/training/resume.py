@@ -33,40 +33,38 @@ class ExactResume(HookBase):
         self._state = None
 
     def before_train(self) -> None:
-        trainer = self.trainer
-        if self._state is None:
+        trainer, state = self.trainer, self._state
+        if state is None:
             if trainer.start_iter > 0:
                 logger.warning(
                     "The checkpoint has no position in the data: the resumed run starts the data "
                     "and the metrics anew. It was not written by this program, or by an older one."
                 )
             return
-        _restore_metrics(trainer.storage, self._state["metrics"])
+        self._state = None
+        for name, hint, values in state["metrics"]:
+            for value, iteration in values:
+                trainer.storage.put_scalar(name, value, smoothing_hint=hint, cur_iter=iteration)
         # A longer or shorter run has no unbroken one to equal: it keeps what was written.
-        is_same_run = self._state["max_iter"] == trainer.max_iter
+        is_same_run = state["max_iter"] == trainer.max_iter
         kept = None if is_same_run else trainer.start_iter
         for name, writer in _stateful_writers(trainer).items():
-            if name in self._state["writers"]:
-                writer.load_state_dict(self._state["writers"][name], kept)
+            if name in state["writers"]:
+                writer.load_state_dict(state["writers"][name], kept)
         if is_same_run:
             self._finish_the_iteration()
-        self._state = None
 
     def before_step(self) -> None:
-        seed = seed_all(self.seed, self.trainer.iter, comm.get_rank())
-        torch.cuda.manual_seed_all(seed)
+        torch.cuda.manual_seed_all(seed_all(self.seed, self.trainer.iter, comm.get_rank()))
 
     def state_dict(self) -> dict:
-        loaders = _loaders(self.trainer)
+        trainer = self.trainer
         return {
             "seed": self.seed,
-            "max_iter": self.trainer.max_iter,
-            "loaders": {name: loader.state_dict() for name, loader in loaders.items()},
-            "metrics": _recent_metrics(self.trainer.storage),
-            "writers": {
-                name: writer.state_dict()
-                for name, writer in _stateful_writers(self.trainer).items()
-            },
+            "max_iter": trainer.max_iter,
+            "loaders": _states(_loaders(trainer)),
+            "metrics": _recent_metrics(trainer.storage),
+            "writers": _states(_stateful_writers(trainer)),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -83,12 +81,16 @@ class ExactResume(HookBase):
 
     def _finish_the_iteration(self) -> None:
         trainer = self.trainer
-        # Stays so: a training without an iteration left adds 1, and ends where it should.
+        # Each iteration sets its number. Where none is left, Detectron2's loop adds 1 to this one.
         trainer.iter = trainer.storage.iter = trainer.start_iter - 1
         rest = dropwhile(lambda hook: not isinstance(hook, RunCheckpointer), hooks_of(trainer))
         next(rest).finish_step()
         for hook in rest:
             hook.after_step()
+
+
+def _states(parts: dict) -> dict:
+    return {name: part.state_dict() for name, part in parts.items()}
 
 
 def _loaders(trainer) -> dict:
@@ -101,23 +103,12 @@ def _loaders(trainer) -> dict:
 
 
 def _stateful_writers(trainer) -> dict:
-    writers = [
-        writer
-        for hook in hooks_of(trainer)
-        if isinstance(hook, hooks.PeriodicWriter)
-        for writer in writers_of(hook)
-    ]
+    periodic = [hook for hook in hooks_of(trainer) if isinstance(hook, hooks.PeriodicWriter)]
+    writers = [writer for hook in periodic for writer in writers_of(hook)]
     return {type(w).__name__: w for w in writers if hasattr(w, "load_state_dict")}
 
 
 def _recent_metrics(storage) -> list[tuple]:
     """Return (name, smoothing hint, [(value, iteration), ...]) of each metric."""
-    hints = storage.smoothing_hints()
-    histories = storage.histories().items()
+    hints, histories = storage.smoothing_hints(), storage.histories().items()
     return [(name, hints[name], history.values()[-_TAIL:]) for name, history in histories]
-
-
-def _restore_metrics(storage, metrics: list[tuple]) -> None:
-    for name, hint, values in metrics:
-        for value, iteration in values:
-            storage.put_scalar(name, value, smoothing_hint=hint, cur_iter=iteration)

@@ -15,16 +15,11 @@ _UNSAVED = 2
 
 
 class RunCheckpointer(hooks.PeriodicCheckpointer):
-    """Detectron2's ``PeriodicCheckpointer``, for all processes and for disks that fail.
+    """Detectron2's ``PeriodicCheckpointer``, with a ``FocalCheckpointer``, for disks that fail.
 
-    Each process must have it. A checkpoint on the way that cannot be written is an error in the
-    log, and the training goes on; if it is the last one, the run ends with status 2. Of the
-    periodic checkpoints, the ``max_to_keep`` newest stay; others, as the best and the final one,
-    are never removed.
-
-    Args:
-        checkpointer: a ``FocalCheckpointer``.
-        period, max_iter, max_to_keep, file_prefix: see fvcore's ``PeriodicCheckpointer``.
+    Each process must have it. If a checkpoint on the way cannot be written, the log says so and the
+    training goes on; if it is the last one, the run ends with status 2. Of the periodic
+    checkpoints, the ``max_to_keep`` newest stay; the best and the final one are never removed.
     """
 
     def before_train(self) -> None:
@@ -43,7 +38,7 @@ class RunCheckpointer(hooks.PeriodicCheckpointer):
             if self._save(name, iteration):
                 self._prune()
             else:
-                self.recent_checkpoints.remove(f"{name}.pth")
+                self.recent_checkpoints.pop()
         if iteration >= self.trainer.max_iter - 1:
             self.save_final(iteration)
 
@@ -78,20 +73,16 @@ class RunCheckpointer(hooks.PeriodicCheckpointer):
             reason = error.strerror or str(error)
         reason = comm.all_gather(reason)[0]
         if reason:
-            logger.error(self._explain(name, iteration, reason))
-        return not reason
-
-    def _explain(self, name: str, iteration: int, reason: str) -> str:
-        last = self.checkpointer.get_checkpoint_file()
-        path = os.path.join(self.checkpointer.save_dir, f"{name}.pth")
-        kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
-        if name.endswith("_final"):
+            path = os.path.join(self.checkpointer.save_dir, f"{name}.pth")
+            last = self.checkpointer.get_checkpoint_file()
+            kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
             then = "the run ends here: make it writable and go on with --resume"
-        else:
-            again = -(-(iteration + 2) // self.period) * self.period
-            again = min(again, self.trainer.max_iter)
-            then = f"the training goes on, and iteration {again - 1} tries again"
-        return f"checkpoint {path} cannot be written ({reason}); {kept}; {then}"
+            if not name.endswith("_final"):
+                again = -(-(iteration + 2) // self.period) * self.period
+                again = min(again, self.trainer.max_iter) - 1
+                then = f"the training goes on, and iteration {again} tries again"
+            logger.error(f"checkpoint {path} cannot be written ({reason}); {kept}; {then}")
+        return not reason
 
     def _prune(self) -> None:
         while self.max_to_keep and len(self.recent_checkpoints) > self.max_to_keep:

@@ -95,7 +95,7 @@ def test_labels_are_those_of_detectron2s_rpn_before_it_samples(overrides, num_ob
     all_of_them = ("MODEL.RPN.BATCH_SIZE_PER_IMAGE", 10**6, "MODEL.RPN.POSITIVE_FRACTION", 1.0)
     theirs = build("RPN", overrides + all_of_them)
     ours = build("FocalProposalGenerator", overrides)
-    features = [features[f] for f in ours.in_features]
+    features = [features[f] for f in ours.head_in_features]
     anchors = ours.anchor_generator(features)
     wanted, boxes = theirs.label_and_sample_anchors(anchors, objects)
     found = ours.assign(anchors, [x.shape[-2:] for x in features], objects)

@@ -82,7 +82,7 @@ def test_p6_comes_from_the_chosen_feature(source, channels):
     backbone = {"MODEL.BACKBONE.NAME": "build_focal_retina_resnet_fpn_backbone"}
     model = tiny_model(backbone, P6_FROM=source)
     assert model.backbone.top_block.p6.in_channels == channels
-    with pytest.raises(ValueError, match="'c5' or 'p5'"):
+    with pytest.raises(ValueError, match="P6_FROM is 'p4'; choose one of c5, p5"):
         tiny_model(backbone, P6_FROM="p4")
 
 

@@ -74,18 +74,3 @@ def test_an_output_that_cannot_be_written_is_a_user_s_mistake(check, path, tmp_p
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=f"^--output {tmp_path}/{path} "):
         check(f"{tmp_path}/{path}")
-
-
-@pytest.mark.parametrize(
-    ("tool", "options"),
-    [(predict, "--output out **/*.png"), (export, "--output a.ts --format torchscript")],
-)
-def test_a_config_with_a_python_tag_must_be_trusted(tool, options, tmp_path, monkeypatch, capsys):
-    weights = write_random_weights(write_jobs(tmp_path) / "tiny.yaml")
-    tagged = "_BASE_: tiny.yaml\nMODEL: {PIXEL_STD: !!python/tuple [1.0, 1.0, 1.0]}\n"
-    (tmp_path / "tagged.yaml").write_text(tagged)
-    monkeypatch.chdir(tmp_path)
-    command = f"--config-file tagged.yaml --weights {weights} {options}".split()
-    assert tool.main(command) == 2
-    assert "--trust-config" in capsys.readouterr().err
-    assert tool.main(["--trust-config", *command]) == 0
