@@ -26,7 +26,7 @@ def fit_class_logits(
         found, wanted: class names of the checkpoint and of the model, in the order of the logits.
 
     Returns:
-        What was done, in one sentence; None where nothing was to do.
+        What was done, in one sentence; None if nothing was.
     """
     if not _comparable(weights, fresh):
         return None

@@ -78,7 +78,11 @@ def draw_scene(random: RandomState, side: int) -> tuple[np.ndarray, list[DrawnOb
         _blend(image[window], color // 2, rim)
     noise = random.randint(-6, 7, size=(side, side, 1), dtype=np.int16).repeat(3, axis=2)
     image = cv2.add(image, noise, dtype=cv2.CV_8U)
-    return image, [_describe(owner == i, category) for i, category in enumerate(categories)]
+    objects = []
+    for i, category in enumerate(categories):
+        box = cv2.boundingRect((owner == i).astype(np.uint8))
+        objects.append(DrawnObject(category, tuple(box), int(seen[i])))
+    return image, objects
 
 
 def _object_sizes(random: RandomState, side: int) -> np.ndarray:
@@ -154,8 +158,3 @@ def _tiles(random: RandomState, side: int) -> np.ndarray:
     if random.randint(2):
         stripes += (b * x - a * y) // period
     return (stripes % 2 * random.randint(0, 24)).astype(np.int16)
-
-
-def _describe(visible: np.ndarray, category: int) -> DrawnObject:
-    box = cv2.boundingRect(visible.astype(np.uint8))
-    return DrawnObject(category, tuple(box), int(visible.sum()))

@@ -76,8 +76,7 @@ class TrainLoader:
 
     Args:
         dataset: a list of dataset dicts, or a map-style dataset.
-        mapper: as in Detectron2. If it returns None, another random image takes the place. The
-            random generators are seeded before each call.
+        mapper: see :class:`SeededImages`.
         is_wide: (len(dataset),), bool; images of one batch have the same value. None: no grouping.
         sampler: of dataset indices; None for a ``TrainingSampler``.
         total_batch_size: images of all processes together.
@@ -125,9 +124,8 @@ class TrainLoader:
     def batches(self) -> Iterator[list[tuple[int, int]]]:
         """Yield this process's batches from the first, as (place in the stream, dataset index).
 
-        The stream is that of all processes together. As in Detectron2's
-        ``AspectRatioGroupedDataset``, a batch is complete when it has ``batch_size`` images of one
-        group.
+        The stream is that of all processes together. As in Detectron2, a batch is complete when it
+        has ``batch_size`` images of one group.
         """
         rank, step = comm.get_rank(), comm.get_world_size()
         groups = {True: [], False: []}

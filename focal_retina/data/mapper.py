@@ -51,11 +51,7 @@ def _check_file(name: str) -> None:
 
 
 class ResizeShortestEdge(T.ResizeShortestEdge):
-    """Detectron2's, with the same arguments, but each side keeps at least one pixel.
-
-    Detectron2's leaves no height of an image of 1 x 20,000 pixels that ``max_size`` scales down,
-    and Pillow fails.
-    """
+    """Detectron2's, but each side keeps at least one pixel, for instance of 1 x 20,000 pixels."""
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
         """Return how to resize an image (H, W, ...)."""

@@ -18,10 +18,13 @@ from focal_retina.tools.convert_checkpoint import main
 
 @pytest.mark.parametrize("suffix", ["pkl", "pth", "pyth"])
 def test_weights_that_run_code_are_refused(suffix, tmp_path):
-    weights = write({"model": Burglar(tmp_path / "witness")}, tmp_path / f"model.{suffix}")
-    with pytest.raises(UserError, match="it tried to use posix.system"):
+    burglar = Burglar(tmp_path / "witness")
+    weights = write({"model": burglar}, tmp_path / f"model.{suffix}")
+    with pytest.raises(UserError, match=rf"\.{suffix} is refused: it tried to use posix.system"):
         FocalCheckpointer(nn.Linear(1, 1)).load(weights)
     assert not (tmp_path / "witness").exists()
+    pickle.loads(pickle.dumps(burglar))
+    assert (tmp_path / "witness").exists()  # it would have
 
 
 def test_weights_of_another_project_are_refused_with_the_command_that_converts_them(tmp_path):

@@ -59,11 +59,6 @@ def test_the_batches_are_detectron2s(sampler, grouping):
     assert ids(ours, 30) == ids(theirs, 30)
 
 
-def test_images_of_a_batch_are_all_wide_or_none_is():
-    for batch in islice(loader(), 20):
-        assert len({image["width"] > image["height"] for image in batch}) == 1
-
-
 def test_any_number_of_workers_gives_the_same_bits():
     batches = [list(islice(loader(num_workers=n), 12)) for n in (0, 2, 3)]
     assert batches[0] == batches[1] == batches[2]

@@ -53,17 +53,13 @@ def to_torchvision(
     with torch.device("meta"):
         model = getattr(detection, builder)(weights_backbone=None, num_classes=rows)
     weights = _with_meaning_of_torchvision(weights, cfg, places, rows)
-    call = f"{builder}(weights=None, weights_backbone=None, num_classes={rows}{_pixels(cfg)})"
-    return _renamed(weights, model.state_dict(), bool(variant[parts])), call
-
-
-def _pixels(cfg: CfgNode) -> str:
-    """Return the arguments of pixel statistics, RGB and of pixels from 0 to 1."""
+    # Its pixels are RGB and from 0 to 1.
     order = -1 if cfg.INPUT.FORMAT == "BGR" else 1
-    mean, std = (
-        [round(x / 255, 6) for x in v] for v in (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
-    )
-    return f", image_mean={mean[::order]}, image_std={std[::order]}"
+    statistics = cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
+    mean, std = ([round(x / 255, 6) for x in values[::order]] for values in statistics)
+    call = f"{builder}(weights=None, weights_backbone=None, num_classes={rows}"
+    call += f", image_mean={mean}, image_std={std})"
+    return _renamed(weights, model.state_dict(), bool(variant[parts])), call
 
 
 def _with_meaning_of_torchvision(

@@ -49,6 +49,12 @@ def _is_segmentation(value: object) -> bool:
     return not value or (type(value) is list and {*map(type, value)} == {list})
 
 
+# Field of a place -> key of the entry that tells it.
+_OWNERS = {
+    "images": {"image_id": "id", "file_name": "file_name"},
+    "categories": {},
+    "annotations": {"annotation_id": "id", "image_id": "image_id"},
+}
 # Of each key: what it may be, the same in words, and the default if the key may be missing.
 _FIELDS = {
     "images": {
@@ -85,12 +91,5 @@ def malformed_entries(kind: str, entries: Sequence, names: Names) -> Iterator[tu
             value = entry.get(key, default)
             if not allows(value):
                 note = expected if key in entry else f"missing, {expected}"
-                yield number, Place(f"{name(number)}.{key}", value, note, **_owner(kind, entry))
-
-
-def _owner(kind: str, entry: dict) -> dict[str, object]:
-    if kind == "annotations":
-        return {"annotation_id": entry.get("id"), "image_id": entry.get("image_id")}
-    if kind == "images":
-        return {"image_id": entry.get("id"), "file_name": entry.get("file_name")}
-    return {}
+                owner = {field: entry.get(source) for field, source in _OWNERS[kind].items()}
+                yield number, Place(f"{name(number)}.{key}", value, note, **owner)

@@ -74,15 +74,10 @@ def table_of_sections(sections: dict[str, list], names: Names, malformed: list[P
     good = [(i, x) for i, x in enumerate(rows["annotations"]) if ("annotations", i) not in bad]
     annotations = _annotations(good, images, categories)
     files = dict(zip(images.ids, images.file_names, strict=True))
-    places = [_with_file_name(place, files) for place in places]
+    for i, place in enumerate(places):  # those of annotations lack the file of their image
+        if place.file_name is None and is_id(place.image_id):
+            places[i] = place._replace(file_name=files.get(place.image_id))
     return Table("", None, images, categories, annotations, places, names)
-
-
-def _with_file_name(place: Place, files: dict[object, str]) -> Place:
-    """Return an annotation's place with the file of its image, if it is known."""
-    if place.file_name is not None or not is_id(place.image_id):
-        return place
-    return place._replace(file_name=files.get(place.image_id))
 
 
 def _mixed_ids(entries: list, name: Callable[[int], str]) -> Iterator[Place]:

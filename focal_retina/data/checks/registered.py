@@ -33,8 +33,8 @@ def table_of_dataset(name: str) -> Table | None:
 def _load_for_two(name: str) -> object:
     """Return what the loader of a dataset returns, and keep it for the next one who loads it.
 
-    A user's own loader may take minutes, and training is to follow the check at once. Until then, a
-    function that hands over the result stands in Detectron2's catalog in the place of the loader.
+    For a user's loader may take minutes: a function that hands over its result takes its place in
+    Detectron2's catalog once.
     """
     loader = DatasetCatalog[name]
     records = loader()

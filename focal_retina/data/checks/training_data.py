@@ -68,7 +68,13 @@ def _check(
         return f"{errors[0]}; all that is wrong is listed by: {command}"
     for name in train:
         logger.info(f"{name}: training uses {count_drops(tables[name], filter_empty)}")
-    _warn([finding for finding in findings if finding.problem not in _COUNTED], command)
+    warnings = [finding for finding in findings if finding.problem not in _COUNTED]
+    for finding in warnings[:_MAX_WARNINGS]:
+        logger.warning(str(finding))
+    if warnings:
+        left = len(warnings) - _MAX_WARNINGS
+        what = f"{left} more kinds of warnings are" if left > 0 else "all of these places are"
+        logger.warning(f"{what} listed by: {command}")
     logger.info(f"checked the datasets in {time.perf_counter() - start:.1f} seconds")
     return None
 
@@ -94,12 +100,3 @@ def _findings(tables: dict[str, Table], train: Sequence[str], test: Sequence[str
     for one, other in itertools.product(train, test):
         findings += check_splits(tables[one], tables[other])
     return findings
-
-
-def _warn(findings: Sequence[Finding], command: str) -> None:
-    for finding in findings[:_MAX_WARNINGS]:
-        logger.warning(str(finding))
-    if findings:
-        left = len(findings) - _MAX_WARNINGS
-        what = f"{left} more kinds of warnings are" if left > 0 else "all of these places are"
-        logger.warning(f"{what} listed by: {command}")

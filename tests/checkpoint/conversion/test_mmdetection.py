@@ -6,14 +6,7 @@ from itertools import product
 import pytest
 import torch
 from detectron2.modeling.box_regression import Box2BoxTransform
-from helpers.foreign_models import (
-    by_anchor,
-    by_size,
-    converted,
-    outputs,
-    randomise,
-    synthetic_images,
-)
+from helpers import foreign_models as foreign
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, ResNet
@@ -74,7 +67,7 @@ class RetinaNet(nn.Module):
             levels = features
             for conv in convs:
                 levels = [F.relu(conv(x)) for x in levels]
-            found.append(by_anchor([last(x) for x in levels]))
+            found.append(foreign.by_anchor([last(x) for x in levels]))
         return found
 
 
@@ -96,15 +89,15 @@ def anchors(grids):
 @torch.no_grad()
 def test_logits_and_boxes_are_those_of_the_reference(p6_channels, norm, tmp_path):
     torch.manual_seed(0)
-    theirs = randomise(RetinaNet(p6_channels, norm))
-    _, ours = converted({"state_dict": theirs.state_dict(), **META}, tmp_path)
-    image = synthetic_images()[0]
+    theirs = foreign.randomise(RetinaNet(p6_channels, norm))
+    _, ours = foreign.converted({"state_dict": theirs.state_dict(), **META}, tmp_path)
+    image = foreign.synthetic_images()[0]
     mean, std = torch.tensor([[1.0, 2, 3], [4, 5, 6]]).view(2, 3, 1, 1)
     expected_logits, expected_deltas = theirs((image.float() - mean)[None] / std)
-    logits, deltas = outputs(ours, [image])
-    found_logits, found_deltas = by_anchor(logits), by_anchor(deltas)
+    logits, deltas = foreign.outputs(ours, [image])
+    found_logits, found_deltas = foreign.by_anchor(logits), foreign.by_anchor(deltas)
     scale = expected_logits.abs().max()
-    assert (found_logits - by_size(expected_logits)).abs().max() <= 1e-4 * max(1, scale)
+    assert (found_logits - foreign.by_size(expected_logits)).abs().max() <= 1e-4 * max(1, scale)
 
     transform = Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0))
     small = 0.1 / expected_deltas.abs().max()
@@ -113,7 +106,7 @@ def test_logits_and_boxes_are_those_of_the_reference(p6_channels, norm, tmp_path
     )
     ours_anchors = torch.cat([x.tensor for x in ours.anchor_generator(logits)])
     boxes = ours.postprocessor.box2box_transform.apply_deltas(small * found_deltas[0], ours_anchors)
-    torch.testing.assert_close(boxes, by_size(expected[None])[0], atol=2e-2, rtol=1e-4)
+    torch.testing.assert_close(boxes, foreign.by_size(expected[None])[0], atol=2e-2, rtol=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,7 @@
 
 import pytest
 import torch
-from helpers.foreign_models import (
-    IMAGES,
-    SHORT_SIDE,
-    by_anchor,
-    by_size,
-    converted,
-    outputs,
-    randomise,
-    synthetic_images,
-)
+from helpers import foreign_models as foreign
 from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 
@@ -31,9 +22,9 @@ def torchvision_model(builder, **kwargs):
     """Build a model with scores above the threshold, and none for classes without category."""
     torch.manual_seed(0)
     model = getattr(detection, builder)(
-        weights=None, weights_backbone=None, min_size=SHORT_SIDE, max_size=1000, **kwargs
+        weights=None, weights_backbone=None, min_size=foreign.SHORT_SIDE, max_size=1000, **kwargs
     )
-    randomise(model)
+    foreign.randomise(model)
     logits = model.head.classification_head.cls_logits
     torch.nn.init.normal_(logits.weight, std=0.03)
     classes = model.head.classification_head.num_classes
@@ -48,7 +39,7 @@ def torchvision_model(builder, **kwargs):
 def torchvision_outputs(model, images):
     batch, _ = model.transform([x / 255 for x in images])
     found = model.head(list(model.backbone(batch.tensors).values()))
-    return [by_size(found[k]) for k in ("cls_logits", "bbox_regression")]
+    return [foreign.by_size(found[k]) for k in ("cls_logits", "bbox_regression")]
 
 
 def assert_same_detections(first, second):
@@ -72,25 +63,25 @@ def assert_same_detections(first, second):
 def pair(request, tmp_path_factory):
     theirs = torchvision_model(request.param)
     folder = tmp_path_factory.mktemp(request.param)
-    cfg, ours = converted(theirs.state_dict(), folder)
+    cfg, ours = foreign.converted(theirs.state_dict(), folder)
     return theirs, ours, folder
 
 
-@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize("images", foreign.IMAGES)
 def test_logits_and_deltas_are_torchvisions(pair, images):
     theirs, ours, _ = pair
-    images = IMAGES[images]()
+    images = foreign.IMAGES[images]()
     logits, deltas = torchvision_outputs(theirs, images)
-    our_logits, our_deltas = (by_anchor(x) for x in outputs(ours, images))
+    our_logits, our_deltas = (foreign.by_anchor(x) for x in foreign.outputs(ours, images))
     assert logits.std() > 0.1
     assert (our_logits - logits[..., list(COCO_THINGS)]).abs().max() <= 1e-4
     assert (our_deltas - deltas).abs().max() <= 1e-4
 
 
-@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize("images", foreign.IMAGES)
 def test_detections_are_torchvisions(pair, images):
     theirs, ours, _ = pair
-    images = IMAGES[images]()
+    images = foreign.IMAGES[images]()
     with torch.no_grad():
         expected = theirs([x / 255 for x in images])
         found = [x["instances"] for x in ours([{"image": x} for x in images])]
@@ -112,7 +103,7 @@ def test_anchors_are_torchvisions_where_strides_do_not_divide_the_image(size):
     )
     ours = TorchvisionAnchorGenerator(base_sizes=[[s * 4] for s in STRIDES], strides=STRIDES)
     ours = torch.cat([boxes.tensor for boxes in ours(features)])
-    assert torch.equal(ours, by_size(theirs[0][None])[0])
+    assert torch.equal(ours, foreign.by_size(theirs[0][None])[0])
 
 
 def test_back_in_torchvision_the_weights_give_the_same_detections(pair, capsys):
@@ -122,8 +113,8 @@ def test_back_in_torchvision_the_weights_give_the_same_detections(pair, capsys):
     call = capsys.readouterr().out.split("detection.")[1]
     again = eval(f"detection.{call}", {"detection": detection})
     again.load_state_dict(torch.load(target, weights_only=True))
-    again.transform.min_size = (SHORT_SIDE,)
-    images = [x / 255 for x in synthetic_images()]
+    again.transform.min_size = (foreign.SHORT_SIDE,)
+    images = [x / 255 for x in foreign.synthetic_images()]
     with torch.no_grad():
         for back, first in zip(again.eval()(images), theirs(images), strict=True):
             assert_same_detections(back, first)

@@ -1,13 +1,7 @@
 """Whatever a json holds: the check ends, and what it finds no error in runs through Detectron2."""
 
 import pytest
-from helpers.small_datasets import (
-    coco_content,
-    detectron2_evaluates,
-    detectron2_trains_on,
-    write_json,
-    write_pictures,
-)
+from helpers import small_datasets as small
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -59,7 +53,7 @@ FORMED = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("any")
-    write_pictures(folder)
+    small.write_pictures(folder)
     return folder
 
 
@@ -74,7 +68,7 @@ def errors_in(json_file, folder):
 @st.composite
 def contents(draw):
     """Draw a good content in which some values are replaced or removed."""
-    content = coco_content()
+    content = small.coco_content()
     for _ in range(draw(st.integers(1, 3))):
         kind = draw(st.sampled_from(list(FORMED)))
         entry = content[kind][draw(st.integers(0, len(content[kind]) - 1))]
@@ -96,14 +90,14 @@ SETTINGS = settings(
 @SETTINGS
 @given(content=contents())
 def test_a_json_without_errors_trains_and_evaluates(folder, content):
-    json_file = write_json(folder / "a.json", content)
+    json_file = small.write_json(folder / "a.json", content)
     assume(not errors_in(json_file, folder))
-    inputs = detectron2_trains_on(json_file, str(folder))
+    inputs = small.detectron2_trains_on(json_file, str(folder))
     assert all(x["instances"].gt_boxes.tensor.isfinite().all() for x in inputs.values())
-    detectron2_evaluates(json_file, str(folder), FasterCOCOEvaluator)
+    small.detectron2_evaluates(json_file, str(folder), FasterCOCOEvaluator)
 
 
 @SETTINGS
 @given(content=VALUES | st.fixed_dictionaries({key: VALUES | st.lists(VALUES) for key in FORMED}))
 def test_what_is_no_coco_json_at_all_is_an_error(folder, content):
-    assert errors_in(write_json(folder / "b.json", content), folder) != []
+    assert errors_in(small.write_json(folder / "b.json", content), folder) != []

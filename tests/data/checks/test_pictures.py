@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetMapper
 from detectron2.data.detection_utils import SizeMismatchError, read_image
-from helpers.small_datasets import (
-    HEIGHT,
-    WIDTH,
-    coco_content,
-    detectron2_trains_on,
-    write_json,
-    write_pictures,
-)
+from helpers import small_datasets as small
 from PIL import Image
 
 from focal_retina.data.checks.pictures import check_pictures, inspect_pictures
@@ -22,7 +15,8 @@ from focal_retina.data.checks.reading import read_table
 from focal_retina.data.mapper import NamingMapper
 from focal_retina.errors import ImageError
 
-UPRIGHT, LYING = (HEIGHT, WIDTH), (WIDTH, HEIGHT)
+HEIGHT, WIDTH = UPRIGHT = small.HEIGHT, small.WIDTH
+LYING = WIDTH, HEIGHT
 rng = np.random.default_rng(0)
 
 
@@ -33,8 +27,8 @@ def pixels(*shape, dtype=np.uint8, high=256):
 @pytest.fixture
 def dataset(tmp_path):
     """The json of a good dataset, and its folder of pictures."""
-    json_file = write_json(tmp_path / "a.json", coco_content())
-    return json_file, write_pictures(tmp_path / "images")
+    json_file = small.write_json(tmp_path / "a.json", small.coco_content())
+    return json_file, small.write_pictures(tmp_path / "images")
 
 
 @pytest.fixture
@@ -53,7 +47,7 @@ def found(dataset, decode=False):
 def assert_stops_training(dataset, problem, errors, decode=False):
     """Assert that the second picture alone has the problem; return its place."""
     with pytest.raises(errors):
-        detectron2_trains_on(*dataset)
+        small.detectron2_trains_on(*dataset)
     ((label, (place,)),) = found(dataset, decode).items()
     assert (label, place.path, place.image_id) == (problem, f"{dataset[1]}/1.png", 2)
     return place
@@ -120,7 +114,7 @@ def test_training_turns_a_picture_as_exif_says(dataset, second, orientation):
     seen = read_image(second, "RGB")
     assert seen.shape == (*UPRIGHT, 3)
     assert not np.array_equal(seen, np.asarray(Image.open(second)))
-    assert len(detectron2_trains_on(*dataset)) == 3
+    assert len(small.detectron2_trains_on(*dataset)) == 3
 
 
 def test_grey_is_repeated_three_times(dataset, second):
@@ -151,14 +145,14 @@ def test_sixteen_bits_which_detectron2_cuts_off_at_255_are_an_error(dataset, sec
 
 
 def test_pictures_of_malformed_entries_are_left_alone(dataset):
-    content = coco_content()
+    content = small.coco_content()
     del content["images"][1]["width"]
     content["images"][2]["file_name"] = 3
-    write_json(dataset[0], content)
+    small.write_json(dataset[0], content)
     assert found(dataset) == {}
 
 
 def test_a_leaf_of_exif_that_cannot_be_parsed_is_ignored_as_in_training(dataset, second):
     pixels(*UPRIGHT, 3).save(second, format="JPEG", exif=b"Exif\0\0broken")
     assert found(dataset) == {}
-    assert len(detectron2_trains_on(*dataset)) == 3
+    assert len(small.detectron2_trains_on(*dataset)) == 3
