@@ -7,9 +7,7 @@ import pytest
 import torch
 import yaml
 from detectron2 import model_zoo
-from detectron2.config import CfgNode
-from helpers.tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs
-from omegaconf import DictConfig
+from helpers.tiny_jobs import ROOT, catalogs_restored, options, run_here, write_jobs
 
 from focal_retina.engine import job
 from focal_retina.errors import UserError
@@ -60,13 +58,6 @@ def trained(jobs):
         wanted = options(kind, output_dir=jobs / kind, val_loss=True)
         run_here("--config-file", jobs / f"paper.{kind}", *wanted)
     return {kind: jobs / kind for kind in ("yaml", "py")}
-
-
-def options(kind, **values):
-    """Return the command line's options that set these fields of ``RunSettings``."""
-    settings = RunSettings(CfgNode() if kind == "yaml" else DictConfig({}), None)
-    pairs = [(settings.key(name), str(value)) for name, value in values.items()]
-    return [x for pair in pairs for x in pair] if kind == "yaml" else list(map("=".join, pairs))
 
 
 def metrics(folder):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 from helpers.mounts import mounted
-from helpers.tiny_jobs import catalogs_restored, run_here, write_jobs
+from helpers.tiny_jobs import catalogs_restored, options, run_here, write_jobs
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,8 @@ def read_only(tmp_path):
 @pytest.mark.parametrize("kind", ["yaml", "py"])
 def test_a_read_only_output_folder_ends_the_run_at_once(job, read_only, sentence_of, kind):
     key = "OUTPUT_DIR" if kind == "yaml" else "train.output_dir"
-    options = [key, read_only] if kind == "yaml" else [f"{key}={read_only}"]
-    assert sentence_of("--config-file", job / f"tiny.{kind}", *options) == (
+    wanted = options(kind, output_dir=read_only)
+    assert sentence_of("--config-file", job / f"tiny.{kind}", *wanted) == (
         f"train_net.py: error: {key} {read_only} cannot be written: Read-only file system; name "
         "another folder"
     )
@@ -45,8 +45,8 @@ def test_a_file_in_the_place_of_the_output_folder_ends_the_run_at_once(job, sent
 def test_truncated_weights_end_the_run(job, tmp_path, sentence_of, flags):
     weights = tmp_path / "weights.pth"
     weights.write_bytes((job / "trained/model_final.pth").read_bytes()[:-1000])
-    options = ["OUTPUT_DIR", tmp_path, "MODEL.WEIGHTS", weights]
-    said = sentence_of(*flags, "--config-file", job / "tiny.yaml", *options)
+    wanted = options("yaml", output_dir=tmp_path, weights=weights)
+    said = sentence_of(*flags, "--config-file", job / "tiny.yaml", *wanted)
     assert f"{weights} is not a checkpoint: its end is missing" in said
 
 

@@ -6,11 +6,14 @@ from pathlib import Path
 from string import Template
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
 
 from focal_retina.data.shapes import write_shapes
 from focal_retina.engine import argument_parser, job, main
+from focal_retina.settings.run_settings import RunSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,6 +70,13 @@ def write_random_weights(config_file: Path) -> Path:
     path = config_file.with_name("weights.pth")
     torch.save({"model": model.state_dict()}, path)
     return path
+
+
+def options(kind: str, **values) -> list[str]:
+    """Return the options that set fields of ``RunSettings`` for a config of kind "yaml" or "py"."""
+    settings = RunSettings(CfgNode() if kind == "yaml" else DictConfig({}), None)
+    pairs = [(settings.key(name), str(value)) for name, value in values.items()]
+    return [x for pair in pairs for x in pair] if kind == "yaml" else list(map("=".join, pairs))
 
 
 def run_here(*arguments) -> None:

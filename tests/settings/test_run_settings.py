@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
-from helpers.tiny_jobs import catalogs_restored, run_here, write_jobs
+from helpers.tiny_jobs import catalogs_restored, options, run_here, write_jobs
 from omegaconf import DictConfig, OmegaConf
 
 from focal_retina import add_focal_retina_config
@@ -17,26 +17,19 @@ from focal_retina.settings.lazy_parts import clip_gradients
 from focal_retina.settings.load import load_settings
 from focal_retina.settings.run_settings import RunSettings
 
-OPTIONS = {
-    "tiny.yaml": [
-        *("SOLVER.ACCUMULATION_STEPS", 2, "SOLVER.EMA_DECAY", 0.9, "TEST.VAL_LOSS", True),
-        *("TEST.BEST.METRIC", "val_total_loss", "TEST.BEST.MODE", "min", "TEST.EVAL_PERIOD", 1),
-        *("SOLVER.CLIP_GRADIENTS.ENABLED", True, "OUTPUT_DIR"),
-    ],
-    "tiny.py": [
-        *("train.accumulation_steps=2", "train.ema_decay=0.9", "train.val_loss=True"),
-        *("train.best.metric=val_total_loss", "train.best.mode=min", "train.eval_period=1"),
-        "train.clip_gradients.clip_type=value",
-    ],
+CLIPPING = {
+    "yaml": ["SOLVER.CLIP_GRADIENTS.ENABLED", True],
+    "py": ["train.clip_gradients.clip_type=value"],
 }
 
 
-@pytest.mark.parametrize("config", OPTIONS)
-def test_every_option_together_trains_evaluates_and_keeps_the_best(tmp_path, config):
-    jobs = write_jobs(tmp_path)
-    folder = {"tiny.yaml": tmp_path, "tiny.py": f"train.output_dir={tmp_path}"}[config]
+@pytest.mark.parametrize("kind", CLIPPING)
+def test_every_option_together_trains_evaluates_and_keeps_the_best(tmp_path, kind):
+    wanted = {"accumulation_steps": 2, "ema_decay": 0.9, "val_loss": True, "eval_period": 1}
+    wanted |= {"best_metric": "val_total_loss", "best_mode": "min", "output_dir": tmp_path}
+    config = write_jobs(tmp_path) / f"tiny.{kind}"
     with catalogs_restored():
-        run_here("--config-file", jobs / config, *OPTIONS[config], folder)
+        run_here("--config-file", config, *options(kind, **wanted), *CLIPPING[kind])
     lines = [json.loads(line) for line in (tmp_path / "metrics.json").open()]
     found = [line["val_total_loss"] for line in lines if "val_total_loss" in line]
     assert lines[-1]["val_total_loss"] == pytest.approx(
