@@ -6,9 +6,10 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.matcher import Matcher
 from detectron2.structures import Boxes, pairwise_iou
 from helpers.matching_cases import (
-    BOX_KINDS,
     GENERATORS,
     all_anchors,
+    anchors_and_lattice,
+    box_kinds,
     detectron2_matches,
     duplicate,
     grid_sizes,
@@ -104,12 +105,12 @@ def test_low_quality_match_stays_with_the_best_object_of_the_anchor(backend):
     assert matches[0] == 1
 
 
-@pytest.mark.parametrize("kind", BOX_KINDS, ids=lambda kind: kind.__name__)
+@box_kinds
 @pytest.mark.parametrize("generator", GENERATORS.values(), ids=GENERATORS)
 def test_reference_and_labels_of_any_order_equal_detectron2(generator, kind):
     torch.manual_seed(0)
     sizes = grid_sizes(generator, 100, 150)
-    anchors, lattice = all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
+    anchors, lattice = anchors_and_lattice(generator, sizes)
     gt_boxes = kind(9, torch.tensor([150, 100]), anchors)
     overlaps = pairwise_iou(Boxes(gt_boxes), Boxes(anchors)).amax(0) > 0
     for labels, backend in (([0, -1, 1], "reference"), ([1, -1, 0], "torch")):
@@ -162,7 +163,7 @@ def test_anchors_of_a_generator_that_does_not_declare_a_lattice_are_matched_dens
 )
 def test_lattice_says_where_each_anchor_lies(generator):
     sizes = grid_sizes(generator, 90, 130)
-    anchors, lattice = all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
+    anchors, lattice = anchors_and_lattice(generator, sizes)
     assert lattice.num_anchors == len(anchors)
     seen = []
     for row, first_anchor in enumerate(lattice.first_anchors):

@@ -6,9 +6,10 @@ import pytest
 import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from helpers.matching_cases import (
-    BOX_KINDS,
     GENERATORS,
     all_anchors,
+    anchors_and_lattice,
+    box_kinds,
     detectron2_matches,
     grid_sizes,
     retinanet_generator,
@@ -31,18 +32,13 @@ RULES = [
 DETECTRON2_RULE = MatchRule((0.4, 0.5), (0, -1, 1), "detectron2")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Thousands of small operations: a second thread would mostly wait."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+# Small operations: a second thread would mostly wait.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def assert_equals_detectron2(generator, image, count, kind, thresholds, labels):
     sizes = grid_sizes(generator, *image.flip(0).tolist())
-    anchors, lattice = all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
+    anchors, lattice = anchors_and_lattice(generator, sizes)
     gt_boxes = kind(count, image, anchors)
     references = detectron2_matches(anchors, gt_boxes, thresholds, labels)
     for mode, (expected, expected_labels, is_defined) in references.items():
@@ -56,7 +52,7 @@ def assert_equals_detectron2(generator, image, count, kind, thresholds, labels):
 
 
 # 4 x 12 x 105 = 5,040 images.
-@pytest.mark.parametrize("kind", BOX_KINDS, ids=lambda kind: kind.__name__)
+@box_kinds
 @pytest.mark.parametrize("generator", GENERATORS.values(), ids=GENERATORS)
 def test_labels_equal_detectron2_on_random_images(generator, kind):
     for seed in range(105):
@@ -65,14 +61,14 @@ def test_labels_equal_detectron2_on_random_images(generator, kind):
         assert_equals_detectron2(generator, image, 1 + seed % 12, kind, *RULES[seed % len(RULES)])
 
 
-@pytest.mark.parametrize("kind", BOX_KINDS, ids=lambda kind: kind.__name__)
+@box_kinds
 def test_labels_equal_detectron2_on_a_large_image(kind):
     torch.manual_seed(0)
     image = torch.tensor([1333, 800])
     assert_equals_detectron2(retinanet_generator(), image, 6, kind, *RULES[0])
 
 
-@pytest.mark.parametrize("kind", BOX_KINDS, ids=lambda kind: kind.__name__)
+@box_kinds
 def test_labels_are_exact_for_anchors_moved_by_rounding(kind):
     generator = retinanet_generator()
     sizes = grid_sizes(generator, 90, 130)
@@ -92,7 +88,7 @@ def test_best_of_rounded_anchors_is_found_where_that_of_exact_anchors_is_another
         sizes=[[16.0], [80.0]], aspect_ratios=[[1.0], [0.04]], strides=[8, 8], offset=0.0
     )
     sizes = [(1, 101), (1, 77)]
-    anchors, lattice = all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
+    anchors, lattice = anchors_and_lattice(generator, sizes)
     gt_boxes = torch.tensor([[807.9995, -8.0, 808.5, 8.0]])
     assert_only_foreground(100, gt_boxes, anchors, lattice)
     anchors[100, 2] -= 0.0004
