@@ -43,10 +43,6 @@ def match(gt_boxes, mode, backend, labels=(0, -1, 1), **changes):
     return match_anchors(**arguments)
 
 
-def foreground(match_labels):
-    return (match_labels == 1).nonzero().squeeze(1).tolist()
-
-
 @modes
 @backends
 def test_no_object_gives_every_anchor_the_lowest_label(backend, mode):
@@ -68,41 +64,43 @@ def test_object_without_overlap_makes_every_anchor_foreground_in_detectron2():
     assert Matcher([0.4, 0.5], [0, -1, 1], allow_low_quality_matches=True)(ious)[1].eq(1).all()
 
 
-@backends
-@pytest.mark.parametrize(
-    ("mode", "expected"),
-    [("none", []), ("detectron1", []), ("detectron2", [26, 27, 28, 29])],
-)
-def test_all_anchors_of_a_tie_become_foreground_below_the_lowest_threshold(backend, mode, expected):
-    # 4 px wide: within four anchors of row 3, all of IoU .125.
-    assert foreground(match([[26.0, 8.0, 30.0, 40.0]], mode, backend)[1]) == expected
+# 4 px wide: within four anchors of row 3, all of IoU .125.
+TIE = [26.0, 8.0, 30.0, 40.0]
+# IoU .45, to be ignored, with the anchor centred at (0, 0), less than .4 with any other.
+IGNORED = [-16.0, -16.0, 16.0, -1.6]
 
 
 @backends
 @pytest.mark.parametrize(
-    ("mode", "expected"), [("none", []), ("detectron1", [0]), ("detectron2", [0])]
+    ("box", "mode", "expected"),
+    [
+        (TIE, "none", {}),
+        (TIE, "detectron1", {}),
+        (TIE, "detectron2", {26: 1, 27: 1, 28: 1, 29: 1}),
+        (IGNORED, "none", {0: -1}),
+        (IGNORED, "detectron1", {0: 1}),
+        (IGNORED, "detectron2", {0: 1}),
+    ],
 )
-def test_an_ignored_anchor_that_is_the_best_becomes_foreground(backend, mode, expected):
-    # IoU .45 with the anchor centred at (0, 0), less with any other.
-    match_labels = match([[-16.0, -16.0, 16.0, -1.6]], mode, backend)[1]
-    assert foreground(match_labels) == expected
-    assert match_labels[0] != 0
+def test_the_best_anchors_of_an_object_become_foreground(backend, box, mode, expected):
+    match_labels = match([box], mode, backend)[1].tolist()
+    assert {i: label for i, label in enumerate(match_labels) if label} == expected
+
+
+# An anchor's box, twice.
+EQUAL = [*FAR_AWAY.tolist(), [8.0, 8.0, 40.0, 40.0], [8.0, 8.0, 40.0, 40.0]]
+# Both have their best anchor at cell (0, 0), which the second overlaps more.
+NESTED = [[-16.0, -16.0, -12.0, -12.0], [-16.0, -16.0, -8.0, -8.0]]
 
 
 @backends
-def test_first_of_equal_objects_is_matched(backend):
-    box = torch.tensor([[8.0, 8.0, 40.0, 40.0]])
-    matches, match_labels = match(torch.cat([FAR_AWAY, box, box]), "detectron2", backend)
-    assert set(matches[match_labels == 1].tolist()) == {1}
-
-
-@backends
-def test_low_quality_match_stays_with_the_best_object_of_the_anchor(backend):
-    # Both have their best anchor at cell (0, 0), which the second overlaps more.
-    boxes = torch.tensor([[-16.0, -16.0, -12.0, -12.0], [-16.0, -16.0, -8.0, -8.0]])
+@pytest.mark.parametrize(("boxes", "expected"), [(EQUAL, [19, 26, 27, 28, 35]), (NESTED, [0])])
+def test_anchors_are_matched_with_their_best_object_and_the_first_of_equal_ones(
+    backend, boxes, expected
+):
     matches, match_labels = match(boxes, "detectron2", backend)
-    assert foreground(match_labels) == [0]
-    assert matches[0] == 1
+    assert (match_labels == 1).nonzero().flatten().tolist() == expected
+    assert set(matches[expected].tolist()) == {1}
 
 
 @box_kinds
@@ -186,9 +184,8 @@ def test_lattice_says_where_each_anchor_lies(generator):
     ],
 )
 def test_unusable_arguments_are_named(changes, message):
-    arguments = {"gt_boxes": torch.zeros(1, 4), "mode": "none", "backend": "torch", **changes}
     with pytest.raises(ValueError, match=message):
-        match(**arguments)
+        match(**{"gt_boxes": torch.zeros(1, 4), "mode": "none", "backend": "torch", **changes})
 
 
 @pytest.mark.parametrize(
