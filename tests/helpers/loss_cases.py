@@ -63,6 +63,12 @@ def with_gradient(loss, logits):
     return loss, flat_gradient(loss, logits)
 
 
+def assert_same(loss, expected, logits, **tolerance):
+    """Compare two losses of the same logits, and their gradients."""
+    pair = with_gradient(loss, logits), with_gradient(expected, logits)
+    torch.testing.assert_close(*pair, **tolerance)
+
+
 def focal_loss_gradient(logits, targets, *, alpha, gamma):
     """Return alpha_t dFL/dx, dFL/dx = y (1 - p_t)^gamma (gamma p_t log(p_t) + p_t - 1) (app. B).
 

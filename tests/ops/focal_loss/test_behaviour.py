@@ -6,20 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from helpers.loss_cases import (
-    BACKENDS,
-    DEVICE,
-    all_backends,
-    both_layouts,
-    every_backend,
-    every_dtype,
-    flat_gradient,
-    focal_loss,
-    gradients,
-    make_labels,
-    make_logits,
-    with_gradient,
-)
+from helpers import loss_cases as cases
 from torch.testing import assert_close
 
 from focal_retina.ops.focal_loss import sigmoid_focal_loss, sigmoid_focal_loss_star
@@ -27,39 +14,39 @@ from focal_retina.ops.focal_loss import sigmoid_focal_loss, sigmoid_focal_loss_s
 not_finite = pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 
 
-@every_backend
-@every_dtype
-@both_layouts
+@cases.every_backend
+@cases.every_dtype
+@cases.both_layouts
 def test_the_gradient_has_the_dtype_and_memory_format_of_the_logits(backend, dtype, layout):
-    logits = make_logits(3, dtype=dtype, layout=layout)
-    loss = focal_loss(logits, make_labels(logits, 3), backend)
+    logits = cases.make_logits(3, dtype=dtype, layout=layout)
+    loss = cases.focal_loss(logits, cases.make_labels(logits, 3), backend)
     assert loss.dtype == torch.float32 and loss.shape == ()
-    for g, x in zip(gradients(loss, logits), logits, strict=True):
+    for g, x in zip(cases.gradients(loss, logits), logits, strict=True):
         assert g.dtype == x.dtype and g.stride() == x.stride()
 
 
-@all_backends
+@cases.all_backends
 def test_the_logits_and_labels_are_not_modified(backend, logits, labels):
     before = [x.detach().clone() for x in (*logits, labels)]
-    focal_loss(logits, labels, backend).backward()
+    cases.focal_loss(logits, labels, backend).backward()
     assert all(torch.equal(x, y) for x, y in zip((*logits, labels), before, strict=True))
 
 
-@all_backends
+@cases.all_backends
 def test_nothing_but_ignored_anchors_cost_nothing(backend, logits, labels):
-    loss = focal_loss(logits, torch.full_like(labels, -1), backend)
+    loss = cases.focal_loss(logits, torch.full_like(labels, -1), backend)
     assert loss == 0
-    assert flat_gradient(loss, logits).eq(0).all()
+    assert cases.flat_gradient(loss, logits).eq(0).all()
 
 
-@all_backends
+@cases.all_backends
 @not_finite
 def test_a_logit_of_an_ignored_anchor_does_not_matter(backend, logits, labels, value):
     labels[:, 1] = -1  # the second anchor of the first cell: channels 3 to 5
-    expected = with_gradient(focal_loss(logits, labels, backend), logits)
+    expected = cases.with_gradient(cases.focal_loss(logits, labels, backend), logits)
     with torch.no_grad():
         logits[0][:, 3:6, 0, 0] = value
-    found = with_gradient(focal_loss(logits, labels, backend), logits)
+    found = cases.with_gradient(cases.focal_loss(logits, labels, backend), logits)
     assert found[1][:, 1].eq(0).all()
     assert_close(found, expected, rtol=0, atol=0)
 
@@ -69,9 +56,9 @@ def test_a_logit_of_an_ignored_anchor_does_not_matter(backend, logits, labels, v
 @pytest.mark.parametrize(
     ("backend", "loss_of"),
     [
-        *[(x, partial(sigmoid_focal_loss, gamma=0.0)) for x in ("reference", *BACKENDS)],
-        *[(x, sigmoid_focal_loss) for x in ("reference", *BACKENDS)],
-        *[(x, sigmoid_focal_loss_star) for x in BACKENDS],
+        *[(x, partial(sigmoid_focal_loss, gamma=0.0)) for x in ("reference", *cases.BACKENDS)],
+        *[(x, sigmoid_focal_loss) for x in ("reference", *cases.BACKENDS)],
+        *[(x, sigmoid_focal_loss_star) for x in cases.BACKENDS],
     ],
 )
 def test_nan_and_infinite_logits_reach_the_loss(backend, logits, labels, value, label, loss_of):
@@ -81,62 +68,63 @@ def test_nan_and_infinite_logits_reach_the_loss(backend, logits, labels, value, 
     assert not loss_of(logits, labels, num_classes=3, backend=backend).isfinite()
 
 
-@every_backend
+@cases.every_backend
 @pytest.mark.parametrize("num_foreground", [0, 1])
 def test_no_object_and_one_object(backend, logits, labels, num_foreground):
     labels.fill_(3)
     labels[0, :num_foreground] = 1
-    fused, plain = (focal_loss(logits, labels, name) for name in (backend, "reference"))
-    assert_close(with_gradient(fused, logits), with_gradient(plain, logits))
+    fused, plain = (cases.focal_loss(logits, labels, name) for name in (backend, "reference"))
+    cases.assert_same(fused, plain, logits)
 
 
-@all_backends
+@cases.all_backends
 @pytest.mark.parametrize("normalizer", [8, 8.0, torch.tensor(8.0), torch.tensor(8)])
 def test_one_normalizer_divides_the_sum_of_the_batch(backend, logits, labels, normalizer):
-    loss = focal_loss(logits, labels, backend)
-    divided = focal_loss(logits, labels, backend, normalizer=normalizer)
+    loss = cases.focal_loss(logits, labels, backend)
+    divided = cases.focal_loss(logits, labels, backend, normalizer=normalizer)
     assert_close(divided, loss / 8)
-    assert_close(flat_gradient(divided, logits), flat_gradient(loss, logits) / 8)
+    assert_close(cases.flat_gradient(divided, logits), cases.flat_gradient(loss, logits) / 8)
 
 
-@all_backends
+@cases.all_backends
 def test_one_normalizer_per_image_divides_each_images_sum(backend, logits, labels):
-    normalizer = torch.tensor([2.0, 5.0], device=DEVICE)
-    loss = focal_loss(logits, labels, backend, normalizer=normalizer)
+    normalizer = torch.tensor([2.0, 5.0], device=cases.DEVICE)
+    loss = cases.focal_loss(logits, labels, backend, normalizer=normalizer)
     alone = sum(
-        focal_loss([x[n : n + 1] for x in logits], labels[n : n + 1], backend, normalizer=m)
+        cases.focal_loss([x[n : n + 1] for x in logits], labels[n : n + 1], backend, normalizer=m)
         for n, m in enumerate([2.0, 5.0])
     )
-    assert_close(with_gradient(loss, logits), with_gradient(alone, logits))
+    cases.assert_same(loss, alone, logits)
 
 
-@all_backends
+@cases.all_backends
 def test_alpha_none_is_twice_alpha_one_half(backend, logits, labels):
-    unweighted = focal_loss(logits, labels, backend, alpha=None)
-    assert_close(unweighted, 2 * focal_loss(logits, labels, backend, alpha=0.5))
+    unweighted = cases.focal_loss(logits, labels, backend, alpha=None)
+    assert_close(unweighted, 2 * cases.focal_loss(logits, labels, backend, alpha=0.5))
 
 
-@all_backends
+@cases.all_backends
 @pytest.mark.parametrize("alpha", [[0.25] * 3, torch.full((3,), 0.25)])
 def test_equal_alphas_of_each_class_are_one_alpha(backend, logits, labels, alpha):
-    loss = focal_loss(logits, labels, backend, alpha=alpha)
-    assert_close(loss, focal_loss(logits, labels, backend, alpha=0.25))
+    loss = cases.focal_loss(logits, labels, backend, alpha=alpha)
+    assert_close(loss, cases.focal_loss(logits, labels, backend, alpha=0.25))
 
 
-@every_backend
+@cases.every_backend
 def test_logits_in_any_other_layout_are_taken_too(backend, labels):
-    logits = make_logits(3)
-    expected = focal_loss(logits, labels, backend)
+    logits = cases.make_logits(3)
+    expected = cases.focal_loss(logits, labels, backend)
     wide = [torch.stack([x.detach()] * 2, dim=-1).requires_grad_() for x in logits]
-    loss = focal_loss([x[..., 0] for x in wide], labels, backend)
+    loss = cases.focal_loss([x[..., 0] for x in wide], labels, backend)
     assert torch.equal(loss, expected)
-    for g, h in zip(gradients(loss, wide), gradients(expected, logits), strict=True):
+    for g, h in zip(cases.gradients(loss, wide), cases.gradients(expected, logits), strict=True):
         assert torch.equal(g[..., 0], h)
 
 
 def test_auto_is_the_backend_of_the_device(logits, labels):
-    expected = focal_loss(logits, labels, BACKENDS[-1] if DEVICE.type == "cuda" else "torch")
-    assert torch.equal(focal_loss(logits, labels, "auto"), expected)
+    name = {"cuda": cases.BACKENDS[-1]}.get(cases.DEVICE.type, "torch")
+    expected = cases.focal_loss(logits, labels, name)
+    assert torch.equal(cases.focal_loss(logits, labels, "auto"), expected)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +148,7 @@ def test_arguments_that_do_not_fit_are_named(logits, labels, changes, message):
 
 def test_levels_of_different_dtypes_are_refused(logits, labels):
     with pytest.raises(ValueError, match="one dtype.*torch.bfloat16 on .* beside torch.float32"):
-        focal_loss([logits[0], logits[1].bfloat16()], labels, "auto")
+        cases.focal_loss([logits[0], logits[1].bfloat16()], labels, "auto")
 
 
 def test_focal_loss_star_needs_a_slope(logits, labels):

@@ -5,15 +5,7 @@ import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.matcher import Matcher
 from detectron2.structures import Boxes, pairwise_iou
-from helpers.matching_cases import (
-    GENERATORS,
-    all_anchors,
-    anchors_and_lattice,
-    box_kinds,
-    detectron2_matches,
-    duplicate,
-    grid_sizes,
-)
+from helpers import matching_cases as cases
 
 from focal_retina.errors import UserError
 from focal_retina.modeling.anchors import OctaveAnchorGenerator
@@ -33,7 +25,7 @@ modes = pytest.mark.parametrize("mode", LOW_QUALITY_MATCHES)
 
 def match(gt_boxes, mode, backend, labels=(0, -1, 1), **changes):
     arguments = {
-        "anchors": all_anchors(GENERATOR, SIZES),
+        "anchors": cases.all_anchors(GENERATOR, SIZES),
         "gt_boxes": torch.as_tensor(gt_boxes),
         "rule": MatchRule((0.4, 0.5), labels, mode),
         "lattice": AnchorLattice.of(GENERATOR, SIZES),
@@ -60,7 +52,7 @@ def test_object_without_overlap_makes_no_anchor_foreground(backend, mode, others
 
 
 def test_object_without_overlap_makes_every_anchor_foreground_in_detectron2():
-    ious = pairwise_iou(Boxes(FAR_AWAY), Boxes(all_anchors(GENERATOR, SIZES)))
+    ious = pairwise_iou(Boxes(FAR_AWAY), Boxes(cases.all_anchors(GENERATOR, SIZES)))
     assert Matcher([0.4, 0.5], [0, -1, 1], allow_low_quality_matches=True)(ious)[1].eq(1).all()
 
 
@@ -103,16 +95,16 @@ def test_anchors_are_matched_with_their_best_object_and_the_first_of_equal_ones(
     assert set(matches[expected].tolist()) == {1}
 
 
-@box_kinds
-@pytest.mark.parametrize("generator", GENERATORS.values(), ids=GENERATORS)
+@cases.box_kinds
+@pytest.mark.parametrize("generator", cases.GENERATORS.values(), ids=cases.GENERATORS)
 def test_reference_and_labels_of_any_order_equal_detectron2(generator, kind):
     torch.manual_seed(0)
-    sizes = grid_sizes(generator, 100, 150)
-    anchors, lattice = anchors_and_lattice(generator, sizes)
+    sizes = cases.grid_sizes(generator, 100, 150)
+    anchors, lattice = cases.anchors_and_lattice(generator, sizes)
     gt_boxes = kind(9, torch.tensor([150, 100]), anchors)
     overlaps = pairwise_iou(Boxes(gt_boxes), Boxes(anchors)).amax(0) > 0
     for labels, backend in (([0, -1, 1], "reference"), ([1, -1, 0], "torch")):
-        references = detectron2_matches(anchors, gt_boxes, [0.4, 0.5], labels)
+        references = cases.detectron2_matches(anchors, gt_boxes, [0.4, 0.5], labels)
         for mode, (expected, expected_labels, _) in references.items():
             rule = MatchRule((0.4, 0.5), labels, mode)
             matches, match_labels = match_anchors(
@@ -127,8 +119,8 @@ def test_reference_and_labels_of_any_order_equal_detectron2(generator, kind):
 @pytest.mark.parametrize("pairs_per_chunk", [1, 200, 1 << 30])
 def test_dense_result_does_not_depend_on_chunks(mode, pairs_per_chunk):
     torch.manual_seed(0)
-    anchors = all_anchors(GENERATOR, SIZES)
-    gt_boxes = duplicate(20, torch.tensor([64, 64]), anchors)
+    anchors = cases.all_anchors(GENERATOR, SIZES)
+    gt_boxes = cases.duplicate(20, torch.tensor([64, 64]), anchors)
     rule = MatchRule((0.4, 0.5), (0, -1, 1), mode)
     expected = match_dense(anchors, gt_boxes, rule)
     chunked = match_dense(anchors, gt_boxes, rule, pairs_per_chunk=pairs_per_chunk)
@@ -146,7 +138,7 @@ def test_anchors_of_a_generator_that_does_not_declare_a_lattice_are_matched_dens
     )
     lattice = AnchorLattice.of(generator, SIZES)
     assert lattice is None
-    anchors = all_anchors(generator, SIZES)
+    anchors = cases.all_anchors(generator, SIZES)
     match_labels = match(anchors[9:10], "none", "torch", anchors=anchors, lattice=lattice)[1]
     assert match_labels[9] == 1
 
@@ -154,14 +146,14 @@ def test_anchors_of_a_generator_that_does_not_declare_a_lattice_are_matched_dens
 @pytest.mark.parametrize(
     "generator",
     [
-        *GENERATORS.values(),
+        *cases.GENERATORS.values(),
         OctaveAnchorGenerator(base_sizes=[[16], [32]], strides=[4, 8], round_sides=True),
     ],
-    ids=[*GENERATORS, "octaves"],
+    ids=[*cases.GENERATORS, "octaves"],
 )
 def test_lattice_says_where_each_anchor_lies(generator):
-    sizes = grid_sizes(generator, 90, 130)
-    anchors, lattice = anchors_and_lattice(generator, sizes)
+    sizes = cases.grid_sizes(generator, 90, 130)
+    anchors, lattice = cases.anchors_and_lattice(generator, sizes)
     assert lattice.num_anchors == len(anchors)
     seen = []
     for row, first_anchor in enumerate(lattice.first_anchors):
