@@ -1,6 +1,8 @@
 """Real training and evaluation on data sets without objects, and with extreme ones."""
 
 import json
+from pathlib import Path
+from string import Template
 
 import cv2
 import numpy as np
@@ -25,25 +27,7 @@ EXTREMES = [
     (64, 48, [(4, 4, 30, 40), (4, 4, 30, 40), (0, 0, 48, 64)]),
     (80, 80, [(i % 70, i // 70, 1 + i % 9, 2 + i % 7) for i in range(5000)]),
 ]
-TINY = """
-_BASE_: {root}/configs/Base-FocalRetinaNet-{profile}.yaml
-OUTPUT_DIR: {folder}/output
-MODEL:
-  WEIGHTS: ""
-  DEVICE: cpu
-  BACKBONE: {{FREEZE_AT: 0}}
-  RESNETS: {{DEPTH: 18, RES2_OUT_CHANNELS: 64, NORM: BN}}
-  FPN: {{OUT_CHANNELS: 16}}
-  RETINANET: {{NUM_CONVS: 1, SCORE_THRESH_TEST: 0.0}}
-DATASETS:
-  REGISTER: [[extreme, {folder}/instances.json, {folder}]]
-  TRAIN: [extreme]
-  TEST: [extreme]
-INPUT: {{MIN_SIZE_TRAIN: [64], MAX_SIZE_TRAIN: 128, MIN_SIZE_TEST: 64, MAX_SIZE_TEST: 128}}
-SOLVER: {{IMS_PER_BATCH: 6, MAX_ITER: 2, BASE_LR: 0.003, STEPS: []}}
-DATALOADER: {{NUM_WORKERS: 0, ASPECT_RATIO_GROUPING: False, FILTER_EMPTY_ANNOTATIONS: False}}
-SEED: 1
-"""
+CONFIG = Template(Path(__file__).with_name("extremes.yaml").read_text())
 
 
 def write_job(folder, images, num_classes, profile="paper"):
@@ -64,7 +48,7 @@ def write_job(folder, images, num_classes, profile="paper"):
             content["annotations"].append(annotation)
     (folder / "instances.json").write_text(json.dumps(content))
     config = folder / "extreme.yaml"
-    config.write_text(TINY.format(root=ROOT, profile=profile, folder=folder))
+    config.write_text(CONFIG.substitute(root=ROOT, profile=profile, folder=folder))
     return config
 
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from focal_retina.ops import reference
 from focal_retina.ops.backend import available_backends
+from focal_retina.ops.focal_loss import sigmoid_focal_loss
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # "triton" takes part on CUDA, or in a process with TRITON_INTERPRET=1: test_triton_backend.py.
@@ -13,6 +14,7 @@ BACKENDS = [name for name in ("torch", "triton") if name in available_backends(D
 SPECIALS = torch.tensor([1e4, -1e4, 100.0, -100.0, 30.0, -30.0, 15.0, -15.0, 1.0, 0.0])
 
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
+all_backends = pytest.mark.parametrize("backend", ["reference", *BACKENDS])
 every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 both_layouts = pytest.mark.parametrize(
     "layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"]
@@ -41,14 +43,30 @@ def make_labels(logits, num_classes, *, foreground=0.3, ignored=0.2):
     return torch.where(draw > 1 - ignored, -1, labels).to(DEVICE)
 
 
+def focal_loss(logits, labels, backend, **kwargs):
+    """Return the focal loss of three classes."""
+    return sigmoid_focal_loss(logits, labels, num_classes=3, backend=backend, **kwargs)
+
+
 def gradients(loss, logits):
     """Return the gradient of a loss for each level, without freeing the graph."""
     return torch.autograd.grad(loss, logits, retain_graph=True)
 
 
-def flat_gradient(loss, logits, num_classes):
+def flat_gradient(loss, logits, num_classes=3):
     """Return the gradient as (N, R, K)."""
     return reference.flatten_logits(gradients(loss, logits), num_classes)
+
+
+def with_gradient(loss, logits):
+    """Return a loss and its gradient, to compare both at once."""
+    return loss, flat_gradient(loss, logits)
+
+
+def assert_same(loss, expected, logits, **tolerance):
+    """Compare two losses of the same logits, and their gradients."""
+    pair = with_gradient(loss, logits), with_gradient(expected, logits)
+    torch.testing.assert_close(*pair, **tolerance)
 
 
 def focal_loss_gradient(logits, targets, *, alpha, gamma):

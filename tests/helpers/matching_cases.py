@@ -1,9 +1,12 @@
 """Anchors, objects and Detectron2's own matches for the tests of anchor matching."""
 
+import pytest
 import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.matcher import Matcher
 from detectron2.structures import Boxes, pairwise_iou
+
+from focal_retina.ops.matching.lattice import AnchorLattice
 
 OCTAVES = [[s, s * 2 ** (1 / 3), s * 2 ** (2 / 3)] for s in (32, 64, 128, 256, 512)]
 
@@ -38,6 +41,10 @@ def grid_sizes(generator, height, width):
 
 def all_anchors(generator, sizes):
     return Boxes.cat(generator([torch.empty(1, 1, *size) for size in sizes])).tensor
+
+
+def anchors_and_lattice(generator, sizes):
+    return all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
 
 
 def centred(centers, sides):
@@ -128,6 +135,7 @@ BOX_KINDS = [
     degenerate,
     not_finite,
 ]
+box_kinds = pytest.mark.parametrize("kind", BOX_KINDS, ids=lambda kind: kind.__name__)
 
 
 def detectron2_matches(anchors, gt_boxes, thresholds, labels):

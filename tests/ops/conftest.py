@@ -12,3 +12,12 @@ def logits(request):
 @pytest.fixture
 def labels(logits):
     return make_labels(logits, 3)
+
+
+@pytest.fixture
+def one_thread():
+    """Small operations: a second thread would mostly wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

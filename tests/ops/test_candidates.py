@@ -5,11 +5,10 @@ import torch
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector, permute_to_N_HWA_K
 from detectron2.structures import Boxes
+from helpers.loss_cases import both_layouts
 
 from focal_retina.ops.candidates import select_candidates
 
-LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 backends = pytest.mark.parametrize("backend", ["reference", "torch"])
 
 
@@ -49,7 +48,7 @@ def assert_selects_as_detectron2(logits, num_classes, score_thresh, topk, backen
     return len(result[0])
 
 
-@layouts
+@both_layouts
 @backends
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(
@@ -63,15 +62,27 @@ def test_candidates_equal_detectron2(backend, layout, dtype, mean, topk, expecte
     assert count == pytest.approx(expected, abs=5)
 
 
-@layouts
+@both_layouts
 @backends
-@pytest.mark.parametrize("mean", [-3.0, 3.0])
-def test_candidates_equal_detectron2_where_nearly_all_logits_are(backend, layout, mean):
-    logits = random_map(180, 30, 40, layout, mean)
-    assert assert_selects_as_detectron2(logits, 20, 0.05, 100, backend) == 100
+@pytest.mark.parametrize(
+    ("num_classes", "size", "mean", "topk", "expected"),
+    [
+        (20, (30, 40), -3.0, 100, 100),
+        (20, (30, 40), 3.0, 100, 100),
+        (20, (6, 6), 30.0, 10, 10),  # every float32 score is 1
+        (1, (5, 7), -4.0, 1000, 64),
+        (2, (5, 7), -4.0, 1000, 83),
+        (1203, (5, 7), -4.0, 1000, 1000),
+    ],
+)
+def test_any_number_of_candidates_and_classes(
+    backend, layout, num_classes, size, mean, topk, expected
+):
+    logits = random_map(9 * num_classes, *size, layout, mean)
+    assert assert_selects_as_detectron2(logits, num_classes, 0.05, topk, backend) == expected
 
 
-@layouts
+@both_layouts
 @pytest.mark.parametrize(
     ("dtype", "scale"), [(torch.bfloat16, 1), (torch.float16, 1), (torch.float32, 100)]
 )
@@ -87,7 +98,7 @@ def test_only_ties_can_differ_where_nearly_all_logits_are_candidates(layout, dty
     assert len(set(zip(anchor_idxs.tolist(), class_idxs.tolist(), strict=True))) == 100
 
 
-@layouts
+@both_layouts
 def test_the_reference_resolves_even_these_ties_as_detectron2_and_torch_does_not(layout):
     logits = random_map(180, 30, 40, layout).to(torch.bfloat16)
     arguments = {"num_classes": 20, "score_thresh": 0.05, "topk": 100}
@@ -98,14 +109,6 @@ def test_the_reference_resolves_even_these_ties_as_detectron2_and_torch_does_not
     expected = torch.stack(detectron2_candidates(logits, **arguments)[1:])
     assert selected["reference"].equal(expected)
     assert not selected["torch"].equal(expected)
-
-
-@layouts
-@backends
-@pytest.mark.parametrize("num_classes", [1, 2, 1203])
-def test_candidates_equal_detectron2_for_any_number_of_classes(backend, layout, num_classes):
-    logits = random_map(9 * num_classes, 5, 7, layout, mean=-4.0)
-    assert assert_selects_as_detectron2(logits, num_classes, 0.05, 1000, backend) > 0
 
 
 @backends
@@ -134,14 +137,7 @@ def test_equal_logits_are_resolved_as_by_detectron2(backend, topk):
     assert assert_selects_as_detectron2(logits, 4, 0.3, topk, backend) == topk
 
 
-@layouts
-@backends
-def test_different_logits_of_equal_score_are_resolved_as_by_detectron2(backend, layout):
-    logits = random_map(180, 6, 6, layout).abs() + 18  # every float32 score is 1
-    assert assert_selects_as_detectron2(logits, 20, 0.05, 10, backend) == 10
-
-
-@layouts
+@both_layouts
 @backends
 @pytest.mark.parametrize("seed", range(4))
 def test_scores_have_the_bits_of_a_whole_map(backend, layout, seed):
@@ -151,7 +147,7 @@ def test_scores_have_the_bits_of_a_whole_map(backend, layout, seed):
     assert scores.equal(detectron2_candidates(logits, **arguments)[0])
 
 
-@layouts
+@both_layouts
 @backends
 def test_nan_is_never_selected_and_hides_nothing(backend, layout):
     logits = random_map(180, 30, 40, layout)

@@ -3,14 +3,12 @@
 import pytest
 import torch
 from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
+from helpers.loss_cases import both_layouts
 
 from focal_retina.ops.gather import gather_anchor_deltas, gather_deltas
 
-LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 
-
-@layouts
+@both_layouts
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_gathered_deltas_are_those_of_the_permuted_map(layout, dtype):
     torch.manual_seed(0)
@@ -29,7 +27,7 @@ def random_levels(layout, dtype=torch.float32):
     return [level.requires_grad_() for level in levels]
 
 
-@layouts
+@both_layouts
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_gathered_anchor_deltas_and_gradients_are_those_of_the_permuted_maps(layout, dtype):
     levels = random_levels(layout, dtype)
@@ -48,7 +46,7 @@ def test_gathered_anchor_deltas_and_gradients_are_those_of_the_permuted_maps(lay
     )
 
 
-@layouts
+@both_layouts
 def test_no_anchor_gives_every_level_a_gradient_of_zeros(layout):
     levels = random_levels(layout)
     none = torch.empty(0, dtype=torch.int64)

@@ -76,20 +76,34 @@ def test_focal_loss_equals_fvcore_bit_for_bit(logits, targets, alpha, gamma):
     assert torch.equal(ours, fvcore_focal_loss(x, t, alpha=alpha, gamma=gamma))
 
 
-def test_focal_loss_star_equals_fvcore_at_beta_0(logits, targets):
-    ours = reference.focal_loss_star(logits.float(), targets.float(), gamma=2.0, beta=0.0)
-    theirs = fvcore_focal_loss_star(logits, targets, gamma=2.0)
-    torch.testing.assert_close(ours, theirs)
+ONE_LOSS_IS_ANOTHER = {
+    "FL at gamma 0 is CE, to the bit": (
+        partial(reference.focal_loss, alpha=None, gamma=0.0),
+        reference.cross_entropy,
+        {"rtol": 0, "atol": 0},
+    ),
+    "FL* at gamma 1 and beta 0 is CE": (
+        partial(reference.focal_loss_star, gamma=1.0, beta=0.0),
+        reference.cross_entropy,
+        {},
+    ),
+    "FL* at beta 0 is fvcore's": (
+        lambda x, t: reference.focal_loss_star(x.float(), t.float(), gamma=2.0, beta=0.0),
+        partial(fvcore_focal_loss_star, gamma=2.0),
+        {},
+    ),
+    "alpha weights foreground, its complement background": (
+        partial(reference.focal_loss, alpha=0.25, gamma=2.0),
+        lambda x, t: (0.75 - t / 2) * reference.focal_loss(x, t, alpha=None, gamma=2.0),
+        {},
+    ),
+}
 
 
-def test_gamma_0_is_the_cross_entropy(logits, targets):
-    ours = reference.focal_loss(logits, targets, alpha=None, gamma=0.0)
-    assert torch.equal(ours, reference.cross_entropy(logits, targets))
-
-
-def test_focal_loss_star_with_gamma_1_and_beta_0_is_the_cross_entropy(logits, targets):
-    ours = reference.focal_loss_star(logits, targets, gamma=1.0, beta=0.0)
-    torch.testing.assert_close(ours, reference.cross_entropy(logits, targets))
+@pytest.mark.parametrize("name", ONE_LOSS_IS_ANOTHER)
+def test_one_loss_is_another(logits, targets, name):
+    ours, theirs, tolerance = ONE_LOSS_IS_ANOTHER[name]
+    torch.testing.assert_close(ours(logits, targets), theirs(logits, targets), **tolerance)
 
 
 @pytest.mark.parametrize("p, factor", [(0.9, 100.0), (0.968, 977.0), (0.5, 4.0)])
@@ -104,12 +118,6 @@ def test_gamma_2_makes_hard_examples_at_most_4_times_cheaper():
     x, t = logit([0.5, 0.3, 0.1, 0.001]), torch.ones(4, dtype=torch.float64)
     cheaper = reference.cross_entropy(x, t) / reference.focal_loss(x, t, alpha=None, gamma=2.0)
     assert cheaper.max().item() == pytest.approx(4)
-
-
-def test_alpha_weights_foreground_and_its_complement_background(logits, targets):
-    weighted = reference.focal_loss(logits, targets, alpha=0.25, gamma=2.0)
-    plain = reference.focal_loss(logits, targets, alpha=None, gamma=2.0)
-    torch.testing.assert_close(weighted / plain, torch.where(targets > 0, 0.25, 0.75).double())
 
 
 @pytest.mark.parametrize("name", DERIVATIVES)
@@ -194,31 +202,23 @@ def test_one_normalizer_per_image_divides_each_images_losses():
     assert reference.normalized_sum(losses, 7).item() == 2.0
 
 
-def detectron2_loss(logits, labels, num_classes, normalizer, gamma):
-    """The classification loss of Detectron2's ``RetinaNet.losses``, with fvcore's focal loss."""
-    logits = [permute_to_N_HWA_K(x, num_classes) for x in logits]
-    valid = labels >= 0
-    targets = F.one_hot(labels[valid], num_classes + 1)[:, :-1].to(logits[0].dtype)
-    x = torch.cat(logits, dim=1)[valid]
-    return fvcore_focal_loss(x, targets, alpha=0.25, gamma=gamma, reduction="sum") / normalizer
-
-
+@both_layouts
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("gamma", [0.0, 2.0])
 def test_the_reference_backend_equals_detectron2_bit_for_bit(dtype, layout, gamma):
     torch.manual_seed(0)
     logits = [torch.randn(2, 3 * 5, *size).mul(4).to(dtype) for size in [(9, 7), (4, 3)]]
     logits = [x.contiguous(memory_format=layout).requires_grad_() for x in logits]
     labels = torch.randint(-1, 6, (2, 3 * (63 + 12)))
-    theirs = detectron2_loss(logits, labels, 5, 137.3, gamma)
+    # The classification loss of Detectron2's RetinaNet.losses.
+    x = torch.cat([permute_to_N_HWA_K(x, 5) for x in logits], dim=1)[labels >= 0]
+    targets = F.one_hot(labels[labels >= 0], 6)[:, :-1].to(dtype)
+    theirs = fvcore_focal_loss(x, targets, alpha=0.25, gamma=gamma, reduction="sum") / 137.3
+    expected = torch.autograd.grad(theirs, logits)
     for normalizer in (137.3, torch.tensor(137.3), torch.tensor(137.3, dtype=torch.float64)):
         ours = sigmoid_focal_loss(
             logits, labels, num_classes=5, gamma=gamma, normalizer=normalizer, backend="reference"
         )
         assert torch.equal(ours, theirs)
-        gradients = zip(
-            *(torch.autograd.grad(v, logits, retain_graph=True) for v in (ours, theirs)),
-            strict=True,
-        )
-        assert all(torch.equal(a, b) for a, b in gradients)
+        gradients = torch.autograd.grad(ours, logits)
+        assert all(torch.equal(a, b) for a, b in zip(gradients, expected, strict=True))

@@ -6,17 +6,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.loss_cases import (
-    DEVICE,
-    both_layouts,
-    every_backend,
-    every_dtype,
-    flat_gradient,
-    focal_loss_gradient,
-    focal_loss_star_gradient,
-    make_labels,
-    make_logits,
-)
+from helpers import loss_cases as cases
 
 from focal_retina.ops import reference
 from focal_retina.ops.focal_loss import sigmoid_focal_loss, sigmoid_focal_loss_star
@@ -28,12 +18,12 @@ TRUNCATES = os.environ.get("TRITON_INTERPRET") == "1"
 
 def focal_loss_form(**form):
     """The fused loss of this alpha and gamma, and the formulas of loss and gradient."""
-    functions = sigmoid_focal_loss, reference.focal_loss, focal_loss_gradient
+    functions = sigmoid_focal_loss, reference.focal_loss, cases.focal_loss_gradient
     return [partial(f, **form) for f in functions]
 
 
 def focal_loss_star_form(**form):
-    functions = sigmoid_focal_loss_star, reference.focal_loss_star, focal_loss_star_gradient
+    functions = sigmoid_focal_loss_star, reference.focal_loss_star, cases.focal_loss_star_gradient
     return [partial(f, **form) for f in functions]
 
 
@@ -53,101 +43,101 @@ def assert_as_exact_as_plain_pytorch(backend, form, logits, labels, num_classes)
     Or a few float32 roundings of the largest value, as the reference may be exact by luck.
     """
     loss_of, *formulas = form
-    normalizer = torch.arange(3.0, 3 + len(labels), device=DEVICE)
+    normalizer = torch.arange(3.0, 3 + len(labels), device=cases.DEVICE)
     loss, gradient = true_loss_and_gradient(logits, labels, num_classes, normalizer, formulas)
     loss_of = partial(loss_of, logits, labels, num_classes=num_classes, normalizer=normalizer)
     plain, fused = loss_of(backend="reference"), loss_of(backend=backend)
     epsilon = torch.finfo(torch.float32).eps
     assert (fused - loss).abs() <= 2 * (plain - loss).abs() + 4 * epsilon * loss.abs()
     # The reference's own gradient is NaN at saturated logits with gamma < 1.
-    plain_error = (flat_gradient(plain, logits, num_classes) - gradient).nan_to_num(0.0).abs()
+    plain_error = (cases.flat_gradient(plain, logits, num_classes) - gradient).nan_to_num(0.0).abs()
     factor = 4 if TRUNCATES and logits[0].dtype == torch.bfloat16 else 2
     bound = factor * plain_error.amax() + 2 * epsilon * gradient.abs().amax()
-    assert (flat_gradient(fused, logits, num_classes) - gradient).abs().amax() <= bound
+    assert (cases.flat_gradient(fused, logits, num_classes) - gradient).abs().amax() <= bound
 
 
-@every_backend
-@both_layouts
-@every_dtype
+@cases.every_backend
+@cases.both_layouts
+@cases.every_dtype
 @pytest.mark.parametrize(
     "num_classes, gamma",
     [(2, 0.0), (2, 0.5), (2, 1.0), (2, 2.0), (2, 5.0), (1, 2.0), (80, 0.5), (80, 2.0)],
 )
 def test_focal_loss_is_as_exact_as_plain_pytorch(backend, layout, dtype, num_classes, gamma):
-    logits = make_logits(num_classes, layout=layout, dtype=dtype)
-    labels = make_labels(logits, num_classes)
+    logits = cases.make_logits(num_classes, layout=layout, dtype=dtype)
+    labels = cases.make_labels(logits, num_classes)
     form = focal_loss_form(alpha=0.25, gamma=gamma)
     assert_as_exact_as_plain_pytorch(backend, form, logits, labels, num_classes)
 
 
-@every_backend
-@both_layouts
-@every_dtype
+@cases.every_backend
+@cases.both_layouts
+@cases.every_dtype
 @pytest.mark.parametrize("gamma, beta", [(2.0, 1.0), (4.0, 0.0)])
 def test_focal_loss_star_is_as_exact_as_plain_pytorch(backend, layout, dtype, gamma, beta):
-    logits = make_logits(2, layout=layout, dtype=dtype)
+    logits = cases.make_logits(2, layout=layout, dtype=dtype)
     form = focal_loss_star_form(gamma=gamma, beta=beta)
-    assert_as_exact_as_plain_pytorch(backend, form, logits, make_labels(logits, 2), 2)
+    assert_as_exact_as_plain_pytorch(backend, form, logits, cases.make_labels(logits, 2), 2)
 
 
-@every_backend
-@both_layouts
+@cases.every_backend
+@cases.both_layouts
 @pytest.mark.parametrize("num_classes", [1, 3, 1203])
 def test_alpha_of_each_class_weights_that_class(backend, layout, num_classes):
-    logits = make_logits(num_classes, images=1)[:1]
+    logits = cases.make_logits(num_classes, images=1)[:1]
     logits = [x[:, : 2 * num_classes, :1].detach() for x in logits]
     logits = [x.contiguous(memory_format=layout).requires_grad_() for x in logits]
-    labels = make_labels(logits, num_classes, foreground=0.7, ignored=0)
-    alpha = torch.linspace(0.05, 0.95, num_classes, dtype=torch.float64, device=DEVICE)
+    labels = cases.make_labels(logits, num_classes, foreground=0.7, ignored=0)
+    alpha = torch.linspace(0.05, 0.95, num_classes, dtype=torch.float64, device=cases.DEVICE)
     form = focal_loss_form(alpha=alpha, gamma=2.0)
     assert_as_exact_as_plain_pytorch(backend, form, logits, labels, num_classes)
 
 
-@every_backend
-@both_layouts
+@cases.every_backend
+@cases.both_layouts
 @pytest.mark.parametrize("alpha", [0.0, 0.001, 0.999, 1.0])
 def test_gamma_0_at_extreme_alpha_is_exact_at_logits_of_100(backend, layout, alpha):
-    logits = make_logits(2, layout=layout)
+    logits = cases.make_logits(2, layout=layout)
     logits = [x.detach().sign().mul(100).requires_grad_() for x in logits]
     form = focal_loss_form(alpha=alpha, gamma=0.0)
-    assert_as_exact_as_plain_pytorch(backend, form, logits, make_labels(logits, 2), 2)
+    assert_as_exact_as_plain_pytorch(backend, form, logits, cases.make_labels(logits, 2), 2)
 
 
-@every_backend
+@cases.every_backend
 @pytest.mark.parametrize("label", [0, 1])
 def test_the_gradient_is_exact_relative_to_itself(backend, label):
     x = torch.linspace(-40, 3, 87) * (1 if label == 1 else -1)
-    logits = [x.view(1, 1, 87, 1).to(DEVICE).requires_grad_()]
-    labels = torch.full((1, 87), label, device=DEVICE)
+    logits = [x.view(1, 1, 87, 1).to(cases.DEVICE).requires_grad_()]
+    labels = torch.full((1, 87), label, device=cases.DEVICE)
     loss_of, *formulas = focal_loss_form(alpha=None, gamma=1.0)
-    one = torch.ones(1, device=DEVICE)
+    one = torch.ones(1, device=cases.DEVICE)
     _, expected = true_loss_and_gradient(logits, labels, 1, one, formulas)
     loss = loss_of(logits, labels, num_classes=1, backend=backend)
-    gradient = flat_gradient(loss, logits, 1).double()
+    gradient = cases.flat_gradient(loss, logits, 1).double()
     torch.testing.assert_close(gradient, expected, rtol=4e-6, atol=0)
 
 
-@every_backend
+@cases.every_backend
 def test_the_gradient_is_finite_where_the_references_is_not(backend):
-    logits = [torch.tensor([200.0, -200.0], device=DEVICE).view(1, 2, 1, 1).requires_grad_()]
-    labels = torch.zeros(1, 1, dtype=torch.int64, device=DEVICE)
+    logits = [torch.tensor([200.0, -200.0], device=cases.DEVICE).view(1, 2, 1, 1).requires_grad_()]
+    labels = torch.zeros(1, 1, dtype=torch.int64, device=cases.DEVICE)
     kwargs = {"num_classes": 2, "gamma": 0.5}
     plain = sigmoid_focal_loss(logits, labels, backend="reference", **kwargs)
     fused = sigmoid_focal_loss(logits, labels, backend=backend, **kwargs)
-    assert flat_gradient(plain, logits, 2).isnan().all()
-    assert flat_gradient(fused, logits, 2).eq(0).all()
+    assert cases.flat_gradient(plain, logits, 2).isnan().all()
+    assert cases.flat_gradient(fused, logits, 2).eq(0).all()
 
 
-@both_layouts
-@every_dtype
+@cases.both_layouts
+@cases.every_dtype
 @pytest.mark.parametrize("num_classes", [1, 80])
 def test_the_chunks_of_a_large_level_do_not_matter(monkeypatch, layout, dtype, num_classes):
-    logits = make_logits(num_classes, layout=layout, dtype=dtype)
-    labels = make_labels(logits, num_classes)
+    logits = cases.make_logits(num_classes, layout=layout, dtype=dtype)
+    labels = cases.make_labels(logits, num_classes)
 
     def loss_and_gradient():
         loss = sigmoid_focal_loss(logits, labels, num_classes=num_classes, backend="torch")
-        return loss, flat_gradient(loss, logits, num_classes)
+        return loss, cases.flat_gradient(loss, logits, num_classes)
 
     loss, gradient = loss_and_gradient()
     for buffer_size in (6, 600):
@@ -157,17 +147,16 @@ def test_the_chunks_of_a_large_level_do_not_matter(monkeypatch, layout, dtype, n
         torch.testing.assert_close(chunked_gradient, gradient)
 
 
-@both_layouts
-@every_dtype
+@cases.both_layouts
+@cases.every_dtype
 @pytest.mark.parametrize("gamma", [0.0, 2.0])
 def test_the_sweep_of_other_devices_equals_that_of_a_cpu(monkeypatch, layout, dtype, gamma):
-    logits = make_logits(3, layout=layout, dtype=dtype)
-    labels = make_labels(logits, 3)
+    logits = cases.make_logits(3, layout=layout, dtype=dtype)
+    labels = cases.make_labels(logits, 3)
     loss_of = partial(sigmoid_focal_loss, logits, labels, num_classes=3, gamma=gamma)
     sparse = loss_of(backend="torch")
     dense_sweep = focal_loss_torch._dense_sweep
     monkeypatch.setattr(focal_loss_torch, "_sparse_sweep", lambda *args, buffer: dense_sweep(*args))
     monkeypatch.setattr(focal_loss_torch, "_CHUNK", 40)
     dense = loss_of(backend="torch")
-    torch.testing.assert_close(dense, sparse)
-    torch.testing.assert_close(flat_gradient(dense, logits, 3), flat_gradient(sparse, logits, 3))
+    cases.assert_same(dense, sparse, logits)

@@ -5,14 +5,7 @@ import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.matcher import Matcher
 from detectron2.structures import Boxes, pairwise_iou
-from helpers.matching_cases import (
-    BOX_KINDS,
-    GENERATORS,
-    all_anchors,
-    detectron2_matches,
-    duplicate,
-    grid_sizes,
-)
+from helpers import matching_cases as cases
 
 from focal_retina.errors import UserError
 from focal_retina.modeling.anchors import OctaveAnchorGenerator
@@ -32,7 +25,7 @@ modes = pytest.mark.parametrize("mode", LOW_QUALITY_MATCHES)
 
 def match(gt_boxes, mode, backend, labels=(0, -1, 1), **changes):
     arguments = {
-        "anchors": all_anchors(GENERATOR, SIZES),
+        "anchors": cases.all_anchors(GENERATOR, SIZES),
         "gt_boxes": torch.as_tensor(gt_boxes),
         "rule": MatchRule((0.4, 0.5), labels, mode),
         "lattice": AnchorLattice.of(GENERATOR, SIZES),
@@ -40,10 +33,6 @@ def match(gt_boxes, mode, backend, labels=(0, -1, 1), **changes):
         **changes,
     }
     return match_anchors(**arguments)
-
-
-def foreground(match_labels):
-    return (match_labels == 1).nonzero().squeeze(1).tolist()
 
 
 @modes
@@ -63,57 +52,59 @@ def test_object_without_overlap_makes_no_anchor_foreground(backend, mode, others
 
 
 def test_object_without_overlap_makes_every_anchor_foreground_in_detectron2():
-    ious = pairwise_iou(Boxes(FAR_AWAY), Boxes(all_anchors(GENERATOR, SIZES)))
+    ious = pairwise_iou(Boxes(FAR_AWAY), Boxes(cases.all_anchors(GENERATOR, SIZES)))
     assert Matcher([0.4, 0.5], [0, -1, 1], allow_low_quality_matches=True)(ious)[1].eq(1).all()
 
 
-@backends
-@pytest.mark.parametrize(
-    ("mode", "expected"),
-    [("none", []), ("detectron1", []), ("detectron2", [26, 27, 28, 29])],
-)
-def test_all_anchors_of_a_tie_become_foreground_below_the_lowest_threshold(backend, mode, expected):
-    # 4 px wide: within four anchors of row 3, all of IoU .125.
-    assert foreground(match([[26.0, 8.0, 30.0, 40.0]], mode, backend)[1]) == expected
+# 4 px wide: within four anchors of row 3, all of IoU .125.
+TIE = [26.0, 8.0, 30.0, 40.0]
+# IoU .45, to be ignored, with the anchor centred at (0, 0), less than .4 with any other.
+IGNORED = [-16.0, -16.0, 16.0, -1.6]
 
 
 @backends
 @pytest.mark.parametrize(
-    ("mode", "expected"), [("none", []), ("detectron1", [0]), ("detectron2", [0])]
+    ("box", "mode", "expected"),
+    [
+        (TIE, "none", {}),
+        (TIE, "detectron1", {}),
+        (TIE, "detectron2", {26: 1, 27: 1, 28: 1, 29: 1}),
+        (IGNORED, "none", {0: -1}),
+        (IGNORED, "detectron1", {0: 1}),
+        (IGNORED, "detectron2", {0: 1}),
+    ],
 )
-def test_an_ignored_anchor_that_is_the_best_becomes_foreground(backend, mode, expected):
-    # IoU .45 with the anchor centred at (0, 0), less with any other.
-    match_labels = match([[-16.0, -16.0, 16.0, -1.6]], mode, backend)[1]
-    assert foreground(match_labels) == expected
-    assert match_labels[0] != 0
+def test_the_best_anchors_of_an_object_become_foreground(backend, box, mode, expected):
+    match_labels = match([box], mode, backend)[1].tolist()
+    assert {i: label for i, label in enumerate(match_labels) if label} == expected
+
+
+# An anchor's box, twice.
+EQUAL = [*FAR_AWAY.tolist(), [8.0, 8.0, 40.0, 40.0], [8.0, 8.0, 40.0, 40.0]]
+# Both have their best anchor at cell (0, 0), which the second overlaps more.
+NESTED = [[-16.0, -16.0, -12.0, -12.0], [-16.0, -16.0, -8.0, -8.0]]
 
 
 @backends
-def test_first_of_equal_objects_is_matched(backend):
-    box = torch.tensor([[8.0, 8.0, 40.0, 40.0]])
-    matches, match_labels = match(torch.cat([FAR_AWAY, box, box]), "detectron2", backend)
-    assert set(matches[match_labels == 1].tolist()) == {1}
-
-
-@backends
-def test_low_quality_match_stays_with_the_best_object_of_the_anchor(backend):
-    # Both have their best anchor at cell (0, 0), which the second overlaps more.
-    boxes = torch.tensor([[-16.0, -16.0, -12.0, -12.0], [-16.0, -16.0, -8.0, -8.0]])
+@pytest.mark.parametrize(("boxes", "expected"), [(EQUAL, [19, 26, 27, 28, 35]), (NESTED, [0])])
+def test_anchors_are_matched_with_their_best_object_and_the_first_of_equal_ones(
+    backend, boxes, expected
+):
     matches, match_labels = match(boxes, "detectron2", backend)
-    assert foreground(match_labels) == [0]
-    assert matches[0] == 1
+    assert (match_labels == 1).nonzero().flatten().tolist() == expected
+    assert set(matches[expected].tolist()) == {1}
 
 
-@pytest.mark.parametrize("kind", BOX_KINDS, ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("generator", GENERATORS.values(), ids=GENERATORS)
+@cases.box_kinds
+@pytest.mark.parametrize("generator", cases.GENERATORS.values(), ids=cases.GENERATORS)
 def test_reference_and_labels_of_any_order_equal_detectron2(generator, kind):
     torch.manual_seed(0)
-    sizes = grid_sizes(generator, 100, 150)
-    anchors, lattice = all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
+    sizes = cases.grid_sizes(generator, 100, 150)
+    anchors, lattice = cases.anchors_and_lattice(generator, sizes)
     gt_boxes = kind(9, torch.tensor([150, 100]), anchors)
     overlaps = pairwise_iou(Boxes(gt_boxes), Boxes(anchors)).amax(0) > 0
     for labels, backend in (([0, -1, 1], "reference"), ([1, -1, 0], "torch")):
-        references = detectron2_matches(anchors, gt_boxes, [0.4, 0.5], labels)
+        references = cases.detectron2_matches(anchors, gt_boxes, [0.4, 0.5], labels)
         for mode, (expected, expected_labels, _) in references.items():
             rule = MatchRule((0.4, 0.5), labels, mode)
             matches, match_labels = match_anchors(
@@ -128,8 +119,8 @@ def test_reference_and_labels_of_any_order_equal_detectron2(generator, kind):
 @pytest.mark.parametrize("pairs_per_chunk", [1, 200, 1 << 30])
 def test_dense_result_does_not_depend_on_chunks(mode, pairs_per_chunk):
     torch.manual_seed(0)
-    anchors = all_anchors(GENERATOR, SIZES)
-    gt_boxes = duplicate(20, torch.tensor([64, 64]), anchors)
+    anchors = cases.all_anchors(GENERATOR, SIZES)
+    gt_boxes = cases.duplicate(20, torch.tensor([64, 64]), anchors)
     rule = MatchRule((0.4, 0.5), (0, -1, 1), mode)
     expected = match_dense(anchors, gt_boxes, rule)
     chunked = match_dense(anchors, gt_boxes, rule, pairs_per_chunk=pairs_per_chunk)
@@ -147,7 +138,7 @@ def test_anchors_of_a_generator_that_does_not_declare_a_lattice_are_matched_dens
     )
     lattice = AnchorLattice.of(generator, SIZES)
     assert lattice is None
-    anchors = all_anchors(generator, SIZES)
+    anchors = cases.all_anchors(generator, SIZES)
     match_labels = match(anchors[9:10], "none", "torch", anchors=anchors, lattice=lattice)[1]
     assert match_labels[9] == 1
 
@@ -155,14 +146,14 @@ def test_anchors_of_a_generator_that_does_not_declare_a_lattice_are_matched_dens
 @pytest.mark.parametrize(
     "generator",
     [
-        *GENERATORS.values(),
+        *cases.GENERATORS.values(),
         OctaveAnchorGenerator(base_sizes=[[16], [32]], strides=[4, 8], round_sides=True),
     ],
-    ids=[*GENERATORS, "octaves"],
+    ids=[*cases.GENERATORS, "octaves"],
 )
 def test_lattice_says_where_each_anchor_lies(generator):
-    sizes = grid_sizes(generator, 90, 130)
-    anchors, lattice = all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
+    sizes = cases.grid_sizes(generator, 90, 130)
+    anchors, lattice = cases.anchors_and_lattice(generator, sizes)
     assert lattice.num_anchors == len(anchors)
     seen = []
     for row, first_anchor in enumerate(lattice.first_anchors):
@@ -185,9 +176,8 @@ def test_lattice_says_where_each_anchor_lies(generator):
     ],
 )
 def test_unusable_arguments_are_named(changes, message):
-    arguments = {"gt_boxes": torch.zeros(1, 4), "mode": "none", "backend": "torch", **changes}
     with pytest.raises(ValueError, match=message):
-        match(**arguments)
+        match(**{"gt_boxes": torch.zeros(1, 4), "mode": "none", "backend": "torch", **changes})
 
 
 @pytest.mark.parametrize(

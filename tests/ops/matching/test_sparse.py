@@ -5,14 +5,7 @@ import time
 import pytest
 import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
-from helpers.matching_cases import (
-    BOX_KINDS,
-    GENERATORS,
-    all_anchors,
-    detectron2_matches,
-    grid_sizes,
-    retinanet_generator,
-)
+from helpers import matching_cases as cases
 from helpers.peak_memory import peak_mebibytes
 
 from focal_retina.ops.matching import sparse
@@ -31,20 +24,15 @@ RULES = [
 DETECTRON2_RULE = MatchRule((0.4, 0.5), (0, -1, 1), "detectron2")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Thousands of small operations: a second thread would mostly wait."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+# Small operations: a second thread would mostly wait.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def assert_equals_detectron2(generator, image, count, kind, thresholds, labels):
-    sizes = grid_sizes(generator, *image.flip(0).tolist())
-    anchors, lattice = all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
+    sizes = cases.grid_sizes(generator, *image.flip(0).tolist())
+    anchors, lattice = cases.anchors_and_lattice(generator, sizes)
     gt_boxes = kind(count, image, anchors)
-    references = detectron2_matches(anchors, gt_boxes, thresholds, labels)
+    references = cases.detectron2_matches(anchors, gt_boxes, thresholds, labels)
     for mode, (expected, expected_labels, is_defined) in references.items():
         rule = MatchRule(thresholds, labels, mode)
         matches, match_labels = match_anchors(
@@ -56,8 +44,8 @@ def assert_equals_detectron2(generator, image, count, kind, thresholds, labels):
 
 
 # 4 x 12 x 105 = 5,040 images.
-@pytest.mark.parametrize("kind", BOX_KINDS, ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("generator", GENERATORS.values(), ids=GENERATORS)
+@cases.box_kinds
+@pytest.mark.parametrize("generator", cases.GENERATORS.values(), ids=cases.GENERATORS)
 def test_labels_equal_detectron2_on_random_images(generator, kind):
     for seed in range(105):
         torch.manual_seed(seed)
@@ -65,21 +53,21 @@ def test_labels_equal_detectron2_on_random_images(generator, kind):
         assert_equals_detectron2(generator, image, 1 + seed % 12, kind, *RULES[seed % len(RULES)])
 
 
-@pytest.mark.parametrize("kind", BOX_KINDS, ids=lambda kind: kind.__name__)
+@cases.box_kinds
 def test_labels_equal_detectron2_on_a_large_image(kind):
     torch.manual_seed(0)
     image = torch.tensor([1333, 800])
-    assert_equals_detectron2(retinanet_generator(), image, 6, kind, *RULES[0])
+    assert_equals_detectron2(cases.retinanet_generator(), image, 6, kind, *RULES[0])
 
 
-@pytest.mark.parametrize("kind", BOX_KINDS, ids=lambda kind: kind.__name__)
+@cases.box_kinds
 def test_labels_are_exact_for_anchors_moved_by_rounding(kind):
-    generator = retinanet_generator()
-    sizes = grid_sizes(generator, 90, 130)
+    generator = cases.retinanet_generator()
+    sizes = cases.grid_sizes(generator, 90, 130)
     lattice = AnchorLattice.of(generator, sizes)
     for seed in range(20):
         torch.manual_seed(seed)
-        anchors = all_anchors(generator, sizes)
+        anchors = cases.all_anchors(generator, sizes)
         anchors += (torch.rand_like(anchors) - 0.5) * 0.008  # as in an image of 32,768 pixels
         gt_boxes = kind(10, torch.tensor([130, 90]), anchors)
         found = sparse.match_sparse(anchors, gt_boxes, DETECTRON2_RULE, lattice)[1]
@@ -92,7 +80,7 @@ def test_best_of_rounded_anchors_is_found_where_that_of_exact_anchors_is_another
         sizes=[[16.0], [80.0]], aspect_ratios=[[1.0], [0.04]], strides=[8, 8], offset=0.0
     )
     sizes = [(1, 101), (1, 77)]
-    anchors, lattice = all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
+    anchors, lattice = cases.anchors_and_lattice(generator, sizes)
     gt_boxes = torch.tensor([[807.9995, -8.0, 808.5, 8.0]])
     assert_only_foreground(100, gt_boxes, anchors, lattice)
     anchors[100, 2] -= 0.0004
@@ -107,9 +95,9 @@ def assert_only_foreground(idx, gt_boxes, anchors, lattice):
 
 def crowd(count, height=800, width=1333):
     torch.manual_seed(0)
-    generator = retinanet_generator()
-    sizes = grid_sizes(generator, height, width)
-    anchors = all_anchors(generator, sizes)
+    generator = cases.retinanet_generator()
+    sizes = cases.grid_sizes(generator, height, width)
+    anchors = cases.all_anchors(generator, sizes)
     centers = torch.rand(count, 2) * torch.tensor([width, height])
     sides = torch.exp(torch.randn(count, 2) * 0.5 + torch.randn(count, 1) + 4)
     gt_boxes = torch.cat([centers - sides / 2, centers + sides / 2], dim=1)

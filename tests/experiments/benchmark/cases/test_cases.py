@@ -19,33 +19,25 @@ from focal_retina.errors import UserError
 PARTS = (loss_cases, labelling_cases, postprocessing_cases, evaluation_cases)
 
 
-def results_of(case):
-    """Return the results of those implementations that have no note why theirs differs."""
-    return {name: x.result(x.run()) for name, x in case.implementations.items() if not x.note}
-
-
 def assert_agreement(case, **tolerance):
-    results = results_of(case)
+    """Compare the results of all implementations but those with a note why theirs differs."""
+    results = {n: x.result(x.run()) for n, x in case.implementations.items() if not x.note}
     assert len(results) > 1
     for result in results.values():
         torch.testing.assert_close(result, results[case.baseline], equal_nan=True, **tolerance)
 
 
-@pytest.mark.parametrize("cases", PARTS)
-def test_implementations_of_every_part_agree(cases):
-    for case in cases(QUICK):
-        assert_agreement(case, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("num_classes", [1, 1203])
-def test_losses_agree_for_one_and_for_many_classes(num_classes):
-    case = next(loss_cases(replace(QUICK, num_classes=num_classes)))
-    assert_agreement(case, rtol=1e-4, atol=1e-5)
-
-
-def test_labels_agree_for_one_object_and_for_many():
-    for case in labelling_cases(replace(QUICK, num_objects=(1, 500))):
-        assert_agreement(case, rtol=0, atol=0)
+@pytest.mark.parametrize(
+    ("cases", "changes", "tolerance"),
+    [
+        *[(part, {}, {"rtol": 1e-4, "atol": 1e-5}) for part in PARTS],
+        *[(loss_cases, {"num_classes": k}, {"rtol": 1e-4, "atol": 1e-5}) for k in (1, 1203)],
+        (labelling_cases, {"num_objects": (1, 500)}, {"rtol": 0, "atol": 0}),
+    ],
+)
+def test_implementations_of_every_part_agree(cases, changes, tolerance):
+    for case in cases(replace(QUICK, **changes)):
+        assert_agreement(case, **tolerance)
 
 
 def test_torchvision_postprocesses_the_same_candidates():
@@ -58,8 +50,7 @@ def test_torchvision_postprocesses_the_same_candidates():
 
 @pytest.fixture(scope="module")
 def training_results():
-    case = next(training_cases(QUICK))
-    return {name: x.run() for name, x in case.implementations.items()}
+    return {name: x.run() for name, x in next(training_cases(QUICK)).implementations.items()}
 
 
 def test_training_steps_of_detectron2_and_ours_agree(training_results):
