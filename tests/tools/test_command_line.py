@@ -1,6 +1,9 @@
 """Arguments and outputs that the tools share."""
 
+import runpy
+import sys
 from argparse import ArgumentTypeError
+from pathlib import Path
 
 import pytest
 from helpers.tiny_jobs import write_jobs, write_random_weights
@@ -8,6 +11,17 @@ from helpers.tiny_jobs import write_jobs, write_random_weights
 from focal_retina.errors import UserError
 from focal_retina.tools import export, predict
 from focal_retina.tools.command_line import check_output_file, count, make_output_folder, share
+
+TOOLS = {path.stem for path in Path(predict.__file__).parent.glob("*.py")}
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize("tool", sorted(TOOLS - {"__init__", "command_line"}))
+def test_every_tool_is_a_command_that_says_how_it_is_called(tool, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [tool, "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module(f"focal_retina.tools.{tool}", run_name="__main__")
+    assert capsys.readouterr().out.startswith(f"usage: python -m focal_retina.tools.{tool} ")
 
 
 @pytest.mark.parametrize(
