@@ -1,24 +1,42 @@
 """A trained model on pictures, without a dataset."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
+from detectron2.utils.file_io import PathManager
 from PIL import Image, ImageOps
 
-from focal_retina.errors import ImageError
+from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.data.register import class_names
+from focal_retina.errors import ImageError, UserError
 from focal_retina.evaluation.mode import evaluation_mode
-from focal_retina.inference.detector import load_detector
+from focal_retina.settings.foreign_errors import weights_errors
+from focal_retina.settings.load import load_settings
 
 
 class Predictor:
     """Detects objects in pictures, as the evaluation does.
 
-    Attributes: ``detector``, a ``Detector``, and from it ``cfg``, ``model``, ``class_names`` and
-    ``category_ids``. For arguments and errors see :func:`load_detector`.
+    Attributes:
+        cfg: the config, with what the machine and the classes decide.
+        model: with its weights, in eval mode.
+        class_names: K names; numbers where no dataset of the config states names.
+        category_ids: K ids in the dataset; from 1 on where they are not known.
+
+    Args:
+        config_file: YAML, or Python for a LazyConfig; of its datasets only the classes are used.
+        weights: in the place of the config's.
+        opts: ``KEY VALUE KEY VALUE ...``, for a LazyConfig ``key=value ...``.
+        trust_config: let Python tags in the YAML run their code.
+
+    Raises:
+        UserError: as ``load_settings``; no weights, or weights that cannot be read.
     """
 
     def __init__(
@@ -29,11 +47,22 @@ class Predictor:
         *,
         trust_config: bool = False,
     ):
-        self.detector = load_detector(config_file, weights, opts, trust_config=trust_config)
-        self.cfg = self.detector.cfg
-        self.model = self.detector.model
-        self.class_names = self.detector.class_names
-        self.category_ids = self.detector.category_ids
+        settings = load_settings(config_file, opts, trust_config=trust_config, trains=False)
+        key = settings.key("weights")
+        weights = str(weights or settings.weights)
+        if not weights:
+            raise UserError(f"{config_file} has no {key}; name the model's weights")
+        datasets = [*settings.test_datasets, *settings.train_datasets]
+        settings = settings.completed(datasets, opens_datasets=False)
+        self.cfg, self.model = settings.cfg, settings.parts.model()
+        names = class_names(datasets)
+        with weights_errors(key, weights):
+            FocalCheckpointer(self.model, class_names=names, complete=True).load(weights)
+        self.model.eval()
+        self._image_format, self._augmentations = settings.parts.test_input()
+        self._dtype = settings.test_dtype
+        self.class_names = names or [str(i) for i in range(settings.num_classes or 0)]
+        self.category_ids = _category_ids(datasets) or list(range(1, len(self.class_names) + 1))
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[str | Path | np.ndarray]) -> list[Instances]:
@@ -53,7 +82,7 @@ class Predictor:
         inputs = [self.network_input(image) for image in images]
         if not inputs:
             return []
-        with evaluation_mode(self.model, self.detector.dtype) as model:
+        with evaluation_mode(self.model, self._dtype) as model:
             return [x["instances"].to("cpu") for x in model(inputs)]
 
     def network_input(self, image: np.ndarray) -> dict:
@@ -61,10 +90,10 @@ class Predictor:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise ValueError(f"an image is (H, W, 3), uint8, RGB, not {image.shape}, {image.dtype}")
         height, width = image.shape[:2]
-        if self.detector.image_format == "BGR":
+        if self._image_format == "BGR":
             image = image[:, :, ::-1]
         aug_input = T.AugInput(np.ascontiguousarray(image))
-        self.detector.augmentations(aug_input)
+        self._augmentations(aug_input)
         pixels = torch.from_numpy(np.ascontiguousarray(aug_input.image.transpose(2, 0, 1)))
         return {"image": pixels, "height": height, "width": width}
 
@@ -90,3 +119,16 @@ def read_picture(path: str | Path) -> np.ndarray:
     if image.mode.startswith("I"):  # Pillow would clip values above 255
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     return np.array(image.convert("RGB"))
+
+
+def _category_ids(datasets: Sequence[str]) -> list[int] | None:
+    for name in datasets:
+        metadata = MetadataCatalog.get(name)
+        ids = metadata.get("thing_dataset_id_to_contiguous_id")
+        if ids is not None:
+            return sorted(ids, key=ids.get)
+        json_file = metadata.get("json_file")
+        if json_file and PathManager.isfile(json_file):  # one of ours, not yet loaded
+            with PathManager.open(json_file) as file:
+                return sorted(category["id"] for category in json.load(file)["categories"])
+    return None

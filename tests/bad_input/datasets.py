@@ -1,8 +1,9 @@
 """COCO jsons with every field broken in turn, and VOC annotations."""
 
 import json
+from functools import partial
 
-from bad_input.images import PNG, SIDE
+from bad_input.images import PNG, coco
 from bad_input.running import Case, job_on
 
 MISSING = object()
@@ -40,14 +41,7 @@ BOXES = {
 }
 
 
-def content() -> dict:
-    image = {"id": 1, "file_name": "a.png", "width": SIDE, "height": SIDE}
-    thing = {"image_id": 1, "category_id": 1, "bbox": [5, 5, 30, 30], "area": 900, "iscrowd": 0}
-    return {
-        "images": [image, {**image, "id": 2, "file_name": "b.png"}],
-        "annotations": [{**thing, "id": 1}, {**thing, "id": 2, "image_id": 2}],
-        "categories": [{"id": 1, "name": "thing"}],
-    }
+content = partial(coco, "a.png", "b.png")
 
 
 def broken_fields() -> dict[str, str]:

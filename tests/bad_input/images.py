@@ -71,23 +71,23 @@ FINE = {
 SCALED = {"16-bit.png": encoded("I;16", "PNG")}
 
 
-def dataset(name: str) -> str:
-    """A COCO json of one image."""
-    side = 1 if name.startswith("one-pixel") else SIDE
-    box = [0, 0, side, side] if side == 1 else [5, 5, 30, 30]
-    objects = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": box, "area": 9, "iscrowd": 0}]
-    content = {
-        "images": [{"id": 1, "file_name": name, "width": side, "height": side}],
-        "annotations": objects,
+def coco(*names: str, side: int = SIDE) -> dict:
+    """The content of a COCO json: images with one object each."""
+    size = {"width": side, "height": side}
+    box = [0, 0, 1, 1] if side == 1 else [5, 5, 30, 30]
+    thing = {"category_id": 1, "bbox": box, "area": 900, "iscrowd": 0}
+    return {
+        "images": [{"id": i, "file_name": name, **size} for i, name in enumerate(names, 1)],
+        "annotations": [{"id": i, "image_id": i, **thing} for i, _ in enumerate(names, 1)],
         "categories": [{"id": 1, "name": "thing"}],
     }
-    return json.dumps(content)
 
 
 def training(name: str, content: object, culprit: str | None, *, evaluate: bool = False) -> Case:
     """Train, or evaluate, on the one image."""
     arguments = job_on("'{here}/one.json', '{here}/images'", train=not evaluate, test=evaluate)
-    files = {"one.json": dataset(name), f"images/{name}": content}
+    side = 1 if name.startswith("one-pixel") else SIDE
+    files = {"one.json": json.dumps(coco(name, side=side)), f"images/{name}": content}
     kind = "evaluate" if evaluate else "train"
     return Case(f"image-{kind}-{name}", "train_net", arguments, culprit, files)
 

@@ -92,8 +92,12 @@ def job_on(entry: str, *, train: bool = True, test: bool = False) -> tuple[str, 
 
 class Outcome(NamedTuple):
     status: int
-    said: str  # on stdout and stderr
-    last: str  # line of stderr
+    output: str  # on stdout
+    errors: str  # on stderr
+
+    @property
+    def said(self) -> str:
+        return self.output + self.errors
 
 
 def run_tool(tool: str, arguments: Sequence[str]) -> Outcome:
@@ -111,8 +115,7 @@ def run_tool(tool: str, arguments: Sequence[str]) -> Outcome:
         except BaseException:
             traceback.print_exc()
             status = 1
-    lines = errors.getvalue().strip().splitlines()
-    return Outcome(status or 0, output.getvalue() + errors.getvalue(), lines[-1] if lines else "")
+    return Outcome(status or 0, output.getvalue(), errors.getvalue())
 
 
 def check(case: Case, outcome: Outcome) -> None:
@@ -122,8 +125,9 @@ def check(case: Case, outcome: Outcome) -> None:
         assert outcome.status == 0, outcome.said[-2000:]
         return
     assert outcome.status == case.status, outcome.said[-500:]
-    assert any(culprit in outcome.last for culprit in case.culprit.split("|"))
-    assert len(outcome.last) <= LONGEST_SENTENCE
+    sentence = outcome.errors.strip().rpartition("\n")[2]
+    assert any(culprit in sentence for culprit in case.culprit.split("|"))
+    assert len(sentence) <= LONGEST_SENTENCE
 
 
 def _main(tool: str):

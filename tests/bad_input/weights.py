@@ -1,7 +1,6 @@
 """Weights that are damaged, hostile or of something else."""
 
 import io
-import os
 import pickle
 import tempfile
 import zipfile
@@ -10,17 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from bad_input.running import Case
+from helpers.foreign_models import Burglar
 from helpers.tiny_jobs import run_here
-
-
-class Touch:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: str):
-        self.path = path
-
-    def __reduce__(self):
-        return os.open, (self.path, os.O_CREAT)
 
 
 def prepare(jobs: Path) -> None:
@@ -87,9 +77,9 @@ FILES = {
     "other-shapes.pth": saved(SOME),
     "torchvision.pth": saved(dict.fromkeys(["layer1.0.conv1.weight", "fc.bias"], torch.ones(1))),
     "module.pth": saved(torch.nn.Linear(1, 1)),
-    "hostile.pth": saved({"model": Touch(str(RAN))}),
-    "hostile-legacy.pth": saved({"model": Touch(str(RAN))}, legacy=True),
-    "hostile.pkl": pickle.dumps({"model": Touch(str(RAN))}),
+    "hostile.pth": saved({"model": Burglar(RAN)}),
+    "hostile-legacy.pth": saved({"model": Burglar(RAN)}, legacy=True),
+    "hostile.pkl": pickle.dumps({"model": Burglar(RAN)}),
     "system.pkl": f"cos\nsystem\n(S'touch {RAN}'\ntR.".encode(),
     "eval.pkl": b"c__builtin__\neval\n(S'1'\ntR.",
     "getattr.pkl": b"c__builtin__\ngetattr\n.",

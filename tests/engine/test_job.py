@@ -11,7 +11,7 @@ from helpers.tiny_jobs import ROOT, catalogs_restored, options, run_here, write_
 
 from focal_retina.engine import job
 from focal_retina.errors import UserError
-from focal_retina.inference.detector import load_detector
+from focal_retina.inference.predictor import Predictor
 from focal_retina.settings.load import load_settings
 from focal_retina.settings.run_settings import RunSettings
 
@@ -152,5 +152,5 @@ def test_a_trusted_config_may_have_python_tags_in_prediction_too(jobs, trained):
     config.write_text("_BASE_: paper.yaml\nMODEL: {PIXEL_STD: !!python/tuple [1.0, 1.0, 1.0]}\n")
     weights = str(trained["yaml"] / "model_final.pth")
     with pytest.raises(UserError, match="--trust-config"):
-        load_detector(str(config), weights, [])
-    assert load_detector(str(config), weights, [], trust_config=True).cfg.MODEL.PIXEL_STD
+        Predictor(str(config), weights)
+    assert Predictor(str(config), weights, trust_config=True).cfg.MODEL.PIXEL_STD

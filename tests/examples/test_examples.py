@@ -21,6 +21,7 @@ def run(*arguments, folder):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_project_learns_one_square_with_our_parts_in_at_most_60_lines(tmp_path):
     sources = list(PROJECT.glob("*.py"))
     assert sum(len(source.read_text().splitlines()) for source in sources) <= 60

@@ -15,6 +15,8 @@ from focal_retina.export.formats import EXPORTERS, largest_difference, load_expo
 from focal_retina.export.modules import Detections, RawOutputs
 from focal_retina.tools.export import main
 
+# torch.export takes seconds.
+KINDS = ["onnx", "torchscript", pytest.param("torch_export", marks=pytest.mark.slow)]
 # In the first P5 is 1x2, P6 and P7 are single pixels.
 SIZES = [(1, 32, 64), (3, 256, 160), (2, 192, 288)]
 OVERRIDES = GN_R18 | {
@@ -68,7 +70,7 @@ def export(module, kind, path):
     return load_exported(kind, path)
 
 
-@pytest.fixture(scope="module", params=EXPORTERS)
+@pytest.fixture(scope="module", params=KINDS)
 def exported(request, tmp_path_factory):
     """A model that detects nothing in a grey image, and the function that its file holds."""
     model = confident_model()
@@ -124,7 +126,7 @@ def test_an_exported_file_finds_the_one_image_of_a_batch_with_detections(exporte
     assert set(run(images)[3].tolist()) == {1}
 
 
-@pytest.mark.parametrize("kind", EXPORTERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_raw_outputs_are_the_head_s_for_every_anchor(kind, tmp_path):
     model = confident_model(TORCHVISION_ANCHORS)
     run = export(RawOutputs(model), kind, tmp_path / "model.pt2")

@@ -11,27 +11,21 @@ from focal_retina.ops.matching.lattice import AnchorLattice
 OCTAVES = [[s, s * 2 ** (1 / 3), s * 2 ** (2 / 3)] for s in (32, 64, 128, 256, 512)]
 
 
+def generator(sizes, ratios, strides, offset):
+    return DefaultAnchorGenerator(sizes=sizes, aspect_ratios=ratios, strides=strides, offset=offset)
+
+
 def retinanet_generator(offset=0.0):
-    return DefaultAnchorGenerator(
-        sizes=OCTAVES, aspect_ratios=[[0.5, 1.0, 2.0]], strides=[8, 16, 32, 64, 128], offset=offset
-    )
+    return generator(OCTAVES, [[0.5, 1.0, 2.0]], [8, 16, 32, 64, 128], offset)
 
 
 GENERATORS = {
     "RetinaNet": retinanet_generator(),
     "centred": retinanet_generator(offset=0.5),
-    "uneven": DefaultAnchorGenerator(
-        sizes=[[20.0, 33.3], [50.0], [90.0, 100.0]],
-        aspect_ratios=[[0.3, 1.0, 4.0]],
-        strides=[8, 16, 32],
-        offset=0.25,
+    "uneven": generator(
+        [[20.0, 33.3], [50.0], [90.0, 100.0]], [[0.3, 1.0, 4.0]], [8, 16, 32], 0.25
     ),
-    "odd strides": DefaultAnchorGenerator(
-        sizes=[[3.0, 7.1], [50.0]],
-        aspect_ratios=[[1.0], [0.3, 1.0, 4.0]],
-        strides=[12, 5],
-        offset=0.3,
-    ),
+    "odd strides": generator([[3.0, 7.1], [50.0]], [[1.0], [0.3, 1.0, 4.0]], [12, 5], 0.3),
 }
 
 

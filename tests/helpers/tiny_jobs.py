@@ -17,47 +17,13 @@ from focal_retina.settings.run_settings import RunSettings
 
 ROOT = Path(__file__).parents[2]
 
-LAZY = """
-from detectron2.config import LazyConfig
-from detectron2.layers import ShapeSpec
-
-_base = LazyConfig.load("{root}/configs/focal_retinanet_R_50_FPN_1x.py")
-model, dataloader, optimizer = _base.model, _base.dataloader, _base.optimizer
-lr_multiplier, train = _base.lr_multiplier, _base.train
-
-_bottom_up = model.backbone.bottom_up
-_bottom_up.stem.norm = _bottom_up.stages.norm = "BN"
-_bottom_up.stages.depth = 18
-del _bottom_up.stages.stride_in_1x1
-_bottom_up.freeze_at = 0
-model.backbone.top_block.in_channels = 512
-model.backbone.out_channels = 16
-model.head.input_shape = [ShapeSpec(channels=16)] * 5
-model.head.conv_dims = [16]
-
-dataloader.register = [
-    ["tiny_train", "{train}/instances.json", "{train}/images"],
-    ["tiny_val", "{val}/instances.json", "{val}/images"],
-]
-dataloader.train.dataset.names = "tiny_train"
-dataloader.test.dataset.names = "tiny_val"
-dataloader.train.total_batch_size = 2
-dataloader.train.num_workers = dataloader.test.num_workers = 0
-dataloader.train.mapper.augmentations[0].short_edge_length = [64]
-dataloader.test.mapper.augmentations[0].short_edge_length = 64
-optimizer.lr = 0.00125
-train.init_checkpoint = ""
-train.max_iter = 2
-train.seed = 1
-"""
-
 
 def write_jobs(folder: Path) -> Path:
     """Write a few images, ``tiny.yaml`` and ``tiny.py`` into the folder; return it."""
     splits = {split: write_shapes(folder, split, 4, image_size=64) for split in ("train", "val")}
-    yaml = Template(Path(__file__).with_name("tiny.yaml").read_text())
-    (folder / "tiny.yaml").write_text(yaml.substitute(root=ROOT, **splits))
-    (folder / "tiny.py").write_text(LAZY.format(root=ROOT, **splits))
+    for name, source in (("tiny.yaml", "tiny.yaml"), ("tiny.py", "tiny.py.template")):
+        template = Template(Path(__file__).with_name(source).read_text())
+        (folder / name).write_text(template.substitute(root=ROOT, **splits))
     return folder
 
 

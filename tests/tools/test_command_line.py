@@ -1,6 +1,9 @@
 """Arguments and outputs that the tools share."""
 
+import runpy
+import sys
 from argparse import ArgumentTypeError
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,6 +42,18 @@ def test_python_tags_of_a_config_are_read_only_if_the_user_trusts_it(command, tm
     for flags, asks in ([], True), (["--trust-config"], False):
         assert command.main(["--config-file", str(config_file), *flags, *arguments]) == 2
         assert ("pass --trust-config if you trust" in capsys.readouterr().err) is asks
+
+
+TOOLS = {path.stem for path in Path(predict.__file__).parent.glob("*.py")}
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize("tool", sorted(TOOLS - {"__init__", "command_line"}))
+def test_every_tool_is_a_command_that_says_how_it_is_called(tool, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [tool, "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module(f"focal_retina.tools.{tool}", run_name="__main__")
+    assert capsys.readouterr().out.startswith(f"usage: python -m focal_retina.tools.{tool} ")
 
 
 @pytest.mark.parametrize(

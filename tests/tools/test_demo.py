@@ -1,14 +1,12 @@
 """The demo from end to end, with few images and iterations."""
 
 import json
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
+from bad_input.running import run_tool
 from detectron2.structures import Boxes, Instances
-from PIL import Image
 
 from focal_retina.tools import demo
 
@@ -17,14 +15,12 @@ ITERATIONS = 3
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The process and output folder of one run."""
+    """The outcome and the output folder of one run."""
     output = tmp_path_factory.mktemp("demo")
-    few = ["--train-images", "8", "--val-images", "5"]
-    command = [sys.executable, "-m", "focal_retina.tools.demo", "--output", str(output), *few]
-    overrides = ["SOLVER.MAX_ITER", str(ITERATIONS), "SOLVER.IMS_PER_BATCH", "2"]
-    process = subprocess.run(command + overrides, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
-    return process, output
+    few = f"--train-images 8 --val-images 5 SOLVER.MAX_ITER {ITERATIONS} SOLVER.IMS_PER_BATCH 2"
+    outcome = run_tool("demo", ["--output", str(output), *few.split()])
+    assert outcome.status == 0, outcome.errors
+    return outcome, output
 
 
 def test_the_pictures_are_written(finished):
@@ -36,48 +32,40 @@ def test_the_pictures_are_written(finished):
 
 
 def test_coco_s_results_and_one_summarising_line_are_printed(finished):
-    process, _ = finished
-    lines = process.stdout.splitlines()
+    outcome, _ = finished
+    lines = outcome.output.splitlines()
     assert {"AP", "AP50", "AP75", "APs", "APm", "APl"} <= {x.split()[0] for x in lines}
     assert lines[-1].startswith("box AP ")
     assert "AP50" in lines[-1] and lines[-1].endswith("seconds")
 
 
 def test_the_progress_line_reaches_the_last_iteration_with_a_loss(finished):
-    process, _ = finished
-    assert f"{ITERATIONS}/{ITERATIONS} [" in process.stderr
-    assert "loss=" in process.stderr
+    outcome, _ = finished
+    assert f"{ITERATIONS}/{ITERATIONS} [" in outcome.errors
+    assert "loss=" in outcome.errors
 
 
-def test_detectron2s_own_output_is_kept(finished):
+def test_what_detectron2_writes_and_the_dataset_are_kept(finished):
     _, output = finished
     metrics = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
     assert metrics[-1]["iteration"] >= ITERATIONS - 1
     assert (output / "inference/coco_instances_results.json").is_file()
     assert (output / "model_final.pth").is_file()
     assert "bbox" in (output / "log.txt").read_text()
-
-
-def test_the_dataset_is_kept_for_the_next_run(finished):
-    _, output = finished
-    assert sorted(p.name for p in (output / "shapes").glob("*seed0")) == [
-        "train-8x160-seed0",
-        "val-5x160-seed0",
-    ]
+    datasets = {path.name for path in (output / "shapes").glob("*seed0")}
+    assert datasets == {"train-8x160-seed0", "val-5x160-seed0"}
 
 
 def test_detections_are_drawn_from_a_score_of_one_half_on(tmp_path):
-    Image.new("RGB", (64, 48)).save(tmp_path / "black.png")
+    cv2.imwrite(str(tmp_path / "black.png"), np.zeros((48, 64, 3)))
     boxes = Boxes([[4.0, 20, 20, 40], [40.0, 20, 60, 40]])
+    found = {"pred_classes": np.zeros(2, int), "scores": np.array([0.51, 0.49])}
 
     class Detector:
         class_names = ["cat"]
 
         def __call__(self, files):
-            classes = np.zeros(2, int)
-            scores = np.array([0.51, 0.49])
-            instances = Instances((48, 64), pred_boxes=boxes, pred_classes=classes, scores=scores)
-            return [instances for _ in files]
+            return [Instances((48, 64), pred_boxes=boxes, **found) for _ in files]
 
     (picture,) = demo.draw_pictures(Detector(), [str(tmp_path / "black.png")])
     middle = picture.shape[1] // 2

@@ -10,6 +10,8 @@ from pycocotools.coco import COCO
 
 from focal_retina.tools.predict import main
 
+SCORE_THRESH = "MODEL.RETINANET.SCORE_THRESH_TEST 0.001"
+
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
@@ -26,16 +28,14 @@ def job(tmp_path_factory):
     return folder
 
 
-def predict(
-    job, output, *inputs, config="tiny.yaml", opts=("MODEL.RETINANET.SCORE_THRESH_TEST", "0.001")
-):
+def predict(job, output, *inputs, config="tiny.yaml", threshold=SCORE_THRESH):
     command = [*inputs, "--config-file", job / config, "--weights", job / "weights.pth"]
     with catalogs_restored():
-        return main([str(x) for x in [*command, "--output", output, "--opts", *opts]])
+        return main([str(x) for x in [*command, "--output", output, "--opts", *threshold.split()]])
 
 
-def content(*folders, name="predictions.json"):
-    return [json.loads((folder / name).read_text()) for folder in folders]
+def content(folder, name="predictions.json"):
+    return json.loads((folder / name).read_text())
 
 
 def test_pycocotools_loads_the_predictions(job, tmp_path):
@@ -61,7 +61,7 @@ def test_the_threshold_of_drawing_leaves_the_predictions_alone(job, tmp_path):
     picture, folders = job / "pictures/a.png", (tmp_path / "all", tmp_path / "none")
     for folder, threshold in zip(folders, "01", strict=True):
         assert predict(job, folder, picture, "--draw-thresh", threshold) == 0
-    all_, none = content(*folders)
+    all_, none = map(content, folders)
     assert len(all_) == len(none) > 0
     drawn, plain = (cv2.imread(str(x / "000001_a.jpg")) for x in folders)
     original = cv2.imread(str(picture))
@@ -75,8 +75,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(job, tmp_path, capsys
     assert predict(job, tmp_path / "out", *broken, job / "pictures") == 1
     errors = capsys.readouterr().err
     assert all(f"predict: error: {path} " in errors for path in broken)
-    (images,) = content(tmp_path / "out", name="images.json")
-    assert len(images["images"]) == 2
+    assert len(content(tmp_path / "out", "images.json")["images"]) == 2
 
 
 def test_a_lazy_config_predicts_like_a_yaml_config_of_the_same_choices(job, tmp_path):
@@ -85,15 +84,11 @@ def test_a_lazy_config_predicts_like_a_yaml_config_of_the_same_choices(job, tmp_
     (job / "same.py").write_text(f"{text}\nmodel.anchor_generator.offset = 0.0\n")
     folders = tmp_path / "yaml", tmp_path / "lazy"
     assert predict(job, folders[0], job / "pictures") == 0
-    opts = ["model.postprocessor.score_thresh=0.001"]
-    assert predict(job, folders[1], job / "pictures", config="same.py", opts=opts) == 0
-    yaml, lazy = content(*folders)
+    threshold = "model.postprocessor.score_thresh=0.001"
+    pictures = job / "pictures"
+    assert predict(job, folders[1], pictures, config="same.py", threshold=threshold) == 0
+    yaml, lazy = map(content, folders)
     assert lazy == yaml and len(lazy) > 0
-
-
-def test_a_camera_that_is_not_there_is_named(job, tmp_path, capsys):
-    assert predict(job, tmp_path, "--webcam", "97") == 1
-    assert "predict: error: camera 97 cannot be opened" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -104,15 +99,15 @@ def test_a_camera_that_is_not_there_is_named(job, tmp_path, capsys):
 def test_a_camera_is_predicted_on_until_max_frames_or_ctrl_c(
     options, frames_until_ctrl_c, num_frames, job, tmp_path, monkeypatch
 ):
+    video = cv2.VideoCapture(str(job / "video.avi"))
+
     class Camera:
         """OpenCV's camera 0, which shows the video and does not say how long it is."""
 
         def __init__(self, number):
             assert number == 0
-            self.video, self.frames_left = (
-                video_capture(str(job / "video.avi")),
-                frames_until_ctrl_c,
-            )
+            self.isOpened, self.release = video.isOpened, video.release
+            self.frames_left = frames_until_ctrl_c
 
         def get(self, what):
             return 0.0
@@ -121,22 +116,23 @@ def test_a_camera_is_predicted_on_until_max_frames_or_ctrl_c(
             self.frames_left -= 1
             if self.frames_left < 0:
                 raise KeyboardInterrupt
-            return self.video.read()
+            return video.read()
 
-        def __getattr__(self, name):
-            return getattr(self.video, name)
-
-    video_capture = cv2.VideoCapture
     with monkeypatch.context() as patching:
         patching.setattr("focal_retina.inference.videos.cv2.VideoCapture", Camera)
         assert predict(job, tmp_path, "--webcam", "0", *options) == 0
-    (images,) = content(tmp_path, name="images.json")
-    names = [f"webcam0#{i}" for i in range(num_frames)]
-    assert [x["file_name"] for x in images["images"]] == names
-    video = cv2.VideoCapture(str(tmp_path / "000001_webcam0.mp4"))
-    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == num_frames
+    names = [x["file_name"] for x in content(tmp_path, "images.json")["images"]]
+    assert names == [f"webcam0#{i}" for i in range(num_frames)]
+    written = cv2.VideoCapture(str(tmp_path / "000001_webcam0.mp4"))
+    assert written.get(cv2.CAP_PROP_FRAME_COUNT) == num_frames
 
 
-def test_nothing_to_predict_on_is_a_mistake(job, tmp_path, capsys):
-    assert predict(job, tmp_path) == 2
-    assert "predict: error: nothing to predict on" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("inputs", "status", "sentence"),
+    [("", 2, "nothing to predict on"), ("--webcam 97", 1, "camera 97 cannot be opened")],
+)
+def test_no_input_and_a_camera_that_is_not_there_are_named(
+    inputs, status, sentence, job, tmp_path, capsys
+):
+    assert predict(job, tmp_path, *inputs.split()) == status
+    assert f"predict: error: {sentence}" in capsys.readouterr().err
