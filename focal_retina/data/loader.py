@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from focal_retina.data.seeding import SeededImages
 from focal_retina.detectron2_internals import sampler_state, set_sampler_state
+from focal_retina.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -96,9 +97,9 @@ class TrainLoader:
         seed: int | None = None,
         **options,
     ):
-        # As Python words it, and before the first batch is asked for.
+        # Before the first batch is asked for.
         for name in options.keys() - inspect.signature(DataLoader).parameters.keys():
-            raise TypeError(f"build_train_loader() got an unexpected keyword argument {name!r}")
+            raise UserError(f"the training loader has no argument {name!r} (dataloader.train)")
         is_list = isinstance(dataset, list)
         self.dataset = DatasetFromList(dataset, copy=False) if is_list else dataset
         self.mapper = PicklableWrapper(mapper or (lambda record: record))
