@@ -75,8 +75,8 @@ def ignored_keys(cfg: CfgNode) -> str | None:
     ]
     if not changed:
         return None
-    names = [key.split(".")[1] for key in changed]
-    names = dict.fromkeys(_RENAMED.get(name, name) for name in names)
+    short = [key.split(".")[1] for key in changed]
+    names = dict.fromkeys(_RENAMED.get(name, name) for name in short)
     instead = ", ".join(f"MODEL.RETINANET.{name}" for name in names if name in cfg.MODEL.RETINANET)
     ignored = ", ".join(f"MODEL.{key}" for key in changed)
     return f"a RetinaNet ignores {ignored}" + (f": set {instead} instead" if instead else "")

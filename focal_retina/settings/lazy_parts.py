@@ -124,11 +124,11 @@ class LazyParts:
         return instantiate(arguments)
 
 
-def _check_calls(key: str, node: object) -> None:
+def _check_calls(key: str, node: Any) -> None:
     """Raise a UserError at the first call within a node that lacks an argument or has one more."""
     if isinstance(node, DictConfig | ListConfig):
         for name, child in node.items() if isinstance(node, DictConfig) else enumerate(node):
-            _check_calls(f"{key}.{name}", child)
+            _check_calls(f"{key}.{name!s}", child)
     if not (isinstance(node, DictConfig) and "_target_" in node):
         return
     target = node["_target_"]
@@ -143,7 +143,7 @@ def _check_calls(key: str, node: object) -> None:
     except ValueError:  # of a function in C
         return
     try:
-        signature.bind(**{name: None for name in node if name != "_target_"})
+        signature.bind(**{str(name): None for name in node if name != "_target_"})
     except TypeError as error:
         name = getattr(target, "__name__", target)
         raise UserError(f"{key}: {name}() {error}") from error
@@ -153,6 +153,6 @@ def clip_gradients(optimizer: Optimizer, clipping: DictConfig | None) -> Optimiz
     """Return the optimizer, which clips as SOLVER.CLIP_GRADIENTS says, in lower case; None: not."""
     if clipping is None:
         return optimizer
-    asked = {name.upper(): value for name, value in clipping.items()}
+    asked = {str(name).upper(): value for name, value in clipping.items()}
     node = CfgNode({**get_cfg().SOLVER.CLIP_GRADIENTS, "ENABLED": True, **asked})
     return maybe_add_gradient_clipping(CfgNode({"SOLVER": {"CLIP_GRADIENTS": node}}), optimizer)

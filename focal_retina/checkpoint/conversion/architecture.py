@@ -8,7 +8,7 @@ from focal_retina.checkpoint.conversion import common
 from focal_retina.errors import UserError
 
 # (blocks of each stage, convolutions of a block) -> depth.
-_DEPTHS = {
+_DEPTHS: dict[tuple[tuple[int, ...], int], int] = {
     ((2, 2, 2, 2), 2): 18,
     ((3, 4, 6, 3), 2): 34,
     ((3, 4, 6, 3), 3): 50,
@@ -63,7 +63,7 @@ def _resnet(weights: dict[str, Tensor]) -> dict[str, object]:
             "-101 or -152 or a ResNeXt of the same blocks can be converted"
         )
     stem, res2 = "backbone.bottom_up.stem", "backbone.bottom_up.res2.0"
-    config = {
+    config: dict[str, object] = {
         "MODEL.RESNETS.DEPTH": _DEPTHS[blocks, convs],
         "MODEL.RESNETS.STEM_OUT_CHANNELS": len(weights[f"{stem}.conv1.weight"]),
         "MODEL.RESNETS.RES2_OUT_CHANNELS": len(weights[f"{res2}.conv{convs}.weight"]),
