@@ -7,8 +7,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-_INSTALLER = str(Path(__file__).with_name("install_detectron2.py"))
-
 
 def require_detectron2() -> None:
     """Import Detectron2.
@@ -24,7 +22,8 @@ def require_detectron2() -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("detectron2", "detectron2.config"):
             raise
-        command = shlex.join([sys.executable, _INSTALLER])
+        installer = Path(__file__).with_name("install_detectron2.py")
+        command = shlex.join([sys.executable, str(installer)])
         raise ImportError(f"focal_retina needs Detectron2; install it with: {command}") from error
     if find_spec("pkg_resources") is None:
         command = shlex.join([sys.executable, "-m", "pip", "install"])

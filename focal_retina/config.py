@@ -30,13 +30,11 @@ def focal_retina_defaults() -> CfgNode:
     node.P6_FROM = "c5"
     # A ReLU between P6 and P7, as in the paper; mmdetection's RetinaNet has none.
     node.P7_RELU = True
-
     # OctaveAnchorGenerator: scales 2^(k/n), k < n, of each size in MODEL.ANCHOR_GENERATOR.SIZES.
     node.SCALES_PER_OCTAVE = 3
     # OctaveAnchorGenerator: round the sides of each level's stride-sized anchor to whole pixels
     # before scaling, as the authors' code does.
     node.ROUND_ANCHORS = False
-
     # Anchors below the foreground threshold that are foreground because they are an object's best:
     # "none" (the paper mentions none), "detectron1" (only anchors that are not background) or
     # "detectron2" (at any IoU above 0).
@@ -68,6 +66,9 @@ def focal_retina_defaults() -> CfgNode:
 
     # Score threshold at test on the coarsest level; None means MODEL.RETINANET.SCORE_THRESH_TEST.
     node.SCORE_THRESH_TEST_LAST_LEVEL = None
+    # Clip boxes to the image before NMS, not only after it, as torchvision, mmdetection and the
+    # authors' code do.
+    node.CLIP_BEFORE_NMS = False
 
     # build_focal_retina_regnet_fpn_backbone: Detectron2's RegNet, here RegNetX-4GF. A RegNetY has
     # SE_RATIO 0.25. Its features are s1 to s4: set MODEL.FPN.IN_FEATURES to s2, s3, s4.
@@ -92,13 +93,8 @@ def focal_retina_defaults() -> CfgNode:
     # More arguments of timm.create_model, by name.
     node.TIMM.OPTIONS = CfgNode(new_allowed=True)
 
-    # Clip boxes to the image before NMS, not only after it, as torchvision, mmdetection and the
-    # authors' code do.
-    node.CLIP_BEFORE_NMS = False
-
     # Images are padded to a multiple of this many pixels; 0 means the backbone's own (32 for FPN).
     node.SIZE_DIVISIBILITY = 0
-
     # Memory format of feature maps and weights: (N, H, W, C), which is faster on CPUs.
     node.CHANNELS_LAST = True
     # On a CPU, large 3x3 convolutions in float32 by Winograd's algorithm (on CHANNELS_LAST only),
@@ -106,7 +102,6 @@ def focal_retina_defaults() -> CfgNode:
     # largest output. For Detectron2's values to the bit, set this and CHANNELS_LAST to False and
     # BACKEND to "reference".
     node.CPU_ACCELERATION = True
-
     # torch.compile backbone and head. For GPUs: a CPU gains nothing from it.
     node.COMPILE = False
     return node

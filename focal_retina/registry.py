@@ -19,8 +19,7 @@ def register(registry: Registry) -> Callable[[T], T]:
 
     def decorate(obj: T) -> T:
         registered = registered_objects(registry)
-        earlier = registered.get(obj.__name__)
-        if earlier is not None and earlier.__module__ == obj.__module__:
+        if getattr(registered.get(obj.__name__), "__module__", None) == obj.__module__:
             del registered[obj.__name__]
         registry.register(obj)
         return obj

@@ -36,11 +36,10 @@ def write_job(folder, images, num_classes, profile="paper"):
     content = {"images": [], "annotations": []}
     content["categories"] = [{"id": i + 1, "name": f"class {i}"} for i in range(num_classes)]
     for number, (height, width, boxes) in enumerate(images, 1):
-        name = f"{number}.png"
-        pixels = rng.integers(256, size=(height, width, 3), dtype=np.uint8)
-        assert cv2.imwrite(str(folder / name), pixels)
-        image = {"id": number, "file_name": name, "height": height, "width": width}
+        image = {"id": number, "file_name": f"{number}.png", "height": height, "width": width}
         content["images"].append(image)
+        pixels = rng.integers(256, size=(height, width, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(folder / image["file_name"]), pixels)
         for box in boxes:
             annotation = {"id": len(content["annotations"]) + 1, "image_id": number}
             annotation |= {"bbox": box, "area": box[2] * box[3], "iscrowd": 0}
@@ -142,12 +141,8 @@ def test_resizing_is_detectron2s_where_that_leaves_pixels():
 
 
 def test_a_step_on_thousands_of_objects_takes_no_more_memory_than_one_on_a_few():
-    overrides = {
-        **GN_R18,
-        "MODEL.META_ARCHITECTURE": "FocalRetinaNet",
-        "MODEL.FPN.OUT_CHANNELS": 32,
-    }
-    model = build_model(detectron2_retinanet_config(overrides)).train()
+    overrides = {"MODEL.META_ARCHITECTURE": "FocalRetinaNet", "MODEL.FPN.OUT_CHANNELS": 32}
+    model = build_model(detectron2_retinanet_config({**GN_R18, **overrides})).train()
 
     def step(num_objects):
         [inputs] = random_batch([(512, 512)], [num_objects], num_classes=2)

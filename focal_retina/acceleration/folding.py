@@ -54,12 +54,8 @@ def folded_in_each_forward(model: nn.Module) -> Iterator[nn.Module]:
     Detectron2's ``Conv2d``. Outputs differ by rounding only. Hooks of the normalisation are not
     called.
     """
-    convs = [
-        m
-        for m in model.modules()
-        if type(m) is Conv2d and isinstance(m.norm, FrozenBatchNorm2d) and m.bias is None
-    ]
-    convs = [m for m in convs if "forward" not in vars(m)]  # nobody's own forward
+    convs = [m for m in model.modules() if type(m) is Conv2d and "forward" not in vars(m)]
+    convs = [m for m in convs if isinstance(m.norm, FrozenBatchNorm2d) and m.bias is None]
     for conv in convs:
         conv.forward = functools.partial(_folded_forward, conv)
     try:

@@ -48,12 +48,12 @@ def transform_kernel(weight: Tensor, workspace: Workspace, *, rotated: bool = Fa
 
 
 def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, workspace: Workspace) -> Tensor:
-    """Return the convolution of stride 1 and padding 1, (N, K, H, W), channels_last.
+    """Return the convolution of stride 1 and padding 1, (N, K, H, W), channels_last, float32.
 
     Args:
-        x: (N, C, H, W), float32.
-        kernel: (36, C, K), float32, any strides, see :func:`transform_kernel`.
-        bias: (K,), float32, or None for 0.
+        x: (N, C, H, W).
+        kernel: (36, C, K), any strides, see :func:`transform_kernel`.
+        bias: (K,), or None for 0.
     """
     out_channels = kernel.shape[2]
     n, _, height, width = x.shape
@@ -73,9 +73,7 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, workspace: Workspac
 def weight_gradient(x: Tensor, grad: Tensor, workspace: Workspace) -> Tensor:
     """Return the gradient (K, C, 3, 3) of the weight of :func:`convolve`.
 
-    Args:
-        x: (N, C, H, W), float32.
-        grad: of the output, (N, K, H, W), float32.
+    ``x`` is its input (N, C, H, W), and ``grad`` the gradient of its output (N, K, H, W).
     """
     in_channels, out_channels = x.shape[1], grad.shape[1]
     total = workspace.take("total", 36, out_channels, in_channels)

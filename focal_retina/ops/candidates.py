@@ -29,9 +29,7 @@ def select_candidates(
         ``scores`` (n,), float32, descending; ``anchor_idxs`` (n,), int64, index into HWA (y, x, a);
         ``class_idxs`` (n,), int64.
 
-    Raises:
-        ValueError: logits of another shape.
-        UserError: an unavailable backend.
+    Raises ValueError for logits of another shape, UserError for an unavailable backend.
 
     Source: paper Sec. 4.1, "Inference"; Detectron2's ``_decode_per_level_predictions``, in float32.
     """

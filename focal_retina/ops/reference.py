@@ -140,8 +140,7 @@ def label_losses(
 ) -> Tensor:
     """Return the loss of each anchor, (N, R); 0 if ignored.
 
-    Args:
-        loss: from the logits (R, num_logits) and the labels (R,) of an image to losses (R,).
+    ``loss`` takes logits (R, num_logits) and labels (R,) of an image, and returns losses (R,).
     """
     losses = []
     for n, image_labels in enumerate(labels):

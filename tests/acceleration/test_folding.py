@@ -16,10 +16,8 @@ from focal_retina.acceleration.folding import folded_batch_norm, folded_in_each_
 
 def model_with(norm):
     torch.manual_seed(0)
-    cfg = detectron2_retinanet_config(
-        {**GN_R18, "MODEL.META_ARCHITECTURE": "FocalRetinaNet", "MODEL.RESNETS.NORM": norm}
-    )
-    model = build_model(cfg).eval()
+    overrides = {"MODEL.META_ARCHITECTURE": "FocalRetinaNet", "MODEL.RESNETS.NORM": norm}
+    model = build_model(detectron2_retinanet_config({**GN_R18, **overrides})).eval()
     for module in model.modules():
         if isinstance(module, FrozenBatchNorm2d | nn.BatchNorm2d):
             nn.init.normal_(module.weight.data, 0.5, 0.1)

@@ -1,12 +1,14 @@
 """Logits and labels for the tests of the classification losses, and the backends on trial."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from focal_retina.ops import reference
 from focal_retina.ops.backend import available_backends
-from focal_retina.ops.focal_loss import sigmoid_focal_loss
+from focal_retina.ops.focal_loss import sigmoid_focal_loss, sigmoid_focal_loss_star
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # "triton" takes part on CUDA, or in a process with TRITON_INTERPRET=1: test_triton_backend.py.
@@ -58,15 +60,15 @@ def flat_gradient(loss, logits, num_classes=3):
     return reference.flatten_logits(gradients(loss, logits), num_classes)
 
 
-def with_gradient(loss, logits):
+def with_gradient(loss, logits, num_classes=3):
     """Return a loss and its gradient, to compare both at once."""
-    return loss, flat_gradient(loss, logits)
+    return loss, flat_gradient(loss, logits, num_classes)
 
 
-def assert_same(loss, expected, logits, **tolerance):
+def assert_same(loss, expected, logits, num_classes=3, **tolerance):
     """Compare two losses of the same logits, and their gradients."""
-    pair = with_gradient(loss, logits), with_gradient(expected, logits)
-    torch.testing.assert_close(*pair, **tolerance)
+    pairs = (with_gradient(x, logits, num_classes) for x in (loss, expected))
+    torch.testing.assert_close(*pairs, **tolerance)
 
 
 def focal_loss_gradient(logits, targets, *, alpha, gamma):
@@ -85,3 +87,15 @@ def focal_loss_star_gradient(logits, targets, *, gamma, beta):
     """Return dFL*/dx = y (p*_t - 1), p*_t = sigmoid(gamma x_t + beta) (paper appendix B)."""
     y = 2 * targets - 1
     return -y * torch.sigmoid(-(gamma * y * logits + beta))
+
+
+def focal_loss_form(**form):
+    """Return the loss of a head of this alpha and gamma, and the formulas of loss and gradient."""
+    functions = sigmoid_focal_loss, reference.focal_loss, focal_loss_gradient
+    return [partial(f, **form) for f in functions]
+
+
+def focal_loss_star_form(**form):
+    """Return the same of FL* of this gamma and beta."""
+    functions = sigmoid_focal_loss_star, reference.focal_loss_star, focal_loss_star_gradient
+    return [partial(f, **form) for f in functions]

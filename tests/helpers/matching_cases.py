@@ -37,7 +37,8 @@ def all_anchors(generator, sizes):
     return Boxes.cat(generator([torch.empty(1, 1, *size) for size in sizes])).tensor
 
 
-def anchors_and_lattice(generator, sizes):
+def anchors_and_lattice(generator, height, width):
+    sizes = grid_sizes(generator, height, width)
     return all_anchors(generator, sizes), AnchorLattice.of(generator, sizes)
 
 

@@ -39,35 +39,29 @@ def random_case(generator):
     return losses, boxes, is_foreground
 
 
+def assert_keeps_as_the_plain_rule(losses, boxes, is_foreground, *rule):
+    names = ("batch_size", "nms_thresh", "one_to_three")
+    kept = hard_examples(
+        torch.tensor(losses),
+        torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
+        torch.tensor(is_foreground, dtype=torch.bool),
+        **dict(zip(names, rule, strict=True)),
+    )
+    assert kept.tolist() == plain_rule(losses, boxes, is_foreground, *rule), (losses, boxes, rule)
+
+
 @pytest.mark.parametrize("one_to_three", [False, True])
 def test_thousands_of_random_inputs_agree_with_the_plain_rule(one_to_three):
     generator = random.Random(0)
     for _ in range(2000):
-        losses, boxes, is_foreground = random_case(generator)
-        batch_size, nms_thresh = generator.choice([1, 2, 4, 9]), generator.choice([0, 0.5, 0.7, 1])
-        kept = hard_examples(
-            torch.tensor(losses),
-            torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
-            torch.tensor(is_foreground, dtype=torch.bool),
-            batch_size=batch_size,
-            nms_thresh=nms_thresh,
-            one_to_three=one_to_three,
-        )
-        rule = plain_rule(losses, boxes, is_foreground, batch_size, nms_thresh, one_to_three)
-        assert kept.tolist() == rule, (losses, boxes, is_foreground, batch_size, nms_thresh)
+        case = random_case(generator)
+        rule = generator.choice([1, 2, 4, 9]), generator.choice([0, 0.5, 0.7, 1])
+        assert_keeps_as_the_plain_rule(*case, *rule, one_to_three)
 
 
 @pytest.mark.parametrize("one_to_three", [False, True])
 def test_many_anchors_on_one_place_do_not_hide_those_of_low_loss(one_to_three):
     # The prefix that is tried first holds one survivor, and its last anchor is the foreground.
-    boxes = torch.tensor([[0.0, 0, 10, 10]]).repeat(500, 1)
-    boxes[400:] += torch.arange(100)[:, None] * 20
-    is_foreground = torch.zeros(500, dtype=torch.bool)
-    is_foreground[499] = True
-    losses = torch.arange(500, 0, -1).float()
-    arguments = (4, 0.5, one_to_three)
-    kept = hard_examples(
-        losses, boxes, is_foreground, batch_size=4, nms_thresh=0.5, one_to_three=one_to_three
-    )
-    expected = plain_rule(losses.tolist(), boxes.tolist(), is_foreground.tolist(), *arguments)
-    assert kept.tolist() == expected
+    boxes = [(x, x, x + 10, x + 10) for x in [0] * 400 + [20 * i for i in range(100)]]
+    losses = [float(loss) for loss in range(500, 0, -1)]
+    assert_keeps_as_the_plain_rule(losses, boxes, [False] * 499 + [True], 4, 0.5, one_to_three)

@@ -1,7 +1,8 @@
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from helpers.loss_cases import both_layouts
 
 from focal_retina.ops import memory
 from focal_retina.ops.memory import reused_empty_like
@@ -15,7 +16,7 @@ def likenesses(layout=torch.contiguous_format):
     ]
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@both_layouts
 def test_dtype_shape_and_strides_are_kept(layout):
     tensors = likenesses(layout)
     for x, y in zip(tensors, reused_empty_like(tensors), strict=True):
@@ -36,10 +37,12 @@ def test_the_tensors_do_not_overlap():
     assert all(x.eq(i).all() for i, x in enumerate(tensors))
 
 
-def test_memory_without_tensors_is_used_again():
+def test_memory_without_tensors_is_used_again_until_it_is_released():
     reused_empty_like(likenesses())[0].fill_(7)
     # Fresh memory would be of zeros.
     assert (reused_empty_like(likenesses())[0] == 7).all()
+    memory.release()
+    assert not memory._kept
 
 
 @pytest.mark.parametrize("holder", ["tensor", "view", "array", "graph"])
@@ -70,18 +73,9 @@ def test_threads_never_share_memory():
             if not (first.eq(value).all() and last.eq(value).all()):
                 failures.append(value)
 
-    threads = [threading.Thread(target=work, args=(value,)) for value in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
     assert not failures
-
-
-def test_released_memory_is_not_kept():
-    reused_empty_like(likenesses())
-    memory.release()
-    assert not memory._kept
 
 
 def test_very_large_memory_is_not_kept(monkeypatch):

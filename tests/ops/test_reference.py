@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from fvcore.nn import sigmoid_focal_loss as fvcore_focal_loss
 from fvcore.nn import sigmoid_focal_loss_star as fvcore_focal_loss_star
-from helpers.loss_cases import both_layouts, focal_loss_gradient, focal_loss_star_gradient
+from helpers.loss_cases import both_layouts, focal_loss_form, focal_loss_star_form
 from torch.autograd import gradcheck
 
 from focal_retina.ops import reference
@@ -27,13 +27,10 @@ DERIVATIVES = {
     ),
 }
 for gamma in GAMMAS:
-    functions = reference.focal_loss, focal_loss_gradient
-    form = [partial(f, alpha=ALPHA, gamma=gamma) for f in functions]
-    DERIVATIVES[f"FL gamma {gamma}"] = form
+    DERIVATIVES[f"FL gamma {gamma}"] = focal_loss_form(alpha=ALPHA, gamma=gamma)[1:]
 for gamma, beta in [(2.0, 1.0), (4.0, 0.0)]:
-    functions = reference.focal_loss_star, focal_loss_star_gradient
-    form = [partial(f, gamma=gamma, beta=beta) for f in functions]
-    DERIVATIVES[f"FL* gamma {gamma} beta {beta}"] = form
+    name = f"FL* gamma {gamma} beta {beta}"
+    DERIVATIVES[name] = focal_loss_star_form(gamma=gamma, beta=beta)[1:]
 
 
 def p_t(logits, targets):

@@ -16,10 +16,7 @@ from focal_retina.ops.reference import loss_dtype
 def fused_loss(logits: Sequence[Tensor], targets: LossTargets, backend: str) -> Tensor:
     """Return the 0-dim loss of :mod:`.form`, in the dtype that ``loss_dtype`` gives.
 
-    Args:
-        logits: L x (N, A*K, H, W), contiguous or channels_last.
-        targets: labels, weights and form.
-        backend: "torch" or "triton".
+    ``logits`` are contiguous or channels_last; ``backend`` is "torch" or "triton".
     """
     if backend == "torch" and _saves_gradient(logits):
         return _SavedGradient.apply(targets, *logits)

@@ -50,9 +50,8 @@ def sigmoid_focal_loss(
     Returns:
         0-dim float32 (float64 for float64 logits).
 
-    Raises:
-        ValueError: an argument is out of range, or does not fit the others.
-        UserError: the backend is not available.
+    Raises ValueError for an argument that is out of range or does not fit the others, UserError for
+    an unavailable backend.
     """
     if not gamma >= 0:
         raise ValueError(f"gamma must be at least 0, got {gamma}")
@@ -76,13 +75,8 @@ def sigmoid_focal_loss_star(
 ) -> Tensor:
     """Return the loss FL* (paper appendix A), normalised as in :func:`sigmoid_focal_loss`.
 
-    FL* = -log(sigmoid(gamma x_t + beta)) / gamma with x_t = y x; it has no alpha. fvcore's
-    ``sigmoid_focal_loss_star`` is the case beta 0.
-
-    Args:
-        gamma: slope, above 0.
-        beta: shift.
-        logits, labels, num_classes, normalizer, backend: as there.
+    FL* = -log(sigmoid(gamma x_t + beta)) / gamma with x_t = y x, gamma above 0. It has no alpha.
+    fvcore's ``sigmoid_focal_loss_star`` is the case beta 0. The other arguments are as there.
     """
     if not gamma > 0:
         raise ValueError(f"gamma of FL* must be above 0, got {gamma}")

@@ -36,9 +36,8 @@ def match_anchors(
         Undefined where the highest IoU is below the lowest threshold and the label is not 1; zeros
         when G is 0. And ``match_labels`` (R,), int8.
 
-    Raises:
-        ValueError: boxes of another dtype or shape, or a lattice of other anchors.
-        UserError: an unavailable backend.
+    Raises ValueError for boxes of another dtype or shape, or a lattice of other anchors, and
+    UserError for an unavailable backend.
 
     Source: paper Sec. 4, "Anchors"; Detectron2's ``Matcher``. The result is equal to that of
     ``Matcher`` but for one deviation: an object whose IoU is 0 with every anchor makes every anchor

@@ -9,22 +9,10 @@ import torch.nn.functional as F
 from helpers import loss_cases as cases
 
 from focal_retina.ops import reference
-from focal_retina.ops.focal_loss import sigmoid_focal_loss, sigmoid_focal_loss_star
-from focal_retina.ops.focal_loss import torch_backend as focal_loss_torch
+from focal_retina.ops.focal_loss import sigmoid_focal_loss, torch_backend
 
 # Triton's interpreter truncates to bfloat16 where a GPU rounds: twice the error.
 TRUNCATES = os.environ.get("TRITON_INTERPRET") == "1"
-
-
-def focal_loss_form(**form):
-    """The fused loss of this alpha and gamma, and the formulas of loss and gradient."""
-    functions = sigmoid_focal_loss, reference.focal_loss, cases.focal_loss_gradient
-    return [partial(f, **form) for f in functions]
-
-
-def focal_loss_star_form(**form):
-    functions = sigmoid_focal_loss_star, reference.focal_loss_star, cases.focal_loss_star_gradient
-    return [partial(f, **form) for f in functions]
 
 
 def true_loss_and_gradient(logits, labels, num_classes, normalizer, formulas):
@@ -56,28 +44,24 @@ def assert_as_exact_as_plain_pytorch(backend, form, logits, labels, num_classes)
     assert (cases.flat_gradient(fused, logits, num_classes) - gradient).abs().amax() <= bound
 
 
+GAMMAS = [(2, 0.0), (2, 0.5), (2, 1.0), (2, 2.0), (2, 5.0), (1, 2.0), (80, 0.5), (80, 2.0)]
+
+
 @cases.every_backend
 @cases.both_layouts
 @cases.every_dtype
 @pytest.mark.parametrize(
-    "num_classes, gamma",
-    [(2, 0.0), (2, 0.5), (2, 1.0), (2, 2.0), (2, 5.0), (1, 2.0), (80, 0.5), (80, 2.0)],
+    "num_classes, form",
+    [
+        *[(k, cases.focal_loss_form(alpha=0.25, gamma=gamma)) for k, gamma in GAMMAS],
+        (2, cases.focal_loss_star_form(gamma=2.0, beta=1.0)),
+        (2, cases.focal_loss_star_form(gamma=4.0, beta=0.0)),
+    ],
 )
-def test_focal_loss_is_as_exact_as_plain_pytorch(backend, layout, dtype, num_classes, gamma):
+def test_the_losses_are_as_exact_as_plain_pytorch(backend, layout, dtype, num_classes, form):
     logits = cases.make_logits(num_classes, layout=layout, dtype=dtype)
     labels = cases.make_labels(logits, num_classes)
-    form = focal_loss_form(alpha=0.25, gamma=gamma)
     assert_as_exact_as_plain_pytorch(backend, form, logits, labels, num_classes)
-
-
-@cases.every_backend
-@cases.both_layouts
-@cases.every_dtype
-@pytest.mark.parametrize("gamma, beta", [(2.0, 1.0), (4.0, 0.0)])
-def test_focal_loss_star_is_as_exact_as_plain_pytorch(backend, layout, dtype, gamma, beta):
-    logits = cases.make_logits(2, layout=layout, dtype=dtype)
-    form = focal_loss_star_form(gamma=gamma, beta=beta)
-    assert_as_exact_as_plain_pytorch(backend, form, logits, cases.make_labels(logits, 2), 2)
 
 
 @cases.every_backend
@@ -89,7 +73,7 @@ def test_alpha_of_each_class_weights_that_class(backend, layout, num_classes):
     logits = [x.contiguous(memory_format=layout).requires_grad_() for x in logits]
     labels = cases.make_labels(logits, num_classes, foreground=0.7, ignored=0)
     alpha = torch.linspace(0.05, 0.95, num_classes, dtype=torch.float64, device=cases.DEVICE)
-    form = focal_loss_form(alpha=alpha, gamma=2.0)
+    form = cases.focal_loss_form(alpha=alpha, gamma=2.0)
     assert_as_exact_as_plain_pytorch(backend, form, logits, labels, num_classes)
 
 
@@ -99,7 +83,7 @@ def test_alpha_of_each_class_weights_that_class(backend, layout, num_classes):
 def test_gamma_0_at_extreme_alpha_is_exact_at_logits_of_100(backend, layout, alpha):
     logits = cases.make_logits(2, layout=layout)
     logits = [x.detach().sign().mul(100).requires_grad_() for x in logits]
-    form = focal_loss_form(alpha=alpha, gamma=0.0)
+    form = cases.focal_loss_form(alpha=alpha, gamma=0.0)
     assert_as_exact_as_plain_pytorch(backend, form, logits, cases.make_labels(logits, 2), 2)
 
 
@@ -109,7 +93,7 @@ def test_the_gradient_is_exact_relative_to_itself(backend, label):
     x = torch.linspace(-40, 3, 87) * (1 if label == 1 else -1)
     logits = [x.view(1, 1, 87, 1).to(cases.DEVICE).requires_grad_()]
     labels = torch.full((1, 87), label, device=cases.DEVICE)
-    loss_of, *formulas = focal_loss_form(alpha=None, gamma=1.0)
+    loss_of, *formulas = cases.focal_loss_form(alpha=None, gamma=1.0)
     one = torch.ones(1, device=cases.DEVICE)
     _, expected = true_loss_and_gradient(logits, labels, 1, one, formulas)
     loss = loss_of(logits, labels, num_classes=1, backend=backend)
@@ -135,16 +119,11 @@ def test_the_chunks_of_a_large_level_do_not_matter(monkeypatch, layout, dtype, n
     logits = cases.make_logits(num_classes, layout=layout, dtype=dtype)
     labels = cases.make_labels(logits, num_classes)
 
-    def loss_and_gradient():
-        loss = sigmoid_focal_loss(logits, labels, num_classes=num_classes, backend="torch")
-        return loss, cases.flat_gradient(loss, logits, num_classes)
-
-    loss, gradient = loss_and_gradient()
+    kwargs = {"num_classes": num_classes, "backend": "torch"}
+    loss = sigmoid_focal_loss(logits, labels, **kwargs)
     for buffer_size in (6, 600):
         monkeypatch.setattr("focal_retina.ops.focal_loss.cpu_sweep._BUFFER_SIZE", buffer_size)
-        chunked_loss, chunked_gradient = loss_and_gradient()
-        torch.testing.assert_close(chunked_loss, loss)
-        torch.testing.assert_close(chunked_gradient, gradient)
+        cases.assert_same(sigmoid_focal_loss(logits, labels, **kwargs), loss, logits, num_classes)
 
 
 @cases.both_layouts
@@ -155,8 +134,8 @@ def test_the_sweep_of_other_devices_equals_that_of_a_cpu(monkeypatch, layout, dt
     labels = cases.make_labels(logits, 3)
     loss_of = partial(sigmoid_focal_loss, logits, labels, num_classes=3, gamma=gamma)
     sparse = loss_of(backend="torch")
-    dense_sweep = focal_loss_torch._dense_sweep
-    monkeypatch.setattr(focal_loss_torch, "_sparse_sweep", lambda *args, buffer: dense_sweep(*args))
-    monkeypatch.setattr(focal_loss_torch, "_CHUNK", 40)
+    dense_sweep = torch_backend._dense_sweep
+    monkeypatch.setattr(torch_backend, "_sparse_sweep", lambda *args, buffer: dense_sweep(*args))
+    monkeypatch.setattr(torch_backend, "_CHUNK", 40)
     dense = loss_of(backend="torch")
     cases.assert_same(dense, sparse, logits)

@@ -99,8 +99,7 @@ def test_anchors_are_matched_with_their_best_object_and_the_first_of_equal_ones(
 @pytest.mark.parametrize("generator", cases.GENERATORS.values(), ids=cases.GENERATORS)
 def test_reference_and_labels_of_any_order_equal_detectron2(generator, kind):
     torch.manual_seed(0)
-    sizes = cases.grid_sizes(generator, 100, 150)
-    anchors, lattice = cases.anchors_and_lattice(generator, sizes)
+    anchors, lattice = cases.anchors_and_lattice(generator, 100, 150)
     gt_boxes = kind(9, torch.tensor([150, 100]), anchors)
     overlaps = pairwise_iou(Boxes(gt_boxes), Boxes(anchors)).amax(0) > 0
     for labels, backend in (([0, -1, 1], "reference"), ([1, -1, 0], "torch")):
@@ -152,8 +151,7 @@ def test_anchors_of_a_generator_that_does_not_declare_a_lattice_are_matched_dens
     ids=[*cases.GENERATORS, "octaves"],
 )
 def test_lattice_says_where_each_anchor_lies(generator):
-    sizes = cases.grid_sizes(generator, 90, 130)
-    anchors, lattice = cases.anchors_and_lattice(generator, sizes)
+    anchors, lattice = cases.anchors_and_lattice(generator, 90, 130)
     assert lattice.num_anchors == len(anchors)
     seen = []
     for row, first_anchor in enumerate(lattice.first_anchors):

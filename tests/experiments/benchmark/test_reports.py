@@ -1,7 +1,11 @@
-"""The report shows times, ratios to the baseline and series."""
+"""The report shows times, ratios to the baseline and series; the picture all that was measured."""
+
+import pytest
+from matplotlib.image import imread
 
 from experiments.benchmark.markdown_report import markdown_report
 from experiments.benchmark.results import CaseResult, Measurement, Report
+from experiments.benchmark.scaling_plot import plot_scaling
 from experiments.benchmark.setting import Setting
 
 STEP = {
@@ -37,3 +41,20 @@ def test_a_series_shows_one_row_for_each_value_without_ratios_where_the_baseline
     theirs, ours = "5000 ms, 1000 MiB", "2500 ms, 600 MiB"
     assert row_of("400") == [theirs, f"{ours}, 2.00x", "1000 ms, - MiB, 5.00x"]
     assert row_of("800") == ["-", ours, "-"]
+
+
+def picture_of(folder, *measurements):
+    series = [
+        CaseResult("scaling", "a case", "Detectron2", of_value, "objects", value)
+        for value, of_value in enumerate(measurements, start=1)
+    ]
+    plot_scaling([series], folder / "scaling.png")
+    return imread(folder / "scaling.png")
+
+
+@pytest.mark.parametrize("peak_mib", [2.0, None])
+def test_the_line_of_an_implementation_ends_where_it_was_left_out(tmp_path, peak_mib):
+    ours, theirs = Measurement([1.0], peak_mib), Measurement([5.0], peak_mib)
+    both = {"Detectron2": theirs, "focal_retina": ours}
+    without = picture_of(tmp_path, both, {"focal_retina": ours})
+    assert (without != picture_of(tmp_path, both, both)).any()
