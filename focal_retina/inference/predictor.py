@@ -113,9 +113,7 @@ def read_picture(path: str | Path) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path} cannot be read: {error}") from error
     if image.mode == "F":
-        raise ImageError(
-            f"{path} cannot be read: its pixels are floating-point numbers of unknown range"
-        )
+        raise ImageError(f"{path} cannot be read: its pixels are numbers of unknown range")
     if image.mode.startswith("I"):  # Pillow would clip values above 255
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     return np.array(image.convert("RGB"))

@@ -79,11 +79,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def load_settings(args: argparse.Namespace) -> RunSettings:
     """Return the settings of the run; the datasets that they name are drawn."""
     settings = job.load(args.config_file, args.opts, trust_config=args.trust_config)
-    if len(settings.test_datasets) != 1:
-        raise UserError(
-            f"the demo needs one dataset in DATASETS.TEST, not {settings.test_datasets}"
-        )
-    for name in (*settings.train_datasets, *settings.test_datasets):
+    tests = settings.test_datasets
+    if len(tests) != 1:
+        raise UserError(f"the demo needs one dataset in DATASETS.TEST, not {tests}")
+    for name in (*settings.train_datasets, *tests):
         print(f"dataset {name}:", end=" ", flush=True)
         print(len(DatasetCatalog.get(name)), "images")
     return settings

@@ -65,11 +65,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 class Run:
-    """Predicts on one input after the other, draws the detections, and collects them.
+    """Predicts on the inputs, draws the detections and collects them.
 
-    Args:
-        args: of the command line.
-        failures: gets a sentence for each file that cannot be read or written.
+    ``failures`` gets a sentence for each file that cannot be read or written.
     """
 
     def __init__(self, args: argparse.Namespace, failures: list[str]):

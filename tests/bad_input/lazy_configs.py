@@ -6,6 +6,7 @@ import yaml
 from bad_input.running import Case
 
 TABLES = yaml.safe_load(Path(__file__).with_name("lazy_overrides.yaml").read_text())
+LOAD = "from detectron2.config import LazyConfig\nbase = LazyConfig.load"
 # Content of the file -> what the sentence names.
 FILES = {
     "empty": ("", "defines no model"),
@@ -26,15 +27,8 @@ FILES = {
     "model-only": ("model = dict()\n", "dataloader"),
     "exit": ("raise ValueError('no')\n", "a.py, line 1"),
     "attribute": ("import torch\ntorch.nonesuch\n", "a.py, line 2"),
-    "base-attribute": (
-        "from detectron2.config import LazyConfig\n"
-        "base = LazyConfig.load('{jobs}/tiny.py')\nbase.model.nonesuch.x = 1\n",
-        "a.py, line 3",
-    ),
-    "base-missing": (
-        "from detectron2.config import LazyConfig\nbase = LazyConfig.load('nonesuch.py')\n",
-        "nonesuch.py",
-    ),
+    "base-attribute": (f"{LOAD}('{{jobs}}/tiny.py')\nbase.model.nonesuch.x = 1\n", "a.py, line 3"),
+    "base-missing": (f"{LOAD}('nonesuch.py')\n", "nonesuch.py"),
 }
 
 

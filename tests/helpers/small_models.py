@@ -9,20 +9,16 @@ from torch import nn
 from focal_retina.training.loop import TrainingLoop
 
 
-def tiny_config(**keys):
+def tiny_config(overrides=None, **keys):
+    """Return a small model's config; keys are of MODEL.FOCAL_RETINA, overrides of any node."""
     own = {"MODEL.META_ARCHITECTURE": "FocalRetinaNet", "MODEL.RETINANET.NUM_CLASSES": 4}
-    cfg = detectron2_retinanet_config(GN_R18 | own)
-    for key, value in keys.items():
-        setattr(cfg.MODEL.FOCAL_RETINA, key, value)
-    return cfg
+    own |= {f"MODEL.FOCAL_RETINA.{key}": value for key, value in keys.items()}
+    return detectron2_retinanet_config(GN_R18 | own | (overrides or {}))
 
 
 def tiny_model(overrides=None, **keys):
-    """Build the model of the tiny config; keys are of MODEL.FOCAL_RETINA, overrides of any node."""
-    cfg = tiny_config(**keys)
-    cfg.merge_from_list([x for item in (overrides or {}).items() for x in item])
     torch.manual_seed(0)
-    return build_model(cfg)
+    return build_model(tiny_config(overrides, **keys))
 
 
 def tiny_batch(num_objects, size=(64, 64), seed=0):
