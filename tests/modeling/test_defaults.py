@@ -1,9 +1,11 @@
 """A part has the same defaults by hand as by a config, and every key reaches its part."""
 
+import importlib
 import inspect
-from itertools import product
+from pathlib import Path
 
 import pytest
+import yaml
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
@@ -15,112 +17,47 @@ from torch import nn
 from focal_retina.config import focal_retina_defaults
 from focal_retina.modeling import backbones
 from focal_retina.modeling import classification as losses
-from focal_retina.modeling.anchors import OctaveAnchorGenerator, TorchvisionAnchorGenerator
-from focal_retina.modeling.assignment import AnchorAssigner
-from focal_retina.modeling.head import FocalRetinaHead
-from focal_retina.modeling.losses import FocalRetinaLoss
-from focal_retina.modeling.normalizer import LossNormalizer
-from focal_retina.modeling.postprocess import DetectionPostprocessor
-from focal_retina.modeling.preprocess import ImagePreprocessor
-from focal_retina.modeling.proposal_postprocess import ProposalPostprocessor
-from focal_retina.modeling.selection import HardExampleSelection, build_example_selection
 
+NODE = "MODEL.FOCAL_RETINA."
+FOLDER = Path(losses.__file__).parent
+MODULES = [importlib.import_module(f"focal_retina.modeling.{x.stem}") for x in FOLDER.glob("*.py")]
+CONSUMERS = {"FocalRetinaNet", "FocalProposalGenerator"}
+# The classes that are built from a config, by name.
+PARTS = {
+    name: part
+    for module in MODULES
+    for name, part in sorted(vars(module).items())
+    if hasattr(part, "from_config") and part.__module__ == module.__name__ and name not in CONSUMERS
+}
 LOSSES = {
     "focal": losses.SigmoidFocalLoss,
     "focal_star": losses.SigmoidFocalLossStar,
     "hinge": losses.HingeLoss,
     "softmax_focal": losses.SoftmaxFocalLoss,
 }
-NAMES = {loss: name for name, loss in LOSSES.items()}
-RETINANET, NODE, ANCHORS = "MODEL.RETINANET.", "MODEL.FOCAL_RETINA.", "MODEL.ANCHOR_GENERATOR."
-# Part -> its arguments, each with its key and a value that is not the default.
-KEYS = {
-    AnchorAssigner: {
-        "num_classes": (RETINANET + "NUM_CLASSES", 7),
-        "thresholds": (RETINANET + "IOU_THRESHOLDS", [0.3, 0.6]),
-        "labels": (RETINANET + "IOU_LABELS", [-1, 0, 1]),
-        "low_quality_matches": (NODE + "LOW_QUALITY_MATCHES", "none"),
-        "backend": (NODE + "BACKEND", "torch"),
-    },
-    DetectionPostprocessor: {
-        "num_classes": (RETINANET + "NUM_CLASSES", 7),
-        "score_thresh": (RETINANET + "SCORE_THRESH_TEST", 0.2),
-        "score_thresh_last_level": (NODE + "SCORE_THRESH_TEST_LAST_LEVEL", 0.1),
-        "topk_candidates": (RETINANET + "TOPK_CANDIDATES_TEST", 7),
-        "nms_thresh": (RETINANET + "NMS_THRESH_TEST", 0.7),
-        "max_detections": ("TEST.DETECTIONS_PER_IMAGE", 7),
-        "clip_before_nms": (NODE + "CLIP_BEFORE_NMS", True),
-        "backend": (NODE + "BACKEND", "torch"),
-    },
-    FocalRetinaHead: {
-        "conv_dims": (RETINANET + "NUM_CONVS", 2),
-        "norm": (RETINANET + "NORM", "GN"),
-        "prior_prob": (RETINANET + "PRIOR_PROB", 0.1),
-    },
-    FocalRetinaLoss: {
-        "box_reg_loss_type": (RETINANET + "BBOX_REG_LOSS_TYPE", "giou"),
-        "smooth_l1_beta": (RETINANET + "SMOOTH_L1_LOSS_BETA", 0.1),
-        "backend": (NODE + "BACKEND", "torch"),
-    },
-    HardExampleSelection: {
-        "batch_size": (NODE + "OHEM_BATCH_SIZE", 7),
-        "nms_thresh": (NODE + "OHEM_NMS_THRESH", 0.7),
-        "one_to_three": (NODE + "EXAMPLE_SELECTION", "ohem_1_3"),
-    },
-    ImagePreprocessor: {
-        "input_format": ("INPUT.FORMAT", "RGB"),
-        "size_divisibility": (NODE + "SIZE_DIVISIBILITY", 128),
-        "channels_last": (NODE + "CHANNELS_LAST", False),
-    },
-    LossNormalizer: {
-        "kind": (NODE + "NORMALIZER", "gpu"),
-        "offset": (NODE + "NORMALIZER_OFFSET", 1),
-    },
-    OctaveAnchorGenerator: {
-        "base_sizes": (ANCHORS + "SIZES", [[8]]),
-        "aspect_ratios": (ANCHORS + "ASPECT_RATIOS", [[2.0]]),
-        "offset": (ANCHORS + "OFFSET", 0.5),
-        "scales_per_octave": (NODE + "SCALES_PER_OCTAVE", 2),
-        "round_sides": (NODE + "ROUND_ANCHORS", True),
-    },
-    ProposalPostprocessor: {
-        "nms_thresh": ("MODEL.RPN.NMS_THRESH", 0.6),
-        "min_box_size": ("MODEL.PROPOSAL_GENERATOR.MIN_SIZE", 3),
-    },
-    TorchvisionAnchorGenerator: {"base_sizes": (ANCHORS + "SIZES", [[8]])},
-}
-# Of these values, the argument is another one.
-ARGUMENTS = {RETINANET + "NUM_CONVS": [256] * 2, NODE + "EXAMPLE_SELECTION": True}
-ROWS = [(part, name, *row) for part, arguments in KEYS.items() for name, row in arguments.items()]
-# Losses, an argument of theirs, its key, and a value that is not the default.
-LOSS_KEYS = [
-    *product(LOSSES, ["num_classes"], [RETINANET + "NUM_CLASSES"], [7]),
-    *product({*LOSSES} - {"hinge"}, ["gamma"], [RETINANET + "FOCAL_LOSS_GAMMA"], [1.5]),
-    *product({*LOSSES} - {"focal_star"}, ["alpha"], [RETINANET + "FOCAL_LOSS_ALPHA"], [0.4]),
-    *product({*LOSSES} - {"focal_star"}, ["alpha"], [NODE + "CLASS_ALPHA"], [[0.25] * 80]),
-    *product(["focal", "focal_star"], ["backend"], [NODE + "BACKEND"], ["torch"]),
-    ("focal_star", "beta", NODE + "FOCAL_STAR_BETA", 0.5),
+BACKBONES = {"regnet": "RegNet", "timm": "TimmBackbone"}
+TABLE = yaml.safe_load(Path(__file__).with_name("keys.yaml").read_text())
+# Name of the part, argument, key, the key's value, the argument's value.
+ROWS = [
+    (name, argument, *row[:2], row[-1])
+    for name, arguments in TABLE.items()
+    for argument, row in arguments.items()
 ]
+
+
+def as_list(alpha):
+    return alpha if isinstance(alpha, float) else alpha.tolist()
+
+
 # Key of a whole model, a value that is not the default, and where it is seen.
 MODEL_KEYS = [
     (NODE + "P6_FROM", "p5", lambda model: model.backbone.top_block.in_feature),
     (NODE + "P7_RELU", False, lambda model: type(model.backbone.top_block) is LastLevelP6P7),
     (NODE + "CPU_ACCELERATION", False, lambda model: model.cpu_acceleration),
-    (NODE + "CLS_LOSS", "hinge", lambda model: NAMES[type(model.loss.cls_loss)]),
-    (NODE + "COMPILE", True, lambda model: hasattr(model.head, "compiled")),
+    (NODE + "COMPILE", True, lambda model: model.head.is_compiled and model.backbone.is_compiled),
+    (NODE + "CLASS_ALPHA", [0.5] * 4, lambda model: as_list(model.loss.cls_loss.alpha)),
     ("VIS_PERIOD", 7, lambda model: model.monitor.vis_period),
 ]
-# Key of a backbone -> the argument that it reaches, and a value that is not the default.
-REGNET, TIMM = NODE + "REGNET.", NODE + "TIMM."
-BACKBONE_KEYS = {
-    **{REGNET + name: (name.lower(), 8) for name in ("STEM_WIDTH", "DEPTH", "GROUP_WIDTH", "W_0")},
-    **{REGNET + name: (name.lower(), 0.25) for name in ("W_A", "W_M", "SE_RATIO")},
-    REGNET + "NORM": ("norm", "BN"),
-    TIMM + "NAME": ("name", "resnet18"),
-    TIMM + "PRETRAINED": ("pretrained", True),
-    TIMM + "FREEZE_BN": ("freeze_bn", True),
-    TIMM + "OPTIONS": ("options", CfgNode({"in_chans": 3})),
-}
 
 
 def from_config(part, overrides=None):
@@ -141,7 +78,7 @@ def plain(value):
     return list(flat) if isinstance(flat, list | tuple) else flat
 
 
-@pytest.mark.parametrize("part", KEYS)
+@pytest.mark.parametrize("part", PARTS.values())
 def test_the_defaults_of_the_constructor_are_those_of_the_config(part):
     defaults, configured = defaults_of(part), from_config(part)
     shared = defaults.keys() & configured.keys()
@@ -163,52 +100,54 @@ def test_the_defaults_of_a_timm_backbone_are_those_of_the_config():
     assert defaults == {"pretrained": node.PRETRAINED, "freeze_bn": node.FREEZE_BN}
 
 
-@pytest.mark.parametrize(("part", "argument", "key", "value"), ROWS)
-def test_each_key_reaches_the_argument_of_its_part(part, argument, key, value):
-    expected = ARGUMENTS.get(key, value)
-    assert from_config(part)[argument] != expected
-    assert from_config(part, {key: value})[argument] == expected
-    assert argument in inspect.signature(part).parameters  # the name in a LazyConfig
+@pytest.fixture
+def arguments_of(monkeypatch):
+    """Return a function from a name in the table and a config's keys to the part's arguments."""
+
+    def find(name, overrides):
+        if name in PARTS:
+            return from_config(PARTS[name], overrides)
+        if name in LOSSES:
+            cfg = detectron2_retinanet_config({NODE + "CLS_LOSS": name, **overrides})
+            loss = losses.build_classification_loss(cfg)
+            assert type(loss) is LOSSES[name]
+            return vars(loss)
+        signature = inspect.signature(getattr(backbones, BACKBONES[name]))
+        found = {}
+
+        def build(*args, **kwargs):
+            found.update(signature.bind(*args, **kwargs).arguments)
+            raise InterruptedError
+
+        node = {"MODEL.BACKBONE.NAME": f"build_focal_retina_{name}_fpn_backbone"}
+        cfg = detectron2_retinanet_config({**node, **overrides})
+        cfg.MODEL.FPN.IN_FEATURES = ["s2", "s3", "s4"]
+        with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+            patch.setattr(backbones, BACKBONES[name], build)
+            build_backbone(cfg)
+        return found
+
+    return find
 
 
-@pytest.mark.parametrize(("name", "argument", "key", "value"), LOSS_KEYS)
-def test_each_key_reaches_its_loss(name, argument, key, value):
-    loss = losses.build_classification_loss(
-        detectron2_retinanet_config({NODE + "CLS_LOSS": name, key: value})
-    )
-    assert type(loss) is LOSSES[name]
-    found = getattr(loss, argument)
-    assert (found.tolist() if isinstance(value, list) else found) == value
-    assert argument in inspect.signature(LOSSES[name]).parameters
+@pytest.mark.parametrize(("name", "argument", "key", "value", "expected"), ROWS)
+def test_each_key_reaches_the_argument_of_its_part(
+    arguments_of, name, argument, key, value, expected
+):
+    overrides = {key: CfgNode(value) if isinstance(value, dict) else value}
+    assert plain(arguments_of(name, {}).get(argument)) != plain(expected)
+    assert plain(arguments_of(name, overrides)[argument]) == plain(expected)
+    part = {**PARTS, **LOSSES}.get(name) or getattr(backbones, BACKBONES[name])
+    assert argument in inspect.signature(part).parameters  # its name in a LazyConfig
 
 
 @pytest.mark.parametrize(("key", "value", "seen"), MODEL_KEYS)
 def test_each_key_of_the_whole_model_changes_it(monkeypatch, key, value, seen):
-    monkeypatch.setattr(nn.Module, "compile", lambda self: setattr(self, "compiled", True))
+    monkeypatch.setattr(nn.Module, "is_compiled", False, raising=False)
+    monkeypatch.setattr(nn.Module, "compile", lambda self: setattr(self, "is_compiled", True))
     ours = {"MODEL.BACKBONE.NAME": "build_focal_retina_resnet_fpn_backbone"}
     assert seen(tiny_model(ours)) != value
     assert seen(tiny_model({**ours, key: value})) == value
-
-
-@pytest.mark.parametrize("key", BACKBONE_KEYS)
-def test_each_key_of_a_backbone_reaches_its_argument(monkeypatch, key):
-    kind, name = ("regnet", "RegNet") if key.startswith(REGNET) else ("timm", "TimmBackbone")
-    signature = inspect.signature(getattr(backbones, name))
-
-    def build(*args, **kwargs):
-        raise InterruptedError(signature.bind(*args, **kwargs).arguments)
-
-    def arguments(overrides):
-        node = {"MODEL.BACKBONE.NAME": f"build_focal_retina_{kind}_fpn_backbone"}
-        features = {"MODEL.FPN.IN_FEATURES": ["s2", "s3", "s4"]}
-        with pytest.raises(InterruptedError) as built:
-            build_backbone(detectron2_retinanet_config({**node, **features, **overrides}))
-        return built.value.args[0]
-
-    monkeypatch.setattr(backbones, name, build)
-    argument, value = BACKBONE_KEYS[key]
-    assert arguments({}).get(argument) != value
-    assert arguments({key: value})[argument] == value
 
 
 def keys_of(node, prefix):
@@ -218,9 +157,5 @@ def keys_of(node, prefix):
 
 
 def test_no_key_is_missing_above():
-    tested = {key for _, _, key, _ in ROWS + LOSS_KEYS} | {key for key, *_ in MODEL_KEYS}
-    assert set(keys_of(focal_retina_defaults(), NODE)) <= tested | BACKBONE_KEYS.keys()
-
-
-def test_example_selection_off_is_none():
-    assert build_example_selection(detectron2_retinanet_config()) is None
+    tested = {row[2] for row in ROWS} | {row[0] for row in MODEL_KEYS}
+    assert set(keys_of(focal_retina_defaults(), NODE)) <= tested

@@ -28,6 +28,8 @@ def train(output, backend):
         torch.save({"curve": torch.tensor(curve), "model": model.state_dict()}, output)
 
 
+@pytest.mark.distributed
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["reference", "torch"])
 def test_losses_and_weights_do_not_depend_on_the_number_of_processes(tmp_path, backend):
     for world in (1, 2):

@@ -171,6 +171,8 @@ def one_of_two_processes(folder):
     (folder / f"said{comm.get_rank()}").write_text(message)
 
 
+@pytest.mark.distributed
+@pytest.mark.slow
 def test_all_processes_end_with_the_sentence_of_the_one_at_fault(tmp_path):
     run_processes(2, one_of_two_processes, tmp_path)
     first, second = ((tmp_path / f"said{rank}").read_text() for rank in (0, 1))
@@ -206,6 +208,8 @@ def test_a_run_that_diverges_ends_in_one_sentence_and_keeps_its_checkpoint(tmp_p
     check_end(said.err + said.out, tmp_path / "out")
 
 
+@pytest.mark.distributed
+@pytest.mark.slow
 def test_so_do_two_processes(tmp_path):
     flags = ["train_net.py", "--num-gpus", 2, "--dist-url", "auto", *diverging(tmp_path)]
     command = [sys.executable, *map(str, flags)]
