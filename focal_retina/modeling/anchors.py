@@ -78,11 +78,9 @@ class OctaveAnchorGenerator(OpenAnchorGenerator):
 
     def grid_anchors(self, grid_sizes: Sequence[Sequence[int]]) -> list[Tensor]:
         steps = self.steps(grid_sizes)
-        levels = zip(self.cell_anchors, self.strides, grid_sizes, steps, strict=True)
-        return [
-            anchors_of_level(cell, self.offset * stride, size, steps_of_level)
-            for cell, stride, size, steps_of_level in levels
-        ]
+        offsets = [self.offset * stride for stride in self.strides]
+        levels = zip(self.cell_anchors, offsets, grid_sizes, steps, strict=True)
+        return [anchors_of_level(*level) for level in levels]
 
 
 @register(ANCHOR_GENERATOR_REGISTRY)
@@ -92,8 +90,6 @@ class TorchvisionAnchorGenerator(OctaveAnchorGenerator):
     Sizes are truncated and corners rounded to whole pixels, centres start at the image's corner,
     and the stride of a level is the padded image's side divided by the level's, in whole pixels:
     less than 64 and 128 for P6 and P7 where the padded side is not a multiple of those.
-
-    Args: see ``OctaveAnchorGenerator``.
     """
 
     @configurable
