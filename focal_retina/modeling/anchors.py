@@ -82,11 +82,9 @@ class OctaveAnchorGenerator(DefaultAnchorGenerator):
 
     def forward(self, features: Sequence[Tensor]) -> list[Boxes]:
         sizes = [x.shape[-2:] for x in features]
-        levels = zip(self.cell_anchors, self.strides, sizes, self.steps(sizes), strict=True)
-        return [
-            Boxes(anchors_of_level(cell_anchors, self.offset * stride, size, steps))
-            for cell_anchors, stride, size, steps in levels
-        ]
+        offsets = [self.offset * stride for stride in self.strides]
+        levels = zip(self.cell_anchors, offsets, sizes, self.steps(sizes), strict=True)
+        return [Boxes(anchors_of_level(*level)) for level in levels]
 
 
 @register(ANCHOR_GENERATOR_REGISTRY)
@@ -96,8 +94,6 @@ class TorchvisionAnchorGenerator(OctaveAnchorGenerator):
     Sizes are truncated and corners rounded to whole pixels, centres start at the image's corner,
     and the stride of a level is the padded image's side divided by the level's, in whole pixels:
     less than 64 and 128 for P6 and P7 where the padded side is not a multiple of those.
-
-    Args: see ``OctaveAnchorGenerator``.
     """
 
     @configurable

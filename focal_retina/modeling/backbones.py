@@ -91,10 +91,8 @@ def add_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
     """
     shapes = bottom_up.output_shape()
     in_features = _known_features(cfg, {name: shape.stride for name, shape in shapes.items()})
-    out_channels = cfg.MODEL.FPN.OUT_CHANNELS
-    coarsest = shapes[in_features[-1]]
-    p6_inputs = {"c5": (coarsest.channels, in_features[-1]), "p5": (out_channels, "p5")}
-    node = focal_retina_node(cfg)
+    c5, out_channels, node = in_features[-1], cfg.MODEL.FPN.OUT_CHANNELS, focal_retina_node(cfg)
+    p6_inputs = {"c5": (shapes[c5].channels, c5), "p5": (out_channels, "p5")}
     require_choice("MODEL.FOCAL_RETINA.P6_FROM", node.P6_FROM, p6_inputs)
     p6_channels, p6_feature = p6_inputs[node.P6_FROM]
     top_block = LastLevelP6P7 if node.P7_RELU else LinearP6P7

@@ -1,5 +1,6 @@
 """Classification and box terms of the loss (paper Sec. 3.2 and 4)."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -112,6 +113,34 @@ class FocalRetinaLoss(nn.Module):
             sums["loss_cls"] = len(assignment.gt_labels) * of_one
         return sums
 
+    @torch.no_grad()
+    def level_faults(
+        self,
+        names: Sequence[str],
+        logits: list[Tensor],
+        deltas: list[Tensor],
+        anchors: Tensor,
+        assignment: "Assignment",
+    ) -> list[str]:
+        """Return what is not finite, for instance "loss_cls at p3 (its logits are not finite)".
+
+        Args:
+            names: of the L levels, fine to coarse; the others are those of ``forward``.
+        """
+        faults, end = [], 0
+        divisor = assignment.num_foreground.sum().clamp(min=1)
+        for name, x, d in zip(names, logits, deltas, strict=True):
+            start, end = end, end + d[0].numel() // 4
+            level = _of_anchors(assignment, start, end)
+            losses = self.forward([x], [d], anchors[start:end], level, divisor)  # without hooks
+            terms = " and ".join(term for term, value in losses.items() if not value.isfinite())
+            outputs = {"logits": x, "deltas": d}
+            wrong = " and ".join(kind for kind, y in outputs.items() if not y.isfinite().all())
+            if terms:
+                cause = f"{wrong} are not" if wrong else "logits and deltas are"
+                faults.append(f"{terms} at {name} (its {cause} finite)")
+        return faults
+
     def check_micro_batches(self) -> None:
         """Raise a UserError if the loss of a batch is no sum over its images."""
         selection = self.example_selection
@@ -171,3 +200,14 @@ class FocalRetinaLoss(nn.Module):
         except AssertionError:
             # These functions refuse a box of NaN. The loss tells of it instead, and ends the run.
             return pred_boxes * torch.nan
+
+
+def _of_anchors(assignment: "Assignment", start: int, end: int) -> "Assignment":
+    """Return the assignment of the anchors of index [start, end) alone."""
+    kept = (assignment.anchor_idxs >= start) & (assignment.anchor_idxs < end)
+    return assignment._replace(
+        gt_labels=assignment.gt_labels[:, start:end],
+        image_idxs=assignment.image_idxs[kept],
+        anchor_idxs=assignment.anchor_idxs[kept] - start,
+        gt_boxes=assignment.gt_boxes[kept],
+    )

@@ -90,24 +90,16 @@ class DetectionPostprocessor:
             ]
 
     def _detect(
-        self,
-        anchors: list[Boxes],
-        logits: list[Tensor],
-        deltas: list[Tensor],
-        image_size: tuple[int, int],
+        self, anchors: list[Boxes], logits: list[Tensor], deltas: list[Tensor], size: tuple
     ) -> Instances:
         levels = zip(anchors, logits, deltas, self.score_thresholds(len(logits)), strict=True)
         candidates = [self._decode_level(*level) for level in levels]
         boxes, scores, classes = (torch.cat(x) for x in zip(*candidates, strict=True))
         if self.clip_before_nms:
-            boxes = clip_boxes_to_image(boxes, image_size)
+            boxes = clip_boxes_to_image(boxes, size)
         keep = batched_nms(boxes, scores, classes, self.nms_thresh)[: self.max_detections]
-        return Instances(
-            image_size,
-            pred_boxes=Boxes(boxes[keep]),
-            scores=scores[keep],
-            pred_classes=classes[keep],
-        )
+        found = {"scores": scores[keep], "pred_classes": classes[keep]}
+        return Instances(size, pred_boxes=Boxes(boxes[keep]), **found)
 
     def score_thresholds(self, num_levels: int) -> list[float]:
         """Return what scores must be above, for each level, fine to coarse."""

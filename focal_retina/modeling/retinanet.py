@@ -54,11 +54,9 @@ class FocalRetinaNet(nn.Module):
         postprocessor: from the ``HeadOutputs`` to detections.
         preprocessor: from the data loader's dicts to one batch.
         num_classes: K, which head, assigner, loss and postprocessor were built with.
-        head_in_features: names of the backbone's features the head sees, fine to coarse;
-            None for all.
+        head_in_features: names of the backbone's features the head sees, fine to coarse; None: all.
         monitor: what training writes to the event storage; None for nothing.
-        cpu_acceleration: on a CPU, compute the same values faster, up to rounding; see
-            ``focal_retina.acceleration``.
+        cpu_acceleration: be faster on a CPU, up to rounding; see ``focal_retina.acceleration``.
     """
 
     @configurable
@@ -139,10 +137,8 @@ class FocalRetinaNet(nn.Module):
         outputs = self.head_outputs(batched_inputs)
         if self.training:
             return self.losses(batched_inputs, outputs)
-        detections = self.postprocessor(*outputs)
-        return [
-            {"instances": _resize(d, x)} for d, x in zip(detections, batched_inputs, strict=True)
-        ]
+        pairs = zip(self.postprocessor(*outputs), batched_inputs, strict=True)
+        return [{"instances": _resize(detections, inputs)} for detections, inputs in pairs]
 
     def head_outputs(self, batched_inputs: list[dict]) -> HeadOutputs:
         """Return what the network says of a batch; of each dict only the "image" is used."""
@@ -197,6 +193,5 @@ def _level_shapes(backbone: Backbone, names: Sequence[str]) -> list[ShapeSpec]:
 def _resize(detections: Instances, inputs: dict) -> Instances:
     """Scale detections from the network's input to the size asked for."""
     height, width = detections.image_size
-    return detector_postprocess(
-        detections, inputs.get("height", height), inputs.get("width", width)
-    )
+    size = inputs.get("height", height), inputs.get("width", width)
+    return detector_postprocess(detections, *size)

@@ -16,12 +16,6 @@ def split_batch(batch: list, steps: int) -> list[list]:
     return [batch[start:end] for start, end in pairwise(bounds)]
 
 
-def check_accumulation(model: nn.Module, steps: int) -> None:
-    """Raise a UserError where the loss of a batch is no sum over micro-batches of it."""
-    if steps > 1 and getattr(model, "divides_by_foreground", False):
-        model.loss.check_micro_batches()
-
-
 @contextlib.contextmanager
 def as_one_batch(
     model: nn.Module, micro_batches: list[list]

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from focal_retina.detectron2_internals import gradient_norms, next_batch
 from focal_retina.errors import ImageError, TrainingError, TrainingStopped
-from focal_retina.training.accumulation import as_one_batch, check_accumulation, split_batch
+from focal_retina.training.accumulation import as_one_batch, split_batch
 from focal_retina.training.nonfinite import NonFiniteWatch
 
 # Gradients that overflow float16 even when scaled by less are not finite at all.
@@ -55,7 +55,7 @@ class TrainingLoop(SimpleTrainer):
         output_dir: folder for the batch whose losses or gradients are not finite.
 
     Raises:
-        UserError: as ``check_accumulation``.
+        UserError: the loss of a batch is no sum over micro-batches of it.
     """
 
     def __init__(
@@ -70,7 +70,8 @@ class TrainingLoop(SimpleTrainer):
     ):
         super().__init__(model, data_loader, optimizer)
         self._plain = model.module if isinstance(model, DistributedDataParallel) else model
-        check_accumulation(self._plain, accumulation_steps)
+        if accumulation_steps > 1 and getattr(self._plain, "divides_by_foreground", False):
+            self._plain.loss.check_micro_batches()
         self.accumulation_steps, self.dtype = accumulation_steps, dtype
         self._device_type = next(model.parameters()).device.type
         self._watch = NonFiniteWatch(self._plain, output_dir, dtype)

@@ -12,7 +12,6 @@ from torch import nn
 
 from focal_retina.detectron2_internals import BatchNorm
 from focal_retina.errors import TrainingError
-from focal_retina.modeling.level_faults import level_faults
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.normalizer import LossNormalizer
 from focal_retina.training.replay import save_batch
@@ -102,7 +101,7 @@ def _faulty_levels(model: nn.Module, forward: Callable[[], object]) -> list[str]
         if isinstance(loss, FocalRetinaLoss) and names:
 
             def find(loss: FocalRetinaLoss, arguments: tuple, names=names) -> None:
-                faults.extend(level_faults(loss, names, *arguments))
+                faults.extend(loss.level_faults(names, *arguments))
 
             with loss.register_forward_pre_hook(find), EventStorage(1):
                 forward()

@@ -26,6 +26,19 @@ def tiny_batch(num_objects, size=(64, 64), seed=0):
     return random_batch([size] * len(num_objects), num_objects, num_classes=4, seed=seed)
 
 
+def losses_of(model, batch):
+    with EventStorage(0):
+        return model.train()(batch)
+
+
+def losses_and_gradients(model, batch):
+    """Return the losses by name, and the gradient of each parameter that is learned, by name."""
+    model.zero_grad()
+    losses = losses_of(model, batch)
+    sum(losses.values()).backward()
+    return losses, {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+
+
 class Line(nn.Module):
     """A model of two losses that remembers in which precision it multiplied."""
 

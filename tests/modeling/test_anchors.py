@@ -5,8 +5,7 @@ import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Boxes
 
-from focal_retina import OctaveAnchorGenerator, TorchvisionAnchorGenerator
-from focal_retina.errors import UserError
+from focal_retina import OctaveAnchorGenerator
 
 STRIDES = [8, 16, 32, 64, 128]
 BASE_SIZES = [[32], [64], [128], [256], [512]]
@@ -51,22 +50,6 @@ def test_rounded_sides_are_the_authors_whole_pixels():
     expected = torch.tensor([[44.0, 24.0], [32.0, 32.0], [24.0, 48.0]])
     assert torch.equal(cell[:, 2:] - cell[:, :2], expected)
     assert torch.equal(cell[:, 2:], -cell[:, :2])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "culprit"),
-    [
-        ({"scales_per_octave": 0}, "SCALES_PER_OCTAVE"),
-        ({"base_sizes": [[32], [64]]}, "MODEL.ANCHOR_GENERATOR.SIZES"),
-        ({"base_sizes": []}, "MODEL.ANCHOR_GENERATOR.SIZES"),
-        ({"base_sizes": [[-1.0]]}, "MODEL.ANCHOR_GENERATOR.SIZES"),
-        ({"aspect_ratios": [0.0]}, "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"),
-    ],
-)
-def test_impossible_anchors_are_refused_by_the_name_of_their_key(arguments, culprit):
-    for generator in (OctaveAnchorGenerator, TorchvisionAnchorGenerator):
-        with pytest.raises(UserError, match=culprit):
-            generator(**{"base_sizes": BASE_SIZES, "strides": STRIDES, **arguments})
 
 
 def test_levels_may_have_different_anchors():

@@ -1,6 +1,5 @@
 """Every loss and selection is chosen by key and by LazyConfig, and works in every profile."""
 
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,44 +7,39 @@ import torch
 from detectron2.config import LazyCall as L  # noqa: N817
 from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling import build_model
-from detectron2.utils.events import EventStorage
-from helpers.batches import GN_R18, detectron2_retinanet_config, random_batch
+from helpers.batches import GN_R18
+from helpers.small_models import losses_and_gradients, tiny_batch
 
-from focal_retina.errors import UserError
 from focal_retina.modeling.classification import (
     HingeLoss,
     SigmoidFocalLoss,
     SigmoidFocalLossStar,
     SoftmaxFocalLoss,
-    build_classification_loss,
 )
-from focal_retina.modeling.selection import HardExampleSelection, build_example_selection
+from focal_retina.modeling.selection import HardExampleSelection
 from focal_retina.settings.yaml_config import load_yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NODE = "MODEL.FOCAL_RETINA."
+BALANCED = {"MODEL.RETINANET.FOCAL_LOSS_GAMMA": 0.0}
+SOFTMAX = {NODE + "CLS_LOSS": "softmax_focal"}
+ALPHA_PER_CLASS = {NODE + "CLASS_ALPHA": [0.1, 0.2, 0.3, 0.4]}
 CHOICES = {
-    "CE": {"MODEL.RETINANET.FOCAL_LOSS_GAMMA": 0.0, "MODEL.RETINANET.FOCAL_LOSS_ALPHA": -1.0},
-    "balanced CE": {"MODEL.RETINANET.FOCAL_LOSS_GAMMA": 0.0},
+    "CE": BALANCED | {"MODEL.RETINANET.FOCAL_LOSS_ALPHA": -1.0},
+    "balanced CE": BALANCED,
     "focal": {},
-    "alpha per class": {NODE + "CLASS_ALPHA": [0.1, 0.2, 0.3, 0.4]},
+    "alpha per class": ALPHA_PER_CLASS,
     "FL*": {NODE + "CLS_LOSS": "focal_star"},
     "hinge": {NODE + "CLS_LOSS": "hinge"},
-    "softmax": {NODE + "CLS_LOSS": "softmax_focal"},
-    "softmax, alpha per class": {
-        NODE + "CLS_LOSS": "softmax_focal",
-        NODE + "CLASS_ALPHA": [0.1, 0.2, 0.3, 0.4],
-    },
+    "softmax": SOFTMAX,
+    "softmax, alpha per class": SOFTMAX | ALPHA_PER_CLASS,
     "OHEM": {NODE + "EXAMPLE_SELECTION": "ohem", NODE + "OHEM_BATCH_SIZE": 16},
     "OHEM 1:3": {NODE + "EXAMPLE_SELECTION": "ohem_1_3"},
     "OHEM over decoded boxes of the batch": {},
 }
 # What only a LazyConfig chooses.
-SELECTIONS = {
-    "OHEM over decoded boxes of the batch": HardExampleSelection(
-        nms_over="boxes", scope="batch", normalizer="foreground"
-    )
-}
+OHEM_OF_BATCH = HardExampleSelection(nms_over="boxes", scope="batch", normalizer="foreground")
+SELECTIONS = {"OHEM over decoded boxes of the batch": OHEM_OF_BATCH}
 ALPHAS = [0.1, 0.5, 0.9]
 LOSSES = {
     "focal": SigmoidFocalLoss(num_classes=3, alpha=ALPHAS, gamma=1.5),
@@ -58,12 +52,7 @@ losses = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
 def build(choice, profile="paper"):
-    overrides = {
-        **GN_R18,
-        "MODEL.DEVICE": "cpu",
-        "MODEL.RETINANET.NUM_CLASSES": 4,
-        **choice,
-    }
+    overrides = GN_R18 | {"MODEL.DEVICE": "cpu", "MODEL.RETINANET.NUM_CLASSES": 4} | choice
     opts = [x for item in overrides.items() for x in item]
     torch.manual_seed(0)
     return build_model(load_yaml(str(CONFIGS / f"Base-FocalRetinaNet-{profile}.yaml"), opts))
@@ -77,10 +66,8 @@ def build_named(name, profile="paper"):
 
 def step(model, objects=(3, 0)):
     """Return the losses of a batch, and the gradients."""
-    with EventStorage(0):
-        losses = model.train()(random_batch([(64, 96)] * 2, list(objects), num_classes=4))
-    sum(losses.values()).backward()
-    return losses, [p.grad for p in model.parameters() if p.requires_grad]
+    losses, gradients = losses_and_gradients(model, tiny_batch(objects, (64, 96)))
+    return losses, list(gradients.values())
 
 
 def head_outputs(loss, num_anchors=40):
@@ -100,7 +87,7 @@ def test_each_choice_trains_and_detects_in_every_profile(name, profile):
     assert losses["loss_cls"].dtype == torch.float32 and losses["loss_cls"].dim() == 0
     assert all(g is not None and g.isfinite().all() for g in gradients)
     model.postprocessor.score_thresh = 0.0
-    detections = model.eval()(random_batch([(64, 96)], [0], num_classes=4))[0]["instances"]
+    detections = model.eval()(tiny_batch([0], (64, 96)))[0]["instances"]
     assert len(detections) > 0
     assert ((detections.scores >= 0) & (detections.scores <= 1)).all()
 
@@ -108,8 +95,7 @@ def test_each_choice_trains_and_detects_in_every_profile(name, profile):
 @pytest.mark.parametrize("name", CHOICES)
 def test_a_batch_without_objects_has_finite_losses(name):
     losses, gradients = step(build_named(name), objects=(0, 0))
-    assert all(x.isfinite() for x in losses.values())
-    assert all(g.isfinite().all() for g in gradients)
+    assert all(x.isfinite().all() for x in [*losses.values(), *gradients])
 
 
 @losses
@@ -129,10 +115,8 @@ def test_logits_of_bfloat16_under_autocast_are_computed_in_float32(loss):
     rounded = [x.bfloat16() for x in logits]
     expected = [x.float() for x in rounded]
     with torch.autocast("cpu", torch.bfloat16):
-        total, anchors = (
-            loss(rounded, labels, torch.tensor(2.0)),
-            loss.anchor_losses(rounded, labels),
-        )
+        total = loss(rounded, labels, torch.tensor(2.0))
+        anchors = loss.anchor_losses(rounded, labels)
     assert total.dtype == anchors.dtype == torch.float32
     torch.testing.assert_close(total, loss(expected, labels, torch.tensor(2.0)), rtol=1e-5, atol=0)
     torch.testing.assert_close(anchors, loss.anchor_losses(expected, labels), rtol=1e-5, atol=1e-7)
@@ -142,16 +126,13 @@ def test_logits_of_bfloat16_under_autocast_are_computed_in_float32(loss):
 def test_alpha_per_class_that_is_equal_for_all_is_alpha(loss_class):
     single = loss_class(num_classes=3, alpha=0.3)
     per_class = loss_class(num_classes=3, alpha=[0.3] * 3)
-    logits, labels = head_outputs(single)
-    torch.testing.assert_close(
-        single(logits, labels, torch.ones(())), per_class(logits, labels, torch.ones(()))
-    )
+    arguments = *head_outputs(single), torch.ones(())
+    torch.testing.assert_close(single(*arguments), per_class(*arguments))
 
 
 @pytest.mark.parametrize("num_classes", [1, 4, 1203])
 def test_the_softmax_head_starts_with_the_prior_and_scores_are_softmax_probabilities(num_classes):
-    choice = {**CHOICES["softmax"], "MODEL.RETINANET.NUM_CLASSES": num_classes}
-    model = build(choice)
+    model = build(SOFTMAX | {"MODEL.RETINANET.NUM_CLASSES": num_classes})
     biases = model.head.cls_score.bias.view(9, num_classes + 1)
     assert torch.allclose(biases.softmax(1)[:, :-1].sum(1), torch.tensor(0.01))
     generator = torch.Generator().manual_seed(0)
@@ -197,61 +178,13 @@ def test_the_divisor_of_ohem_is_the_chosen_one():
     torch.testing.assert_close(losses["examples"] * 32, losses["foreground"] * 2)
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        L(SigmoidFocalLoss)(num_classes="${...num_classes}", alpha=[0.25] * 80, gamma=0.0),
-        L(SigmoidFocalLossStar)(num_classes="${...num_classes}", beta=0.0),
-        L(HingeLoss)(num_classes="${...num_classes}"),
-        L(SoftmaxFocalLoss)(num_classes="${...num_classes}"),
-    ],
-)
-def test_a_lazy_config_names_the_loss_and_the_selection(call):
+@pytest.mark.parametrize("loss_class", [type(loss) for loss in LOSSES.values()])
+def test_a_lazy_config_names_the_loss_and_the_selection(loss_class):
     node = LazyConfig.load(str(CONFIGS / "common/models/focal_retinanet.py")).model
-    node.loss.cls_loss = call
+    node.loss.cls_loss = L(loss_class)(num_classes="${...num_classes}")
+    if loss_class is not SigmoidFocalLossStar:
+        node.loss.cls_loss.alpha = [0.25] * 80
     node.loss.example_selection = L(HardExampleSelection)(batch_size=64, one_to_three=True)
     loss = instantiate(node).loss
-    assert type(loss.cls_loss) is call._target_ and loss.cls_loss.num_classes == 80
+    assert type(loss.cls_loss) is loss_class and loss.cls_loss.num_classes == 80
     assert loss.example_selection.batch_size == 64
-
-
-# Part, what it refuses, what it takes at the limit, and the argument and key that are named.
-LIMITS = [
-    (SigmoidFocalLoss, {"gamma": -0.1}, {"gamma": 0.0}, "gamma .MODEL.RETINANET.FOCAL_LOSS_GAMMA"),
-    (SigmoidFocalLoss, {"gamma": float("nan")}, {"gamma": 0.0}, "gamma"),
-    (SigmoidFocalLoss, {"alpha": 1.1}, {"alpha": 1.0}, "alpha .MODEL.RETINANET.FOCAL_LOSS_ALPHA"),
-    (SigmoidFocalLoss, {"alpha": -0.1}, {"alpha": 0.0}, "alpha"),
-    (SigmoidFocalLoss, {"alpha": [0.1] * 2}, {"alpha": [0.1] * 3}, "alpha .*CLASS_ALPHA"),
-    (SigmoidFocalLoss, {"alpha": [1.1] * 3}, {"alpha": [1.0] * 3}, "alpha .*CLASS_ALPHA"),
-    (SigmoidFocalLossStar, {"gamma": 0.0}, {"gamma": 0.5}, "gamma of FL. .*FOCAL_LOSS_GAMMA"),
-    (HingeLoss, {"threshold": 0.0}, {"threshold": 0.01}, "threshold"),
-    (HingeLoss, {"threshold": 1.1}, {"threshold": 1.0}, "threshold"),
-    (HingeLoss, {"alpha": 1.1}, {"alpha": 1.0}, "alpha"),
-    (SoftmaxFocalLoss, {"gamma": -0.1}, {"gamma": 0.0}, "gamma"),
-    (SoftmaxFocalLoss, {"alpha": 1.1}, {"alpha": None}, "alpha"),
-    (HardExampleSelection, {"batch_size": 0}, {"batch_size": 1}, "batch_size .*OHEM_BATCH_SIZE"),
-    (HardExampleSelection, {"nms_thresh": -0.1}, {"nms_thresh": 0}, "nms_thresh .*OHEM_NMS_THRESH"),
-    (HardExampleSelection, {"nms_thresh": 1.1}, {"nms_thresh": 1}, "nms_thresh"),
-    (HardExampleSelection, {"nms_over": "rois"}, {"nms_over": "boxes"}, "nms_over"),
-    (HardExampleSelection, {"scope": "gpu"}, {"scope": "batch"}, "scope"),
-    (HardExampleSelection, {"normalizer": "ema"}, {"normalizer": "foreground"}, "normalizer"),
-]
-
-
-@pytest.mark.parametrize(("part", "refused", "taken", "culprit"), LIMITS)
-def test_a_part_refuses_what_is_beyond_the_limit_and_takes_the_limit(part, refused, taken, culprit):
-    if part is not HardExampleSelection:
-        part = partial(part, num_classes=3)
-    part(**taken)
-    with pytest.raises(UserError, match=culprit):
-        part(**refused)
-
-
-@pytest.mark.parametrize(
-    ("build_part", "key"),
-    [(build_classification_loss, "CLS_LOSS"), (build_example_selection, "EXAMPLE_SELECTION")],
-)
-def test_an_unknown_name_is_refused(build_part, key):
-    cfg = detectron2_retinanet_config({NODE + key: "hard"})
-    with pytest.raises(UserError, match=f"{key} is 'hard'; choose one of"):
-        build_part(cfg)

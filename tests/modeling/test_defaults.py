@@ -1,98 +1,75 @@
 """A part has the same defaults by hand as by a config, and every key reaches its part."""
 
+import importlib
 import inspect
+from pathlib import Path
 
 import pytest
+import yaml
+from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_backbone
+from detectron2.modeling.backbone.fpn import LastLevelP6P7
 from helpers.batches import detectron2_retinanet_config
+from helpers.small_models import tiny_model
+from torch import nn
 
-from focal_retina.modeling.anchors import OctaveAnchorGenerator, TorchvisionAnchorGenerator
-from focal_retina.modeling.assignment import AnchorAssigner
-from focal_retina.modeling.backbones import TimmBackbone
-from focal_retina.modeling.classification import (
-    HingeLoss,
-    SigmoidFocalLoss,
-    SigmoidFocalLossStar,
-    SoftmaxFocalLoss,
-    build_classification_loss,
-)
-from focal_retina.modeling.head import FocalRetinaHead
-from focal_retina.modeling.losses import FocalRetinaLoss
-from focal_retina.modeling.normalizer import LossNormalizer
-from focal_retina.modeling.postprocess import DetectionPostprocessor
-from focal_retina.modeling.preprocess import ImagePreprocessor
-from focal_retina.modeling.proposal_postprocess import ProposalPostprocessor
-from focal_retina.modeling.selection import HardExampleSelection
+from focal_retina.config import focal_retina_defaults
+from focal_retina.modeling import backbones
+from focal_retina.modeling import classification as losses
 
-SHAPES = [ShapeSpec(channels=256, stride=8 * 2**i) for i in range(5)]
-# Part -> what its from_config takes besides the config.
+NODE = "MODEL.FOCAL_RETINA."
+FOLDER = Path(losses.__file__).parent
+MODULES = [importlib.import_module(f"focal_retina.modeling.{x.stem}") for x in FOLDER.glob("*.py")]
+CONSUMERS = {"FocalRetinaNet", "FocalProposalGenerator"}
+# The classes that are built from a config, by name.
 PARTS = {
-    AnchorAssigner: (),
-    DetectionPostprocessor: (),
-    FocalRetinaHead: (SHAPES,),
-    FocalRetinaLoss: (),
-    HardExampleSelection: (),
-    ImagePreprocessor: (),
-    LossNormalizer: (),
-    OctaveAnchorGenerator: (SHAPES,),
-    ProposalPostprocessor: (),
-    TorchvisionAnchorGenerator: (SHAPES,),
+    name: part
+    for module in MODULES
+    for name, part in sorted(vars(module).items())
+    if hasattr(part, "from_config") and part.__module__ == module.__name__ and name not in CONSUMERS
 }
 LOSSES = {
-    "focal": SigmoidFocalLoss,
-    "focal_star": SigmoidFocalLossStar,
-    "hinge": HingeLoss,
-    "softmax_focal": SoftmaxFocalLoss,
+    "focal": losses.SigmoidFocalLoss,
+    "focal_star": losses.SigmoidFocalLossStar,
+    "hinge": losses.HingeLoss,
+    "softmax_focal": losses.SoftmaxFocalLoss,
 }
-RETINANET, NODE = "MODEL.RETINANET.", "MODEL.FOCAL_RETINA."
-# Part, argument, its key, and a value that is not the default.
-KEYS = [
-    (AnchorAssigner, "num_classes", RETINANET + "NUM_CLASSES", 7),
-    (AnchorAssigner, "thresholds", RETINANET + "IOU_THRESHOLDS", [0.3, 0.6]),
-    (AnchorAssigner, "labels", RETINANET + "IOU_LABELS", [-1, 0, 1]),
-    (AnchorAssigner, "low_quality_matches", NODE + "LOW_QUALITY_MATCHES", "none"),
-    (AnchorAssigner, "backend", NODE + "BACKEND", "torch"),
-    (DetectionPostprocessor, "num_classes", RETINANET + "NUM_CLASSES", 7),
-    (DetectionPostprocessor, "score_thresh", RETINANET + "SCORE_THRESH_TEST", 0.2),
-    (DetectionPostprocessor, "score_thresh_last_level", NODE + "SCORE_THRESH_TEST_LAST_LEVEL", 0.1),
-    (DetectionPostprocessor, "topk_candidates", RETINANET + "TOPK_CANDIDATES_TEST", 7),
-    (DetectionPostprocessor, "nms_thresh", RETINANET + "NMS_THRESH_TEST", 0.7),
-    (DetectionPostprocessor, "max_detections", "TEST.DETECTIONS_PER_IMAGE", 7),
-    (DetectionPostprocessor, "clip_before_nms", NODE + "CLIP_BEFORE_NMS", True),
-    (DetectionPostprocessor, "backend", NODE + "BACKEND", "torch"),
-    (FocalRetinaHead, "conv_dims", RETINANET + "NUM_CONVS", [256] * 2),
-    (FocalRetinaHead, "norm", RETINANET + "NORM", "GN"),
-    (FocalRetinaHead, "prior_prob", RETINANET + "PRIOR_PROB", 0.1),
-    (FocalRetinaLoss, "box_reg_loss_type", RETINANET + "BBOX_REG_LOSS_TYPE", "giou"),
-    (FocalRetinaLoss, "smooth_l1_beta", RETINANET + "SMOOTH_L1_LOSS_BETA", 0.1),
-    (FocalRetinaLoss, "backend", NODE + "BACKEND", "torch"),
-    (HardExampleSelection, "batch_size", NODE + "OHEM_BATCH_SIZE", 7),
-    (HardExampleSelection, "nms_thresh", NODE + "OHEM_NMS_THRESH", 0.7),
-    (LossNormalizer, "kind", NODE + "NORMALIZER", "gpu"),
-    (LossNormalizer, "offset", NODE + "NORMALIZER_OFFSET", 1),
-    (OctaveAnchorGenerator, "base_sizes", "MODEL.ANCHOR_GENERATOR.SIZES", [[8]]),
-    (OctaveAnchorGenerator, "aspect_ratios", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [[2.0]]),
-    (OctaveAnchorGenerator, "offset", "MODEL.ANCHOR_GENERATOR.OFFSET", 0.5),
-    (OctaveAnchorGenerator, "scales_per_octave", NODE + "SCALES_PER_OCTAVE", 2),
-    (OctaveAnchorGenerator, "round_sides", NODE + "ROUND_ANCHORS", True),
-    (ProposalPostprocessor, "nms_thresh", "MODEL.RPN.NMS_THRESH", 0.6),
-    (ProposalPostprocessor, "min_box_size", "MODEL.PROPOSAL_GENERATOR.MIN_SIZE", 3),
+BACKBONES = {"regnet": "RegNet", "timm": "TimmBackbone"}
+TABLE = yaml.safe_load(Path(__file__).with_name("keys.yaml").read_text())
+# Name of the part, argument, key, the key's value, the argument's value.
+ROWS = [
+    (name, argument, *row[:2], row[-1])
+    for name, arguments in TABLE.items()
+    for argument, row in arguments.items()
 ]
-# Loss, its attribute, the key, and a value that is not the default.
-LOSS_KEYS = [
-    *[(x, "num_classes", RETINANET + "NUM_CLASSES", 7) for x in LOSSES],
-    *[(name, "gamma", RETINANET + "FOCAL_LOSS_GAMMA", 1.5) for name in set(LOSSES) - {"hinge"}],
-    *[
-        (name, "alpha", RETINANET + "FOCAL_LOSS_ALPHA", 0.4)
-        for name in set(LOSSES) - {"focal_star"}
-    ],
-    *[(x, "backend", NODE + "BACKEND", "torch") for x in ("focal", "focal_star")],
-    ("focal_star", "beta", NODE + "FOCAL_STAR_BETA", 0.5),
+
+
+def as_list(alpha):
+    return alpha if isinstance(alpha, float) else alpha.tolist()
+
+
+# Key of a whole model, a value that is not the default, and where it is seen.
+MODEL_KEYS = [
+    (NODE + "P6_FROM", "p5", lambda model: model.backbone.top_block.in_feature),
+    (NODE + "P7_RELU", False, lambda model: type(model.backbone.top_block) is LastLevelP6P7),
+    (NODE + "CPU_ACCELERATION", False, lambda model: model.cpu_acceleration),
+    (NODE + "COMPILE", True, lambda model: model.head.is_compiled and model.backbone.is_compiled),
+    (NODE + "CLASS_ALPHA", [0.5] * 4, lambda model: as_list(model.loss.cls_loss.alpha)),
+    ("VIS_PERIOD", 7, lambda model: model.monitor.vis_period),
 ]
 
 
 def from_config(part, overrides=None):
-    return part.from_config(detectron2_retinanet_config(overrides), *PARTS[part])
+    shapes = [ShapeSpec(channels=256, stride=8 * 2**i) for i in range(5)]
+    takes_shapes = "input_shape" in inspect.signature(part.from_config).parameters
+    cfg = detectron2_retinanet_config(overrides)
+    return part.from_config(cfg, *([shapes] if takes_shapes else []))
+
+
+def defaults_of(part):
+    parameters = inspect.signature(part).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
 
 def plain(value):
@@ -101,45 +78,84 @@ def plain(value):
     return list(flat) if isinstance(flat, list | tuple) else flat
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", PARTS.values())
 def test_the_defaults_of_the_constructor_are_those_of_the_config(part):
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(part.__init__.__wrapped__).parameters.items()
-        if parameter.default is not inspect.Parameter.empty
-    }
-    configured = from_config(part)
-    assert defaults
+    defaults, configured = defaults_of(part), from_config(part)
     shared = defaults.keys() & configured.keys()
+    assert shared
     assert {k: plain(configured[k]) for k in shared} == {k: plain(defaults[k]) for k in shared}
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_defaults_of_a_loss_are_those_of_the_config(name):
-    built = build_classification_loss(detectron2_retinanet_config({NODE + "CLS_LOSS": name}))
-    by_hand = LOSSES[name](num_classes=80)
+    cfg = detectron2_retinanet_config({NODE + "CLS_LOSS": name})
+    built, by_hand = losses.build_classification_loss(cfg), LOSSES[name](num_classes=80)
     assert type(built) is type(by_hand)
-    for attribute in {"alpha", "gamma", "beta", "threshold", "backend"} & by_hand.__dict__.keys():
+    for attribute in defaults_of(LOSSES[name]):
         assert getattr(built, attribute) == getattr(by_hand, attribute), attribute
 
 
 def test_the_defaults_of_a_timm_backbone_are_those_of_the_config():
-    node = detectron2_retinanet_config().MODEL.FOCAL_RETINA.TIMM
-    parameters = inspect.signature(TimmBackbone.__init__).parameters
-    assert parameters["pretrained"].default == node.PRETRAINED
-    assert parameters["freeze_bn"].default == node.FREEZE_BN
+    node, defaults = focal_retina_defaults().TIMM, defaults_of(backbones.TimmBackbone)
+    assert defaults == {"pretrained": node.PRETRAINED, "freeze_bn": node.FREEZE_BN}
 
 
-@pytest.mark.parametrize(("part", "argument", "key", "value"), KEYS)
-def test_each_key_reaches_the_argument_of_its_part(part, argument, key, value):
-    key_value = {RETINANET + "NUM_CONVS": 2}.get(key, value)
-    assert from_config(part)[argument] != value
-    assert from_config(part, {key: key_value})[argument] == value
+@pytest.fixture
+def arguments_of(monkeypatch):
+    """Return a function from a name in the table and a config's keys to the part's arguments."""
+
+    def find(name, overrides):
+        if name in PARTS:
+            return from_config(PARTS[name], overrides)
+        if name in LOSSES:
+            cfg = detectron2_retinanet_config({NODE + "CLS_LOSS": name, **overrides})
+            loss = losses.build_classification_loss(cfg)
+            assert type(loss) is LOSSES[name]
+            return vars(loss)
+        signature = inspect.signature(getattr(backbones, BACKBONES[name]))
+        found = {}
+
+        def build(*args, **kwargs):
+            found.update(signature.bind(*args, **kwargs).arguments)
+            raise InterruptedError
+
+        node = {"MODEL.BACKBONE.NAME": f"build_focal_retina_{name}_fpn_backbone"}
+        cfg = detectron2_retinanet_config({**node, **overrides})
+        cfg.MODEL.FPN.IN_FEATURES = ["s2", "s3", "s4"]
+        with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+            patch.setattr(backbones, BACKBONES[name], build)
+            build_backbone(cfg)
+        return found
+
+    return find
 
 
-@pytest.mark.parametrize(("name", "attribute", "key", "value"), LOSS_KEYS)
-def test_each_key_reaches_its_loss(name, attribute, key, value):
-    cfg = detectron2_retinanet_config({NODE + "CLS_LOSS": name, key: value})
-    loss = build_classification_loss(cfg)
-    assert type(loss) is LOSSES[name]
-    assert getattr(loss, attribute) == value
+@pytest.mark.parametrize(("name", "argument", "key", "value", "expected"), ROWS)
+def test_each_key_reaches_the_argument_of_its_part(
+    arguments_of, name, argument, key, value, expected
+):
+    overrides = {key: CfgNode(value) if isinstance(value, dict) else value}
+    assert plain(arguments_of(name, {}).get(argument)) != plain(expected)
+    assert plain(arguments_of(name, overrides)[argument]) == plain(expected)
+    part = {**PARTS, **LOSSES}.get(name) or getattr(backbones, BACKBONES[name])
+    assert argument in inspect.signature(part).parameters  # its name in a LazyConfig
+
+
+@pytest.mark.parametrize(("key", "value", "seen"), MODEL_KEYS)
+def test_each_key_of_the_whole_model_changes_it(monkeypatch, key, value, seen):
+    monkeypatch.setattr(nn.Module, "is_compiled", False, raising=False)
+    monkeypatch.setattr(nn.Module, "compile", lambda self: setattr(self, "is_compiled", True))
+    ours = {"MODEL.BACKBONE.NAME": "build_focal_retina_resnet_fpn_backbone"}
+    assert seen(tiny_model(ours)) != value
+    assert seen(tiny_model({**ours, key: value})) == value
+
+
+def keys_of(node, prefix):
+    for name, value in node.items():
+        is_leaf = not isinstance(value, CfgNode) or name == "OPTIONS"
+        yield from [prefix + name] if is_leaf else keys_of(value, f"{prefix}{name}.")
+
+
+def test_no_key_is_missing_above():
+    tested = {row[2] for row in ROWS} | {row[0] for row in MODEL_KEYS}
+    assert set(keys_of(focal_retina_defaults(), NODE)) <= tested

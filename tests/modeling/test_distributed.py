@@ -3,9 +3,8 @@
 import pytest
 import torch
 from detectron2.utils import comm
-from detectron2.utils.events import EventStorage
 from helpers.processes import run_processes
-from helpers.small_models import tiny_batch, tiny_model
+from helpers.small_models import losses_and_gradients, tiny_batch, tiny_model
 from torch.nn.parallel import DistributedDataParallel
 
 import focal_retina  # noqa: F401  the spawned processes need the registered parts
@@ -21,10 +20,7 @@ def train(output, backend):
     curve = []
     for step in range(2):
         batch = tiny_batch([3, 0, 1, 6], (64, 96), seed=step)
-        optimizer.zero_grad()
-        with EventStorage(0):
-            losses = wrapped(batch[rank::world])
-        sum(losses.values()).backward()
+        losses, _ = losses_and_gradients(wrapped, batch[rank::world])
         optimizer.step()
         gathered = comm.gather({k: v.item() for k, v in losses.items()})
         curve.append([sum(x[k] for x in gathered) / world for k in losses] if gathered else None)
@@ -32,6 +28,8 @@ def train(output, backend):
         torch.save({"curve": torch.tensor(curve), "model": model.state_dict()}, output)
 
 
+@pytest.mark.distributed
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["reference", "torch"])
 def test_losses_and_weights_do_not_depend_on_the_number_of_processes(tmp_path, backend):
     for world in (1, 2):

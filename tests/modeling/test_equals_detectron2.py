@@ -8,9 +8,9 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import retinanet as detectron2_retinanet
 from detectron2.structures import Boxes
-from detectron2.utils.events import EventStorage
 from fvcore.nn import sigmoid_focal_loss
 from helpers.batches import GN_R18, detectron2_retinanet_config, random_batch
+from helpers.small_models import losses_and_gradients
 
 MODELS = {
     "R-50 FrozenBN": {},
@@ -48,14 +48,6 @@ def build_pair(overrides, backend):
     return ours, theirs
 
 
-def losses_and_gradients(model, batch):
-    model.train().zero_grad()
-    with EventStorage(0):
-        losses = model(batch)
-    sum(losses.values()).backward()
-    return losses, {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
-
-
 @pytest.fixture
 def plain_focal_loss(monkeypatch):
     """Let Detectron2 use fvcore's loss as written: torch.jit rounds differently."""
@@ -73,14 +65,8 @@ def test_losses_and_every_gradient_are_equal_to_the_bit(model, batch, plain_foca
     overrides = MODELS[model]
     ours, theirs = build_pair(overrides, "reference")
     batch = random_batch(*BATCHES[batch], overrides.get("MODEL.RETINANET.NUM_CLASSES", 80))
-    our_losses, our_gradients = losses_and_gradients(ours, batch)
-    their_losses, their_gradients = losses_and_gradients(theirs, batch)
-    assert our_losses.keys() == their_losses.keys()
-    for name in our_losses:
-        assert torch.equal(our_losses[name], their_losses[name]), name
-    assert our_gradients.keys() == their_gradients.keys()
-    for name in our_gradients:
-        assert torch.equal(our_gradients[name], their_gradients[name]), name
+    found, expected = (losses_and_gradients(model, batch) for model in (ours, theirs))
+    torch.testing.assert_close(found, expected, atol=0, rtol=0)
     assert ours.loss.normalizer.foreground_ema.item() == theirs.loss_normalizer
 
 
@@ -90,8 +76,7 @@ def test_gradients_agree_with_the_jit_loss_as_it_is(backend):
     batch = random_batch(*BATCHES["several sizes"])
     our_losses, our_gradients = losses_and_gradients(ours, batch)
     their_losses, their_gradients = losses_and_gradients(theirs, batch)
-    for name in our_losses:
-        assert torch.allclose(our_losses[name], their_losses[name], rtol=1e-5, atol=0), name
+    torch.testing.assert_close(our_losses, their_losses, rtol=1e-5, atol=0)
     for name, theirs_i in their_gradients.items():
         largest_error = (our_gradients[name] - theirs_i).abs().max()
         assert largest_error <= 5e-6 * theirs_i.abs().max(), name
@@ -133,20 +118,14 @@ def test_twenty_iterations_give_the_same_loss_curve(backend, plain_focal_loss):
     for model in (ours, theirs):  # RetinaNet's own start, from which rounding does not grow
         torch.manual_seed(1)
         torch.nn.init.normal_(model.head.cls_score.weight, std=0.01)
-    curves = []
-    for model in (ours, theirs):
+    curves = ([], [])
+    for model, curve in zip((ours, theirs), curves, strict=True):
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
-        curve = []
         for step in range(20):
             batch = random_batch([(64, 96), (96, 64)], [step % 4, 2], num_classes=5, seed=step)
-            optimizer.zero_grad()
-            with EventStorage(0):
-                losses = sum(model.train()(batch).values())
-            losses.backward()
+            curve.append(sum(losses_and_gradients(model, batch)[0].values()).item())
             optimizer.step()
-            curve.append(losses.item())
-        curves.append(torch.tensor(curve))
-    assert torch.allclose(*curves, rtol=1e-5, atol=0)
+    torch.testing.assert_close(*curves, rtol=1e-5, atol=0)
 
 
 def test_an_object_without_overlap_makes_no_anchor_foreground_unlike_detectron2():

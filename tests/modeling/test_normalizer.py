@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from focal_retina.errors import UserError
 from focal_retina.modeling.normalizer import NORMALIZERS, LossNormalizer
 
 COUNTS = torch.tensor([6, 0, 3])
@@ -52,8 +51,3 @@ def test_the_micro_batches_of_a_batch_add_up_to_it(kind):
     per_image = losses if kind == "image" else losses.sum()
     assert total.item() == pytest.approx((per_image / whole(COUNTS)).sum().item())
     assert torch.equal(normalizer(COUNTS), whole(COUNTS))  # the state of "ema" too
-
-
-def test_an_unknown_kind_names_the_known_ones():
-    with pytest.raises(UserError, match="MODEL.FOCAL_RETINA.NORMALIZER.*image, gpu, all_gpus, ema"):
-        LossNormalizer(kind="batch")

@@ -100,13 +100,13 @@ def test_labels_are_those_of_detectron2s_rpn_before_it_samples(overrides, num_ob
     wanted, boxes = theirs.label_and_sample_anchors(anchors, objects)
     found = ours.assign(anchors, [x.shape[-2:] for x in features], objects)
     wanted = torch.stack(wanted)
-    background = wanted == 0
-    torch.testing.assert_close(found.gt_labels == 1, background)
+    torch.testing.assert_close(found.gt_labels == 1, wanted == 0)
     torch.testing.assert_close(found.gt_labels == -1, wanted == -1)
-    torch.testing.assert_close(found.num_foreground, (wanted == 1).sum(1))
+    foreground = wanted == 1
+    torch.testing.assert_close(found.num_foreground, foreground.sum(1))
     pairs = torch.stack([found.image_idxs, found.anchor_idxs], dim=1)
-    torch.testing.assert_close(pairs, (wanted == 1).nonzero())
-    torch.testing.assert_close(found.gt_boxes, torch.stack(boxes)[wanted == 1].reshape(-1, 4))
+    torch.testing.assert_close(pairs, foreground.nonzero())
+    torch.testing.assert_close(found.gt_boxes, torch.stack(boxes)[foreground].reshape(-1, 4))
 
 
 @pytest.mark.parametrize("num_objects", [(3, 2), (1, 0), (0, 0)])
@@ -118,9 +118,7 @@ def test_the_classification_loss_is_the_focal_loss_of_one_class_over_all_anchors
     logits, _ = generator.rpn_head(features)
     anchors = generator.anchor_generator(features)
     labels = generator.assign(anchors, [x.shape[-2:] for x in logits], objects).gt_labels
-    flat = reference.flatten_logits(logits, 1)[..., 0]
-    p = flat.sigmoid()
-    is_object = labels == 0
+    p, is_object = reference.flatten_logits(logits, 1)[..., 0].sigmoid(), labels == 0
     p_t = torch.where(is_object, p, 1 - p)
     alpha_t = torch.where(is_object, 0.25, 0.75)
     wanted = (-alpha_t * (1 - p_t) ** 2 * p_t.log())[labels >= 0].sum()
@@ -135,8 +133,7 @@ def test_the_classification_loss_is_the_focal_loss_of_one_class_over_all_anchors
 def test_loss_weights_scale_the_losses(key, factors):
     plain = build("FocalProposalGenerator").train()(*batch())[1]
     scaled = build("FocalProposalGenerator", (f"MODEL.RPN.{key}", 2.5)).train()(*batch())[1]
-    names = ("loss_rpn_cls", "loss_rpn_loc")
-    for name, factor in zip(names, factors, strict=True):
+    for name, factor in zip(("loss_rpn_cls", "loss_rpn_loc"), factors, strict=True):
         torch.testing.assert_close(scaled[name], plain[name] * factor)
 
 
@@ -179,13 +176,12 @@ def test_the_caller_s_objects_keep_their_classes():
 
 
 def test_it_is_built_from_parts_without_a_config():
-    source = build("FocalProposalGenerator")
+    one_level = ("MODEL.RPN.IN_FEATURES", ["p3"], "MODEL.ANCHOR_GENERATOR.SIZES", [[64]])
+    source = build("FocalProposalGenerator", one_level)
     generator = FocalProposalGenerator(
         in_features=["p3"],
         head=source.rpn_head,
-        anchor_generator=build(
-            "RPN", ("MODEL.RPN.IN_FEATURES", ["p3"], "MODEL.ANCHOR_GENERATOR.SIZES", [[64]])
-        ).anchor_generator,
+        anchor_generator=source.anchor_generator,
         assigner=source.assigner,
         loss=source.loss,
         postprocessor=ProposalPostprocessor(

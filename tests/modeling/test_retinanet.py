@@ -1,14 +1,12 @@
 """FocalRetinaNet: what each setting changes, empty and broken inputs, what it logs."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes
 from detectron2.utils.events import EventStorage
 from helpers.batches import random_batch
-from helpers.small_models import tiny_batch, tiny_model
+from helpers.small_models import losses_and_gradients, losses_of, tiny_batch, tiny_model
 
 from focal_retina.detectron2_internals import num_pending_images
 from focal_retina.errors import UserError
@@ -16,26 +14,16 @@ from focal_retina.modeling import monitor
 from focal_retina.modeling.retinanet import FocalRetinaNet
 
 
-def losses_of(model, batch):
-    with EventStorage(0):
-        return model.train()(batch)
-
-
-def gradients_of(model, losses):
-    model.zero_grad()
-    sum(losses.values()).backward()
-    return [p.grad for p in model.parameters() if p.requires_grad]
-
-
 @pytest.mark.parametrize("backend", ["reference", "torch"])
 @pytest.mark.parametrize("kind", ["image", "gpu", "all_gpus", "ema"])
 def test_a_batch_without_objects_trains_on_background_alone(kind, backend):
     model = tiny_model(NORMALIZER=kind, BACKEND=backend)
-    losses = losses_of(model, random_batch([(64, 64), (96, 64)], [0, 0], num_classes=4))
+    batch = random_batch([(64, 64), (96, 64)], [0, 0], num_classes=4)
+    losses, gradients = losses_and_gradients(model, batch)
     assert losses["loss_cls"] > 0
     assert losses["loss_box_reg"] == 0
     # Every parameter takes part: DistributedDataParallel waits for all of them.
-    assert all(g is not None and torch.isfinite(g).all() for g in gradients_of(model, losses))
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients.values())
 
 
 def test_normalizer_image_averages_the_losses_of_single_images():
@@ -53,8 +41,8 @@ def test_extreme_alpha_and_logits_keep_losses_and_gradients_finite(alpha, gamma)
     model = tiny_model({f"MODEL.RETINANET.{key}": value for key, value in keys.items()})
     for bias in (-100.0, 100.0):
         torch.nn.init.constant_(model.head.cls_score.bias, bias)
-        losses = losses_of(model, tiny_batch([2]))
-        assert all(torch.isfinite(g).all() for g in gradients_of(model, losses))
+        _, gradients = losses_and_gradients(model, tiny_batch([2]))
+        assert all(torch.isfinite(g).all() for g in gradients.values())
 
 
 def test_bfloat16_autocast_gives_fp32_losses_and_detections_near_those_of_fp32():
@@ -75,15 +63,6 @@ def test_non_finite_pixels_reach_the_loss(value):
     batch[0]["image"] = batch[0]["image"].float()
     batch[0]["image"][:, 10, 10] = value
     assert not torch.isfinite(losses_of(tiny_model(), batch)["loss_cls"])
-
-
-@pytest.mark.parametrize(("source", "channels"), [("c5", 512), ("p5", 64)])
-def test_p6_comes_from_the_chosen_feature(source, channels):
-    backbone = {"MODEL.BACKBONE.NAME": "build_focal_retina_resnet_fpn_backbone"}
-    model = tiny_model(backbone, P6_FROM=source)
-    assert model.backbone.top_block.p6.in_channels == channels
-    with pytest.raises(ValueError, match="P6_FROM is 'p4'; choose one of c5, p5"):
-        tiny_model(backbone, P6_FROM="p4")
 
 
 @pytest.mark.parametrize(("divisibility", "side"), [(0, 96), (128, 128)])
@@ -140,17 +119,13 @@ def test_a_picture_of_the_first_image_comes_each_vis_period_and_they_do_not_pile
             storage.step()
             assert num_pending_images(storage) <= model.monitor.MAX_PENDING_IMAGES
     assert steps == list(range(0, 40, 2))
-    images, boxes = zip(*drawn[:3], strict=True)
+    images, (objects, matched, _) = zip(*drawn[:3], strict=True)
     pixels = batch[0]["image"].permute(1, 2, 0).flip(2)  # RGB
     assert all(np.array_equal(image, pixels) for image in images)
-    objects, matched, _ = boxes
     assert torch.equal(objects.tensor, batch[0]["instances"].gt_boxes.tensor)
-    outputs = model.head_outputs(batch)
-    anchors, assignment = model.assign(batch, outputs)
-    of_first = {
-        tuple(x) for x in anchors[assignment.anchor_idxs[assignment.image_idxs == 0]].tolist()
-    }
-    assert 0 < len(matched) and {tuple(x) for x in matched.tensor.tolist()} <= of_first
+    anchors, assignment = model.assign(batch, model.head_outputs(batch))
+    of_first = anchors[assignment.anchor_idxs[assignment.image_idxs == 0]].tolist()
+    assert len(matched) > 0 and all(x in of_first for x in matched.tensor.tolist())
 
 
 PARTS = ("backbone", "head", "anchor_generator", "assigner", "loss", "postprocessor")
@@ -162,20 +137,3 @@ def test_the_constructor_takes_all_features_of_the_backbone_and_refuses_any_othe
     assert FocalRetinaNet(**parts).head_in_features == ["p3", "p4", "p5", "p6", "p7"]
     with pytest.raises(UserError, match="IN_FEATURES.* has p9, but the backbone has p3"):
         FocalRetinaNet(**parts, head_in_features=["p3", "p9"])
-
-
-@pytest.mark.parametrize(
-    ("build", "culprit"),
-    [
-        (partial(tiny_model, {"MODEL.RETINANET.BBOX_REG_LOSS_TYPE": "l2"}), "BBOX_REG_LOSS_TYPE"),
-        (partial(tiny_model, {"MODEL.RETINANET.FOCAL_LOSS_GAMMA": -1.0}), "gamma"),
-        (partial(tiny_model, {"MODEL.RETINANET.IN_FEATURES": ["p3", "p9"]}), "IN_FEATURES.* p9"),
-        (partial(tiny_model, NORMALIZER="world"), "NORMALIZER.* 'world'"),
-        (partial(tiny_model, LOW_QUALITY_MATCHES="best"), "low_quality_matches"),
-        (partial(tiny_model, BACKEND="cuda"), "backend 'cuda'"),
-        (partial(tiny_model, SIZE_DIVISIBILITY=48), "SIZE_DIVISIBILITY.* 48; .* multiple of 32"),
-    ],
-)
-def test_impossible_settings_are_refused_when_the_model_is_built(build, culprit):
-    with pytest.raises(ValueError, match=culprit):
-        build()

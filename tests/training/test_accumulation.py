@@ -1,5 +1,7 @@
 """The step of micro-batches is the step of the whole batch, up to rounding."""
 
+from functools import partial
+
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -84,9 +86,10 @@ def test_so_do_examples_selected_in_each_image_and_divided_by_the_foreground():
 @pytest.mark.parametrize("arguments", [{}, {"normalizer": "foreground", "scope": "batch"}])
 def test_examples_that_belong_to_a_batch_as_a_whole_are_refused(arguments):
     model = with_hard_examples(**arguments)
+    build = partial(TrainingLoop, model, [], torch.optim.SGD(model.parameters(), 0.1))
     with pytest.raises(UserError, match="OHEM .* set SOLVER.ACCUMULATION_STEPS"):
-        TrainingLoop(model, [], torch.optim.SGD(model.parameters(), 0.1), accumulation_steps=2)
-    TrainingLoop(model, [], torch.optim.SGD(model.parameters(), 0.1), accumulation_steps=1)
+        build(accumulation_steps=2)
+    build(accumulation_steps=1)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -102,6 +105,8 @@ def steps_of_a_process(folder):
             torch.save(step(count, tiny_model(NORMALIZER=kind)), path)
 
 
+@pytest.mark.distributed
+@pytest.mark.slow
 def test_two_processes_too(tmp_path):
     run_processes(2, steps_of_a_process, tmp_path)
     for kind in ("ema", "all_gpus"):

@@ -15,25 +15,23 @@ from focal_retina.training.best_model import UnknownMetricError
 from focal_retina.training.hooks import build_hooks
 
 
-def run(folder, metrics, *, start=0, iterations=6, resume=False, **options):
+def run(folder, metrics, *, iterations=6, resume=False, **options):
     """Train with an evaluation after each iteration, which finds the given values of bbox/AP."""
-    loop = line_loop(steps=iterations)
-    checkpointer = FocalCheckpointer(loop.model, str(folder), trainer=loop)
-    values = iter(metrics)
-    weights = []
+    loop, values, weights = line_loop(steps=iterations), iter(metrics), []
+    loop.checkpointer = FocalCheckpointer(loop.model, str(folder), trainer=loop)
 
     def evaluate(model):
         weights.append(model.layer.weight.detach().clone())
         return {"bbox": {"AP": next(values), "AP50": 1.0}}
 
     loop.scheduler = torch.optim.lr_scheduler.ConstantLR(loop.optimizer, 1.0)
-    loop.checkpointer = checkpointer
     options = {"best_metric": "bbox/AP", "eval_period": 1, "checkpoint_period": 1, **options}
     parts = SimpleNamespace(precise_bn=lambda model: None)
     settings = RunSettings(CfgNode(), parts, output_dir=str(folder), **options)
     loop.register_hooks(build_hooks(loop, settings, [(1, evaluate)]))
+    start = 0
     if resume:
-        checkpointer.resume_or_load("", resume=True)
+        loop.checkpointer.resume_or_load("", resume=True)
         start = loop.iter + 1
     loop.train(start, iterations)
     return loop, weights

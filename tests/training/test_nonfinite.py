@@ -41,9 +41,8 @@ def named_batch(num_objects=(2, 0)):
 
 def run_until_the_end(model, batch, folder, **options):
     """Return the error's message, and the model's state before the step."""
-    loop = TrainingLoop(
-        model, [batch], torch.optim.SGD(model.parameters(), 0.1), output_dir=str(folder), **options
-    )
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    loop = TrainingLoop(model, [batch], optimizer, output_dir=str(folder), **options)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     loop.iter = 12
     with EventStorage(12), pytest.raises(NonFiniteError) as error:
@@ -66,8 +65,7 @@ def test_a_broken_box_is_traced_to_its_level_term_and_image(tmp_path):
     assert "loss_box_reg at p3 (its logits and deltas are finite)" in message
     assert "on images images/0.jpg, images/1.jpg" in message
     assert "lower the learning rate" in message
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, before[name]), name
+    torch.testing.assert_close(model.state_dict(), before, atol=0, rtol=0)
 
 
 def test_so_it_is_in_the_first_stage_of_a_two_stage_model(tmp_path):
@@ -117,7 +115,7 @@ def test_the_file_has_batch_and_weights_and_replays_the_loss(tmp_path):
     (path,) = tmp_path.glob("nonfinite_iter_*.pth")
     assert path.name == "nonfinite_iter_0000012_rank0.pth" and str(path) in message
     saved = torch.load(path, weights_only=True)["model"]
-    assert all(torch.equal(saved[name], value) for name, value in before.items())
+    torch.testing.assert_close(saved, before, atol=0, rtol=0)
     again = load_batch(path)
     assert [x["file_name"] for x in again] == [x["file_name"] for x in batch]
     assert torch.equal(again[1]["image"], batch[1]["image"])
@@ -173,6 +171,8 @@ def one_of_two_processes(folder):
     (folder / f"said{comm.get_rank()}").write_text(message)
 
 
+@pytest.mark.distributed
+@pytest.mark.slow
 def test_all_processes_end_with_the_sentence_of_the_one_at_fault(tmp_path):
     run_processes(2, one_of_two_processes, tmp_path)
     first, second = ((tmp_path / f"said{rank}").read_text() for rank in (0, 1))
@@ -189,8 +189,7 @@ def diverging(tmp_path):
 
 def check_end(said, folder):
     """Look at the sentence, at the last checkpoint, and at the batch."""
-    lines = [line for line in said.splitlines() if ": error: iteration " in line]
-    (sentence,) = lines
+    (sentence,) = [line for line in said.splitlines() if ": error: iteration " in line]
     assert "images/00000" in sentence
     assert "Traceback" not in said
     iteration = int(sentence.split("error: iteration ")[1].split(":")[0])
@@ -209,6 +208,8 @@ def test_a_run_that_diverges_ends_in_one_sentence_and_keeps_its_checkpoint(tmp_p
     check_end(said.err + said.out, tmp_path / "out")
 
 
+@pytest.mark.distributed
+@pytest.mark.slow
 def test_so_do_two_processes(tmp_path):
     flags = ["train_net.py", "--num-gpus", 2, "--dist-url", "auto", *diverging(tmp_path)]
     command = [sys.executable, *map(str, flags)]

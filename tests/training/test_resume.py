@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from contextlib import nullcontext
 
 import pytest
 import torch
@@ -28,6 +27,11 @@ def die(folder, at, **options):
         build(folder, die_at=at, **options).run()
 
 
+def check_same(folder, unbroken):
+    assert list(unequal(final_state(folder), final_state(unbroken))) == []
+    assert metrics(folder) == metrics(unbroken)
+
+
 @pytest.fixture
 def unbroken(tmp_path):
     folder = tmp_path / "unbroken"
@@ -41,22 +45,31 @@ MOMENTS = [
 ]
 
 
-@pytest.mark.parametrize("at", MOMENTS, ids=str)
-def test_a_run_that_died_ends_as_if_it_had_not(unbroken, tmp_path, at):
+@pytest.mark.parametrize("moments", [*([x] for x in MOMENTS), MOMENTS], ids=str)
+def test_a_run_that_died_ends_as_if_it_had_not(unbroken, tmp_path, moments):
     folder = tmp_path / "broken"
-    die(folder, at)
-    build(folder).run()
-    assert list(unequal(final_state(folder), final_state(unbroken))) == []
-    assert metrics(folder) == metrics(unbroken)
-
-
-def test_dying_again_and_again_changes_nothing(unbroken, tmp_path):
-    folder = tmp_path / "broken"
-    for at in MOMENTS:
+    for at in moments:
         die(folder, at)
     build(folder).run()
-    assert list(unequal(final_state(folder), final_state(unbroken))) == []
-    assert metrics(folder) == metrics(unbroken)
+    check_same(folder, unbroken)
+
+
+def damage(folder):
+    (folder / "model_0000007.pth").write_bytes(b"half")
+    return folder
+
+
+def move(folder):
+    return shutil.move(folder, folder.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("change", [damage, move])
+def test_neither_a_damaged_last_checkpoint_nor_another_folder_matters(unbroken, tmp_path, change):
+    folder = tmp_path / "broken"
+    die(folder, (9, "step"))
+    folder = change(folder)
+    build(folder).run()
+    check_same(folder, unbroken)
 
 
 def test_dying_before_the_first_checkpoint_starts_anew(unbroken, tmp_path):
@@ -64,30 +77,6 @@ def test_dying_before_the_first_checkpoint_starts_anew(unbroken, tmp_path):
     die(folder, (2, "step"))
     build(folder).run()
     assert list(unequal(final_state(folder), final_state(unbroken))) == []
-
-
-def test_an_older_checkpoint_in_the_place_of_a_damaged_one_changes_nothing(unbroken, tmp_path):
-    folder = tmp_path / "broken"
-    die(folder, (9, "step"))
-    (folder / "model_0000007.pth").write_bytes(b"half")
-    build(folder).run()
-    assert list(unequal(final_state(folder), final_state(unbroken))) == []
-    assert metrics(folder) == metrics(unbroken)
-
-
-def test_dying_before_the_final_checkpoint_and_the_pruning_changes_nothing(tmp_path):
-    build(tmp_path / "unbroken", max_to_keep=1).run()
-    die(tmp_path / "broken", (11, "step"), max_to_keep=1)
-    shutil.copytree(tmp_path / "unbroken", tmp_path / "broken", dirs_exist_ok=True)
-    (tmp_path / "broken/model_final.pth").unlink()
-    (tmp_path / "broken/last_checkpoint").write_text("model_0000011.pth")
-    shutil.copy(tmp_path / "unbroken/model_0000011.pth", tmp_path / "broken/model_0000007.pth")
-    build(tmp_path / "broken", max_to_keep=1).run()
-    assert metrics(tmp_path / "broken") == metrics(tmp_path / "unbroken")
-    names = [sorted(p.name for p in (tmp_path / x).glob("*.pth")) for x in ("broken", "unbroken")]
-    assert names[0] == names[1]
-    states = [final_state(tmp_path / folder) for folder in ("broken", "unbroken")]
-    assert list(unequal(*states)) == []
 
 
 def test_the_workers_of_the_resumed_run_do_not_matter(unbroken, tmp_path):
@@ -98,13 +87,25 @@ def test_the_workers_of_the_resumed_run_do_not_matter(unbroken, tmp_path):
     assert list(unequal(final_state(folder), final_state(unbroken))) == []
 
 
+def test_dying_before_the_final_checkpoint_and_the_pruning_changes_nothing(tmp_path):
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    build(unbroken, max_to_keep=1).run()
+    die(broken, (11, "step"), max_to_keep=1)
+    shutil.copytree(unbroken, broken, dirs_exist_ok=True)
+    (broken / "model_final.pth").unlink()
+    (broken / "last_checkpoint").write_text("model_0000011.pth")
+    shutil.copy(unbroken / "model_0000011.pth", broken / "model_0000007.pth")
+    build(broken, max_to_keep=1).run()
+    check_same(broken, unbroken)
+    assert {x.name for x in broken.glob("*.pth")} == {x.name for x in unbroken.glob("*.pth")}
+
+
 def test_precise_batch_norm_goes_on_with_its_own_data(tmp_path):
-    for folder, at in (("unbroken", None), ("broken", (5, "step")), ("broken", None)):
-        trainer = build(tmp_path / folder, die_at=at, precise_bn=True)
-        with pytest.raises(Died) if at else nullcontext():
-            trainer.run()
-    states = [final_state(tmp_path / folder) for folder in ("broken", "unbroken")]
-    assert list(unequal(*states)) == []
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    build(unbroken, precise_bn=True).run()
+    die(broken, (5, "step"), precise_bn=True)
+    build(broken, precise_bn=True).run()
+    check_same(broken, unbroken)
 
 
 def test_a_longer_run_keeps_what_the_shorter_one_wrote(tmp_path):
@@ -117,8 +118,7 @@ def test_a_longer_run_keeps_what_the_shorter_one_wrote(tmp_path):
 
 
 def scalars(folder, name):
-    events = EventAccumulator(str(folder), purge_orphaned_data=True)
-    events.Reload()
+    events = EventAccumulator(str(folder), purge_orphaned_data=True).Reload()
     return [(event.step, event.value) for event in events.Scalars(name)]
 
 
@@ -142,8 +142,7 @@ def test_a_checkpoint_without_a_position_is_warned_of(tmp_path, caplog):
 
 def test_a_loader_without_a_position_is_warned_of(tmp_path, caplog):
     foreign = [[noisy(record) for record in RECORDS[:3]]] * 20
-    with pytest.raises(Died):
-        build(tmp_path, die_at=(5, "step"), data_loader=foreign).run()
+    die(tmp_path, (5, "step"), data_loader=foreign)
     assert "the data anew" not in caplog.text
     build(tmp_path, data_loader=foreign).run()
     assert "The data loader has no state_dict" in caplog.text
@@ -155,13 +154,6 @@ def test_metrics_that_are_not_the_runs_are_left_alone(tmp_path, caplog):
     build(tmp_path).run()
     assert "is not the file that the checkpoint knows" in caplog.text
     assert (tmp_path / "metrics.json").read_text().startswith('{"iteration": 1}\n')
-
-
-def test_a_moved_run_goes_on_elsewhere(unbroken, tmp_path):
-    die(tmp_path / "here", (9, "step"))
-    shutil.move(tmp_path / "here", tmp_path / "there")
-    build(tmp_path / "there").run()
-    assert metrics(tmp_path / "there") == metrics(unbroken)
 
 
 def test_a_lazy_config_with_detectron2s_loader_resumes_exactly(tmp_path):

@@ -26,18 +26,20 @@ def checkpoints(folder):
     return sorted(path.name for path in folder.glob("*.pth"))
 
 
+def numbered(*iterations):
+    return [f"model_{i:07d}.pth" for i in iterations]
+
+
 def between(trainer, first, last, begin, end):
     """Let something begin before an iteration of the training, and end after another."""
+    before = hooks.CallbackHook(before_step=lambda x: begin() if x.iter == first else None)
+    after = hooks.CallbackHook(after_step=lambda x: end() if x.iter == last else None)
+    trainer.register_hooks([before, after])
 
-    def before(trainer):
-        if trainer.iter == first:
-            begin()
 
-    def after(trainer):
-        if trainer.iter == last:
-            end()
-
-    trainer.register_hooks([hooks.CallbackHook(before_step=before, after_step=after)])
+def check_same_weights(*folders):
+    models = [torch.load(x / "model_final.pth", weights_only=True)["model"] for x in folders]
+    torch.testing.assert_close(*models, atol=0, rtol=0)
 
 
 def test_a_refused_checkpoint_is_an_error_and_training_goes_on(tmp_path, refuse_files, caplog):
@@ -49,63 +51,45 @@ def test_a_refused_checkpoint_is_an_error_and_training_goes_on(tmp_path, refuse_
         f"good checkpoint is {tmp_path}/model_0000003.pth; the training goes on, and iteration 7 "
         "tries again"
     ) in caplog.text
-    assert checkpoints(tmp_path) == [
-        *[f"model_{i:07d}.pth" for i in (1, 3, 7, 9, 11)],
-        "model_final.pth",
-    ]
+    assert checkpoints(tmp_path) == [*numbered(1, 3, 7, 9, 11), "model_final.pth"]
     assert list(tmp_path.glob("*.unfinished")) == []
 
 
-@pytest.fixture
-def unsaved(tmp_path, refuse_files, caplog):
-    """A run whose final checkpoint was refused: trainer, exit status, and what was logged."""
-    trainer = build(tmp_path / "unsaved")
+def test_a_refused_final_checkpoint_ends_a_run_that_can_be_resumed(tmp_path, refuse_files, caplog):
+    folder = tmp_path / "unsaved"
+    trainer = build(folder)
     between(trainer, 8, 99, lambda: refuse_files(True), None)
     with pytest.raises(SystemExit) as stopped:
         trainer.run()
     refuse_files(False)
-    return trainer, stopped.value.code, caplog.text
-
-
-def test_a_refused_final_checkpoint_ends_the_run(unsaved, tmp_path):
-    trainer, status, said = unsaved
-    folder = tmp_path / "unsaved"
-    assert status == 2
+    assert stopped.value.code == 2
     assert trainer.storage.latest()["score"][1] == 7  # no evaluation of what is not saved
     assert (folder / "last_checkpoint").read_text() == "model_0000007.pth"
     assert (
         f"checkpoint {folder}/model_final.pth cannot be written (File too large); the last good "
         f"checkpoint is {folder}/model_0000007.pth; the run ends here: make it writable and go "
         "on with --resume"
-    ) in said
-    assert said.count("the run ends here") == 1
-    assert "Exception during training" not in said
-
-
-def test_after_a_refusal_the_run_can_be_resumed(unsaved, tmp_path):
-    build(tmp_path / "unsaved").run()
+    ) in caplog.text
+    assert caplog.text.count("the run ends here") == 1
+    assert "Exception during training" not in caplog.text
+    build(folder).run()
     build(tmp_path / "unbroken").run()
-    models = [
-        torch.load(tmp_path / name / "model_final.pth", weights_only=True)["model"]
-        for name in ("unsaved", "unbroken")
-    ]
-    torch.testing.assert_close(*models, atol=0, rtol=0)
+    check_same_weights(folder, tmp_path / "unbroken")
 
 
 def test_the_newest_checkpoints_and_the_best_and_the_final_one_stay(tmp_path):
     trainer = build(tmp_path, period=2, max_to_keep=2)
     torch.save({}, tmp_path / "model_best.pth")
     trainer.run()
-    expected = ["model_0000009.pth", "model_0000011.pth", "model_best.pth", "model_final.pth"]
-    assert checkpoints(tmp_path) == expected
+    assert checkpoints(tmp_path) == [*numbered(9, 11), "model_best.pth", "model_final.pth"]
 
 
 def test_checkpoints_of_before_a_resume_are_counted(tmp_path):
     with pytest.raises(Died):
         build(tmp_path, period=2, max_to_keep=3, die_at=(8, "step")).run()
-    assert checkpoints(tmp_path) == [f"model_{i:07d}.pth" for i in (3, 5, 7)]
+    assert checkpoints(tmp_path) == numbered(3, 5, 7)
     build(tmp_path, period=2, max_to_keep=3).run()
-    assert checkpoints(tmp_path) == [*[f"model_{i:07d}.pth" for i in (7, 9, 11)], "model_final.pth"]
+    assert checkpoints(tmp_path) == [*numbered(7, 9, 11), "model_final.pth"]
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path, caplog):
@@ -135,17 +119,11 @@ def test_a_full_disk_costs_nothing_but_the_checkpoints_of_its_time(small_disk, t
     between(trainer, 4, 6, lambda: fill(small_disk), (small_disk / "ballast").unlink)
     trainer.run()
     assert "model_0000005.pth cannot be written (No space left on device)" in caplog.text
-    assert checkpoints(small_disk) == [
-        *[f"model_{i:07d}.pth" for i in (1, 3, 7, 9, 11)],
-        "model_final.pth",
-    ]
-    build(tmp_path / "unbroken", period=2).run()
-    models = [
-        torch.load(folder / "model_final.pth", weights_only=True)["model"]
-        for folder in (small_disk, tmp_path / "unbroken")
-    ]
-    torch.testing.assert_close(*models, atol=0, rtol=0)
-    lines = (tmp_path / "unbroken/metrics.json").read_text().count("\n")
-    assert (small_disk / "metrics.json").read_text().count("\n") == lines
+    assert checkpoints(small_disk) == [*numbered(1, 3, 7, 9, 11), "model_final.pth"]
+    unbroken = tmp_path / "unbroken"
+    build(unbroken, period=2).run()
+    check_same_weights(small_disk, unbroken)
+    lines = [(x / "metrics.json").read_text().count("\n") for x in (small_disk, unbroken)]
+    assert lines[0] == lines[1]
     events = EventAccumulator(str(small_disk)).Reload()
     assert events.Scalars("total_loss")[-1].step == 11

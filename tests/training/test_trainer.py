@@ -23,11 +23,9 @@ def test_a_dataset_without_evaluator_of_boxes_is_an_error(tmp_path):
 
 
 def test_it_trains_the_very_weights_of_detectron2s_trainer(tmp_path):
-    cfg = load_yaml(str(write_jobs(tmp_path) / "tiny.yaml"))
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.OUTPUT_DIR = str(tmp_path / "out")
-    cfg.DATASETS.TEST = ()
-    cfg.INPUT.RANDOM_FLIP = "none"  # ours draws other flips; the images come in the same order
+    # Ours draws other flips; the images come in the same order.
+    opts = ["MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path), "INPUT.RANDOM_FLIP", "none"]
+    cfg = load_yaml(str(write_jobs(tmp_path) / "tiny.yaml"), [*opts, "DATASETS.TEST", ()])
     weights = []
     with catalogs_restored():
         register_datasets(cfg.DATASETS.REGISTER)
@@ -54,10 +52,9 @@ def test_test_time_augmentation_is_evaluated_after_training_and_on_its_own(tmp_p
 
 
 def test_evaluating_with_augmentation_leaves_the_training_mode(tmp_path):
-    cfg = load_yaml(str(write_jobs(tmp_path) / "tiny.yaml"), ["MODEL.RETINANET.NUM_CLASSES", 6])
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.TEST.AUG.ENABLED, cfg.TEST.AUG.MIN_SIZES = True, [64]
-    cfg.OUTPUT_DIR = str(tmp_path)
+    opts = ["MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path), "MODEL.RETINANET.NUM_CLASSES", 6]
+    opts += ["TEST.AUG.ENABLED", True, "TEST.AUG.MIN_SIZES", [64]]
+    cfg = load_yaml(str(write_jobs(tmp_path) / "tiny.yaml"), opts)
     with catalogs_restored():
         register_datasets(cfg.DATASETS.REGISTER)
         settings = settings_of(cfg)
