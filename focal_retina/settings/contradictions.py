@@ -48,12 +48,6 @@ def _check_model(cfg: CfgNode) -> None:
                 f"MODEL.RESNETS.{name} is {resnets[name]}, but a ResNet of MODEL.RESNETS.DEPTH "
                 f"{resnets.DEPTH} needs {value}"
             )
-    labels, wanted = cfg.MODEL.RETINANET.IOU_LABELS, len(cfg.MODEL.RETINANET.IOU_THRESHOLDS) + 1
-    if len(labels) != wanted:
-        raise UserError(
-            f"MODEL.RETINANET.IOU_LABELS is {labels}; give {wanted} of -1, 0 and 1, one more than "
-            "there are IOU_THRESHOLDS"
-        )
     for node in ("FPN", "RETINANET"):
         if cfg.MODEL[node].NORM == "GN" and channels % 32:
             raise UserError(
