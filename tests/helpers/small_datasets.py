@@ -102,8 +102,10 @@ def detectron2_trains_on(json_file, image_folder, filter_empty=True):
 def detectron2_evaluates(json_file, image_folder, evaluator_class):
     """Return the box AP of perfect detections for :func:`coco_content` on another json."""
     perfect = defaultdict(list)
-    for x in coco_content()["annotations"]:
-        perfect[str(x["image_id"])].append((x["bbox"], int(x["category_id"] == 9)))
+    for thing in coco_content()["annotations"]:
+        x, y, w, h = thing["bbox"]
+        label = int(thing["category_id"] == 9)
+        perfect[str(thing["image_id"])].append(([x, y, x + w, y + h], label))
     with catalogs_restored():
         register_coco_instances("evaluated", {}, json_file, image_folder)
         evaluator = evaluator_class("evaluated", output_dir=image_folder)
@@ -111,15 +113,13 @@ def detectron2_evaluates(json_file, image_folder, evaluator_class):
 
 
 def box_ap(dataset, evaluator, objects_of):
-    """Return the box AP if the (xywh, class) that a function gives for each record are found."""
+    """Return the box AP if the (xyxy, class) that a function gives for each record are found."""
     evaluator.reset()
     for record in DatasetCatalog.get(dataset):
         objects = objects_of(record)
-        boxes = torch.tensor([box for box, _ in objects]).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
         found = Instances(
             (record["height"], record["width"]),
-            pred_boxes=Boxes(boxes),
+            pred_boxes=Boxes([box for box, _ in objects]),
             pred_classes=torch.tensor([label for _, label in objects]),
             scores=torch.ones(len(objects)),
         )

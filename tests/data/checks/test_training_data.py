@@ -27,29 +27,22 @@ COMMAND = "python -m focal_retina.tools.check_dataset --config-file a.yaml SOLVE
 def check(tmp_path, caplog):
     """Return a function that checks contents for training and test; it returns the log's lines."""
 
-    def run(train, test=None, filter_empty=True):
+    def run(train, test=None):
         for name, content in (("train", train), ("val", test or coco_content())):
             register_datasets([[name, *write_dataset(tmp_path / name, content)]])
         with caplog.at_level(logging.INFO, "focal_retina"):
-            check_training_data(["train"], ["val"], filter_empty, *ARGS)
+            check_training_data(["train"], ["val"], True, *ARGS)
         return [record.getMessage() for record in caplog.records]
 
     return run
 
 
 @pytest.mark.parametrize(
-    "content, used",
-    [
-        (coco_content(), "6 of 6 annotations and 3 of 3 images"),
-        (
-            changed("annotations", 3, iscrowd=1),
-            "5 of 6 annotations (not 1 crowds) and 3 of 3 images",
-        ),
-    ],
+    "is_crowd, used", [(0, "6 of 6 annotations"), (1, "5 of 6 annotations (not 1 crowds)")]
 )
-def test_what_training_uses_of_a_dataset_without_mistakes_takes_two_lines(check, content, used):
-    first, time = check(content)
-    assert first == f"train: training uses {used}"
+def test_what_training_uses_of_a_dataset_without_mistakes_takes_two_lines(check, is_crowd, used):
+    first, time = check(changed("annotations", 3, iscrowd=is_crowd))
+    assert first == f"train: training uses {used} and 3 of 3 images"
     assert re.fullmatch(r"checked the datasets in \d+\.\d seconds", time)
 
 
@@ -72,9 +65,7 @@ def test_an_error_stops_with_the_place_and_the_command_that_lists_all(check, tmp
 
 def test_an_error_in_the_test_set_stops_before_training_too(check):
     content = changed("images", 1, id=1)
-    with pytest.raises(
-        SharedError, match=r"val \(.*val/a.json\): images\[1\].id .image 1.png. is 1"
-    ):
+    with pytest.raises(SharedError, match=r"val \(.*/a.json\): images\[1\].id .image 1.png. is 1"):
         check(coco_content(), content)
 
 
