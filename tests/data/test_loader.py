@@ -7,12 +7,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import LazyCall, instantiate
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
-from detectron2.data.samplers import (
-    RandomSubsetTrainingSampler,
-    RepeatFactorTrainingSampler,
-    TrainingSampler,
-)
+from detectron2.data import build_detection_test_loader, build_detection_train_loader, samplers
 from torch.utils.data import DataLoader, IterableDataset
 
 from focal_retina.data.loader import TrainLoader, build_train_loader, exact_loader_config
@@ -23,15 +18,19 @@ RECORDS = [
     for i, (w, h) in enumerate(SIZES * 4)
 ]
 SAMPLERS = {
-    "training": lambda: TrainingSampler(len(RECORDS), seed=5),
-    "repeat": lambda: RepeatFactorTrainingSampler(torch.linspace(1, 2.5, len(RECORDS)), seed=5),
-    "subset": lambda: RandomSubsetTrainingSampler(len(RECORDS), 0.5, seed_shuffle=5, seed_subset=6),
+    "training": lambda: samplers.TrainingSampler(20, seed=5),
+    "repeat": lambda: samplers.RepeatFactorTrainingSampler(torch.linspace(1, 2.5, 20), seed=5),
+    "subset": lambda: samplers.RandomSubsetTrainingSampler(20, 0.5, seed_shuffle=5, seed_subset=6),
 }
 
 
+def draw():
+    """Draw from each generator that augmentations use."""
+    return random.random(), np.random.rand(), torch.rand(()).item()
+
+
 def noisy(record):
-    """A mapper that draws from each generator that augmentations use."""
-    return {**record, "noise": (random.random(), np.random.rand(), torch.rand(()).item())}
+    return {**record, "noise": draw()}
 
 
 def loader(sampler="training", mapper=noisy, **options):
@@ -90,7 +89,7 @@ def test_the_trainings_generators_are_left_alone():
     for batches in (0, 5):
         random.seed(1), np.random.seed(1), torch.manual_seed(1)
         list(islice(loader(), batches))
-        states.append((random.random(), np.random.rand(), torch.rand(()).item()))
+        states.append(draw())
     assert states[0] == states[1]
 
 

@@ -1,52 +1,37 @@
 """Datasets declared in a config: registered, agreed with, or refused in one sentence."""
 
-import json
 import logging
 
-import cv2
-import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from helpers.small_datasets import changed, coco_content, write_dataset
 
 from focal_retina.data.register import agree_on_classes, class_names, register_datasets
 from focal_retina.errors import UserError
 
 
-def write_coco(folder, classes, **changes):
-    """Write one image with one object of each class, and return json and image folder."""
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(folder / "images" / "a.png"), np.zeros((8, 8, 3), np.uint8))
-    content = {
-        "images": [{"id": 1, "file_name": "a.png", "height": 8, "width": 8}],
-        "categories": [{"id": i, "name": name} for i, name in classes],
-        "annotations": [
-            {"id": i, "image_id": 1, "category_id": i, "bbox": [0, 0, 2, 3], "area": 6}
-            for i, _ in classes
-        ],
-    }
-    (folder / "a.json").write_text(json.dumps(content | changes))
-    return str(folder / "a.json"), str(folder / "images")
-
-
 def register(folder, *classes, name="mine"):
-    register_datasets([[name, *write_coco(folder, list(enumerate(classes, 1)))]])
+    categories = [{"id": i, "name": label} for i, label in enumerate(classes, 1)]
+    content = {**coco_content(), "categories": categories, "annotations": []}
+    register_datasets([[name, *write_dataset(folder, content)]])
 
 
 def test_class_names_come_in_the_order_of_their_ids(tmp_path):
-    register_datasets([["mine", *write_coco(tmp_path, [(7, "cat"), (3, "dog")])]])
+    content = coco_content() | {"categories": [{"id": 9, "name": "cat"}, {"id": 7, "name": "dog"}]}
+    register_datasets([["mine", *write_dataset(tmp_path, content)]])
     assert MetadataCatalog.get("mine").thing_classes == ["dog", "cat"]
-    (record,) = DatasetCatalog.get("mine")
-    assert [a["category_id"] for a in record["annotations"]] == [1, 0]
+    records = DatasetCatalog.get("mine")
+    assert [[a["category_id"] for a in record["annotations"]] for record in records] == [[0, 1]] * 3
 
 
 def test_the_same_dataset_again_does_no_harm(tmp_path):
     for _ in range(2):
-        register_datasets([["mine", *write_coco(tmp_path, [(1, "cat")])]] * 2)
-    assert len(DatasetCatalog.get("mine")) == 1
+        register_datasets([["mine", *write_dataset(tmp_path)]] * 2)
+    assert len(DatasetCatalog.get("mine")) == 3
 
 
 def test_another_dataset_of_the_same_name_is_an_error(tmp_path):
-    entries = [["mine", *write_coco(tmp_path / x, [(1, "cat")])] for x in "xy"]
+    entries = [["mine", *write_dataset(tmp_path / x)] for x in "xy"]
     with pytest.raises(UserError, match="mine.*y/a.json.*already registered.*x/a.json"):
         register_datasets(entries)
 
@@ -58,38 +43,35 @@ def test_a_malformed_entry_is_shown_with_the_right_forms(entry):
 
 
 @pytest.mark.parametrize(
-    "changes, complaint",
+    "content, complaint",
     [
         ({"categories": []}, r"a.json is not COCO json: categories is \[\]"),
         ({"images": []}, r"a.json is not COCO json: images is \[\]"),
-        ({"categories": [{"id": 2, "name": "cat"}]}, "category 1, which its categories lack"),
-        ({"categories": [{"id": 1}]}, r"categories\[0\].name: missing"),
+        ({"categories": [{"id": 7, "name": "cat"}]}, "category 9, which its categories lack"),
+        ({"categories": [{"id": 7}]}, r"categories\[0\].name: missing"),
         ({"images": [{"file_name": "b.png"}]}, r"images\[0\].id .image b.png.: missing"),
-        (
-            {"images": [{"id": 1, "file_name": "b.png", "height": 8, "width": 8}]},
-            "images/b.png, which .*a.json names",
-        ),
+        (changed("images", 0, file_name="b.png"), "images/b.png, which .*a.json names"),
     ],
 )
-def test_a_json_that_does_not_hold_together_is_an_error(tmp_path, changes, complaint):
-    paths = write_coco(tmp_path, [(1, "cat")], **changes)
+def test_a_json_that_does_not_hold_together_is_an_error(tmp_path, content, complaint):
+    dataset = write_dataset(tmp_path, coco_content() | content)
     with pytest.raises(UserError, match=f"dataset mine: .*{complaint}"):
-        register_datasets([["mine", *paths]])
+        register_datasets([["mine", *dataset]])
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "3"])
 def test_what_is_not_coco_json_is_an_error(tmp_path, text):
-    paths = write_coco(tmp_path, [(1, "cat")])
+    dataset = write_dataset(tmp_path)
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(UserError, match="dataset mine: .*a.json is not COCO json"):
-        register_datasets([["mine", *paths]])
+        register_datasets([["mine", *dataset]])
 
 
 def test_a_missing_json_and_a_wrong_image_folder_are_named(tmp_path):
-    json_file, image_root = write_coco(tmp_path, [(1, "cat")])
+    json_file, images = write_dataset(tmp_path)
     with pytest.raises(UserError, match="COCO json .*no.json does not exist"):
-        register_datasets([["mine", str(tmp_path / "no.json"), image_root]])
-    with pytest.raises(UserError, match="none/a.png, which .*a.json names, does not exist"):
+        register_datasets([["mine", str(tmp_path / "no.json"), images]])
+    with pytest.raises(UserError, match="none/0.png, which .*a.json names, does not exist"):
         register_datasets([["mine", json_file, str(tmp_path / "none")]])
 
 

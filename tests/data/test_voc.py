@@ -3,11 +3,10 @@
 import cv2
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.data.datasets.pascal_voc import load_voc_instances
 from detectron2.evaluation import COCOEvaluator
-from detectron2.structures import Boxes, Instances
-from torch import ones, tensor
+from helpers.small_datasets import box_ap
 
 from focal_retina.data.register import register_datasets
 from focal_retina.data.voc import load_voc, voc_classes
@@ -61,18 +60,12 @@ def test_an_image_may_be_empty_or_png_or_the_only_one(folder):
 def test_a_registered_folder_is_evaluated_with_the_metrics_of_coco(folder, tmp_path):
     register_datasets([["voc_mine", "voc", str(folder), "train"]] * 2)
     assert MetadataCatalog.get("voc_mine").evaluator_type == "coco"
+
+    def perfect(record):
+        return [(thing["bbox"], thing["category_id"]) for thing in record["annotations"]]
+
     evaluator = COCOEvaluator("voc_mine", output_dir=str(tmp_path / "out"))
-    evaluator.reset()
-    for record in DatasetCatalog.get("voc_mine"):
-        objects = record["annotations"]
-        perfect = Instances(
-            (50, 60),
-            pred_boxes=Boxes(tensor([o["bbox"] for o in objects]).reshape(-1, 4)),
-            pred_classes=tensor([o["category_id"] for o in objects]),
-            scores=ones(len(objects)),
-        )
-        evaluator.process([record], [{"instances": perfect}])
-    assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100)
+    assert box_ap("voc_mine", evaluator, perfect) == pytest.approx(100)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A small COCO dataset to be broken in one place, and what Detectron2 does with it."""
 
 import json
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -54,15 +55,27 @@ def added(kind, number, **values):
     return content
 
 
-def write_pictures(folder, seed=0):
-    """Write the pictures of :func:`coco_content`, different for every seed; return the folder."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+def with_text_ids(kind, reference):
+    """Return :func:`coco_content` with the ids of a kind, and what refers to them, as texts."""
+    content = coco_content()
+    for entries, key in ((content[kind], "id"), (content["annotations"], reference)):
+        for entry in entries:
+            entry[key] = str(entry[key])
+    return content
+
+
+def write_dataset(folder, content=None, seed=0):
+    """Write :func:`coco_content`, or another content, and its pictures; return json and folder.
+
+    The pictures differ for every seed.
+    """
+    images = folder / "images"
+    images.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for i in range(NUM_IMAGES):
         pixels = rng.integers(256, size=(HEIGHT, WIDTH, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{i}.png")
-    return str(folder)
+        Image.fromarray(pixels).save(images / f"{i}.png")
+    return write_json(folder / "a.json", content or coco_content()), str(images)
 
 
 def write_json(path, content):
@@ -70,14 +83,16 @@ def write_json(path, content):
     return str(path)
 
 
+def detectron2_mapper(augmentation):
+    """Return Detectron2's mapper for training, with one augmentation."""
+    return DatasetMapper(
+        is_train=True, augmentations=[augmentation], image_format="BGR", use_instance_mask=False
+    )
+
+
 def detectron2_trains_on(json_file, image_folder, filter_empty=True):
     """Return what Detectron2's loader and mapper give training: by image id, its inputs."""
-    mapper = DatasetMapper(
-        is_train=True,
-        augmentations=[T.ResizeShortestEdge(2 * HEIGHT)],
-        image_format="BGR",
-        use_instance_mask=False,
-    )
+    mapper = detectron2_mapper(T.ResizeShortestEdge(2 * HEIGHT))
     with catalogs_restored():
         register_coco_instances("broken", {}, json_file, image_folder)
         records = get_detection_dataset_dicts("broken", filter_empty=filter_empty)
@@ -86,23 +101,27 @@ def detectron2_trains_on(json_file, image_folder, filter_empty=True):
 
 def detectron2_evaluates(json_file, image_folder, evaluator_class):
     """Return the box AP of perfect detections for :func:`coco_content` on another json."""
+    perfect = defaultdict(list)
+    for thing in coco_content()["annotations"]:
+        x, y, w, h = thing["bbox"]
+        label = int(thing["category_id"] == 9)
+        perfect[str(thing["image_id"])].append(([x, y, x + w, y + h], label))
     with catalogs_restored():
         register_coco_instances("evaluated", {}, json_file, image_folder)
         evaluator = evaluator_class("evaluated", output_dir=image_folder)
-        evaluator.reset()
-        for record in DatasetCatalog.get("evaluated"):
-            detections = _perfect_detections(record["image_id"])
-            evaluator.process([record], [{"instances": detections}])
-        return evaluator.evaluate()["bbox"]["AP"]
+        return box_ap("evaluated", evaluator, lambda record: perfect[str(record["image_id"])])
 
 
-def _perfect_detections(image_id):
-    objects = [x for x in coco_content()["annotations"] if str(x["image_id"]) == str(image_id)]
-    boxes = torch.tensor([x["bbox"] for x in objects]).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    return Instances(
-        (HEIGHT, WIDTH),
-        pred_boxes=Boxes(boxes),
-        pred_classes=torch.tensor([int(x["category_id"] == 9) for x in objects]),
-        scores=torch.ones(len(objects)),
-    )
+def box_ap(dataset, evaluator, objects_of):
+    """Return the box AP if the (xyxy, class) that a function gives for each record are found."""
+    evaluator.reset()
+    for record in DatasetCatalog.get(dataset):
+        objects = objects_of(record)
+        found = Instances(
+            (record["height"], record["width"]),
+            pred_boxes=Boxes([box for box, _ in objects]),
+            pred_classes=torch.tensor([label for _, label in objects]),
+            scores=torch.ones(len(objects)),
+        )
+        evaluator.process([record], [{"instances": found}])
+    return evaluator.evaluate()["bbox"]["AP"]

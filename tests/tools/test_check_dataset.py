@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from helpers.small_datasets import changed, coco_content, write_json, write_pictures
+from helpers.small_datasets import changed, coco_content, write_dataset, write_json
 from helpers.tiny_jobs import write_jobs
 
 from focal_retina.tools.check_dataset import main
@@ -18,10 +18,9 @@ DATASETS = os.environ.get("DETECTRON2_DATASETS", "datasets")
 @pytest.fixture
 def dataset(tmp_path):
     """A json whose second picture is missing and whose fourth box is NaN, and its folder."""
-    content = changed("annotations", 3, bbox=[float("nan"), 1, 2, 3])
-    folder = write_pictures(tmp_path / "images")
-    os.remove(f"{folder}/1.png")
-    return write_json(tmp_path / "a.json", content), folder
+    files = write_dataset(tmp_path, changed("annotations", 3, bbox=[float("nan"), 1, 2, 3]))
+    os.remove(tmp_path / "images/1.png")
+    return files
 
 
 def run(*arguments):

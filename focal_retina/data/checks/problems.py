@@ -38,7 +38,7 @@ class Problem(Enum):
     BOX_NOT_FINITE = _error(
         "a box is NaN or infinite",
         "where it is NaN its object is dropped and learnt as background, where it is infinite it "
-        "is cut at the image's border; evaluation counts the object as missed",
+        "is cut at the image's border; evaluation may count the object as missed",
     )
     BOX_NEGATIVE = _error(
         "a box has a negative width or height (is it xyxy instead of xywh?)",

@@ -1,6 +1,7 @@
 """mmdetection's RetinaNet by its documented names, and its forward pass written out."""
 
 import math
+from collections import OrderedDict
 from itertools import product
 
 import pytest
@@ -9,7 +10,8 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from helpers import foreign_models as foreign
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.models import resnet18
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from focal_retina.checkpoint.conversion.sources import convert
 
@@ -18,38 +20,29 @@ CLASSES, CHANNELS = 5, 64
 META = {"meta": {"cfg": "model = dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0])"}}
 
 
-class ConvModule(nn.Module):
-    def __init__(self, inputs, size, stride=1, norm=False):
-        super().__init__()
-        padding = size // 2
-        self.conv = nn.Conv2d(inputs, CHANNELS, size, stride, padding, bias=not norm)
-        if norm:
-            self.gn = nn.GroupNorm(32, CHANNELS)
-
-    def forward(self, x):
-        x = self.conv(x)
-        return self.gn(x) if hasattr(self, "gn") else x
+def conv_module(inputs, size, stride=1, norm=False):
+    conv = nn.Conv2d(inputs, CHANNELS, size, stride, size // 2, bias=not norm)
+    gn = {"gn": nn.GroupNorm(32, CHANNELS)} if norm else {}
+    return nn.Sequential(OrderedDict(conv=conv, **gn))
 
 
 class RetinaNet(nn.Module):
     def __init__(self, p6_channels=512, norm=False):
         super().__init__()
-        self.backbone = ResNet(BasicBlock, [2, 2, 2, 2])
-        del self.backbone.fc
+        layers = {f"layer{i}": f"c{i + 1}" for i in (2, 3, 4)}
+        self.backbone = create_feature_extractor(resnet18(), layers)
         self.neck, self.bbox_head = nn.Module(), nn.Module()
-        self.neck.lateral_convs = nn.ModuleList(ConvModule(c, 1) for c in (128, 256, 512))
-        extra = [ConvModule(p6_channels, 3, 2), ConvModule(CHANNELS, 3, 2)]
-        self.neck.fpn_convs = nn.ModuleList([ConvModule(CHANNELS, 3) for _ in range(3)] + extra)
+        self.neck.lateral_convs = nn.ModuleList(conv_module(c, 1) for c in (128, 256, 512))
+        extra = [conv_module(p6_channels, 3, 2), conv_module(CHANNELS, 3, 2)]
+        self.neck.fpn_convs = nn.ModuleList([conv_module(CHANNELS, 3) for _ in range(3)] + extra)
         for name in ("cls_convs", "reg_convs"):
-            tower = nn.ModuleList(ConvModule(CHANNELS, 3, norm=norm) for _ in range(2))
+            tower = nn.ModuleList(conv_module(CHANNELS, 3, norm=norm) for _ in range(2))
             self.bbox_head.add_module(name, tower)
         self.bbox_head.retina_cls = nn.Conv2d(CHANNELS, 9 * CLASSES, 3, padding=1)
         self.bbox_head.retina_reg = nn.Conv2d(CHANNELS, 9 * 4, 3, padding=1)
 
     def features(self, x):
-        body = self.backbone
-        x = body.layer1(body.maxpool(body.relu(body.bn1(body.conv1(x)))))
-        c = [x := layer(x) for layer in (body.layer2, body.layer3, body.layer4)]
+        c = list(self.backbone(x).values())
         p = [conv(x) for conv, x in zip(self.neck.lateral_convs, c, strict=True)]
         for i in (2, 1):
             p[i - 1] = p[i - 1] + F.interpolate(p[i], size=p[i - 1].shape[2:], mode="nearest")

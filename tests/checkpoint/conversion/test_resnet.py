@@ -6,34 +6,23 @@ import pytest
 import torch
 from helpers.foreign_models import built, converted, randomise, synthetic_images
 from torchvision.models import resnet18, resnext50_32x4d
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from focal_retina.tools.convert_checkpoint import main
 
 
-@torch.no_grad()
-def theirs(model, images):
-    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-    std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-    x = (images / 255 - mean) / std
-    x = model.layer1(model.maxpool(model.relu(model.bn1(model.conv1(x)))))
-    layers = {"res3": model.layer2, "res4": model.layer3, "res5": model.layer4}
-    return {name: (x := layer(x)) for name, layer in layers.items()}
-
-
-@torch.no_grad()
-def ours(model, image):
-    batch = model.preprocessor([{"image": image}], model.backbone)
-    return model.backbone.bottom_up(batch.tensor)
-
-
 @pytest.mark.parametrize("builder", [resnet18, resnext50_32x4d])
+@torch.no_grad()
 def test_features_are_theirs(builder, tmp_path):
     torch.manual_seed(0)
-    model = randomise(builder())
-    _, detector = converted(model.state_dict(), tmp_path)
+    theirs = randomise(builder())
+    _, ours = converted(theirs.state_dict(), tmp_path)
     image = synthetic_images()[0]
-    expected = theirs(model, image[None])
-    for name, feature in ours(detector, image).items():
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 3, 1, 1)
+    layers = {"layer2": "res3", "layer3": "res4", "layer4": "res5"}
+    expected = create_feature_extractor(theirs, layers)((image / 255 - mean)[None] / std)
+    batch = ours.preprocessor([{"image": image}], ours.backbone)
+    for name, feature in ours.backbone.bottom_up(batch.tensor).items():
         scale = float(expected[name].abs().max())
         torch.testing.assert_close(feature, expected[name], atol=1e-4 * scale, rtol=0)
 

@@ -1,171 +1,131 @@
 """What the findings say that Detectron2 does is what it does."""
 
-import math
 from functools import partial
+from math import inf, nan
 
 import pytest
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import COCOEvaluator
 from helpers import small_datasets as small
+from helpers.small_datasets import WIDTH, added, changed
 
 from focal_retina.data.register import register_datasets
 from focal_retina.evaluation.evaluators import FasterCOCOEvaluator
 
 PYCOCOTOOLS = partial(COCOEvaluator, use_fast_impl=False)
+EVALUATORS = (FasterCOCOEvaluator, PYCOCOTOOLS)
 STOPS = (AssertionError, AttributeError, KeyError, OSError, TypeError, ValueError)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    small.write_pictures(tmp_path)
-    return tmp_path
 
 
 def trains_on(folder, content, **options):
     """Return, by image id, the boxes that training sees, in pixels of the original image."""
-    json_file = small.write_json(folder / "a.json", content)
-    inputs = small.detectron2_trains_on(json_file, str(folder), **options)
+    inputs = small.detectron2_trains_on(*small.write_dataset(folder, content), **options)
     return {i: (x["instances"].gt_boxes.tensor / 2).tolist() for i, x in inputs.items()}
 
 
-@pytest.mark.parametrize(
-    "box, seen",
-    [
-        ((4, 5, 6, 7), [[4, 5, 10, 12]]),
-        ((math.nan, 5, 6, 7), []),
-        ((4, 5, math.inf, 7), [[4, 5, small.WIDTH, 12]]),
-        ((4, 5, math.nan, 7), []),
-        ((30, 20, -4, 5), [[26, 20, 30, 25]]),
-        ((30, 20, 4, 0), []),
-        ((small.WIDTH, 20, 4, 5), []),
-        ((-9, 20, 4, 5), []),
-        ((-4, 20, 9, 5), [[0, 20, 5, 25]]),
-    ],
-)
-def test_boxes_are_mirrored_cut_or_dropped_in_training(folder, box, seen):
-    first, *others = trains_on(folder, small.changed("annotations", 3, bbox=box))[2]
-    assert first == [6, 5, 26, 17]
-    assert others == seen
+def average_precision(folder, content, evaluator_class):
+    return small.detectron2_evaluates(*small.write_dataset(folder, content), evaluator_class)
 
 
 @pytest.mark.parametrize(
-    "content",
+    "values, seen, finders",
     [
-        small.added("annotations", 3),
-        *(
-            small.changed("annotations", 3, **values)
-            for values in (
-                {"category_id": 8},
-                {"category_id": [7]},
-                {"bbox": [1, 2, 3]},
-                {"bbox": [1, 2, 3, "4"]},
-                {"bbox": [1, 2, 3, 10**400]},
-                {"ignore": 1},
-                {"segmentation": [3]},
-            )
-        ),
-        small.changed("images", 1, width="64"),
-        small.changed("images", 1, id="2"),
-        small.changed("images", 1, file_name=""),
+        ({}, [[7, 5, 27, 18]], 2),
+        ({"iscrowd": 1}, [], 2),
+        ({"segmentation": [[1, 2, 3, 4]]}, [], 2),
+        ({"image_id": 99}, [], 0),
+        ({"id": 0}, [[7, 5, 27, 18]], 0),
+        ({"bbox": [nan, 5, 20, 13]}, [], 2),  # evaluation takes NaN for the x that was found
+        ({"bbox": [nan, 8, 20, 13]}, [], 0),
+        ({"bbox": [7, 5, nan, 13]}, [], 1),
+        ({"bbox": [7, 5, inf, 13]}, [[7, 5, WIDTH, 18]], 0),
+        ({"bbox": [27, 18, -20, -13]}, [[7, 5, 27, 18]], 0),
+        ({"bbox": [30, 20, -4, 5]}, [[26, 20, 30, 25]], 0),
+        ({"bbox": [7, 5, 20, 0]}, [], 0),
+        ({"bbox": [WIDTH, 5, 20, 13]}, [], 0),
+        ({"bbox": [-29, 5, 20, 13]}, [], 0),
+        ({"bbox": [-4, 20, 9, 5]}, [[0, 20, 5, 25]], 0),
     ],
 )
-def test_these_errors_stop_training(folder, content):
+def test_what_training_sees_of_an_object_and_how_many_of_two_evaluators_find_it(
+    tmp_path, values, seen, finders
+):
+    content = changed("annotations", 3, **values)
+    assert trains_on(tmp_path, content)[2] == [[6, 5, 26, 17], *seen]
+    found = [average_precision(tmp_path, content, evaluator) for evaluator in EVALUATORS]
+    assert sum(precision == pytest.approx(100) for precision in found) == finders
+
+
+@pytest.mark.parametrize(
+    "change, kind, number, values",
+    [
+        (added, "annotations", 3, {}),
+        (changed, "annotations", 3, {"category_id": 8}),
+        (changed, "annotations", 3, {"category_id": [7]}),
+        (changed, "annotations", 3, {"bbox": [1, 2, 3]}),
+        (changed, "annotations", 3, {"bbox": [1, 2, 3, "4"]}),
+        (changed, "annotations", 3, {"bbox": [1, 2, 3, 10**400]}),
+        (changed, "annotations", 3, {"ignore": 1}),
+        (changed, "annotations", 3, {"segmentation": [3]}),
+        (changed, "images", 1, {"width": "64"}),
+        (changed, "images", 1, {"id": "2"}),
+        (changed, "images", 1, {"file_name": ""}),
+    ],
+)
+def test_these_errors_stop_training(tmp_path, change, kind, number, values):
     with pytest.raises(STOPS):
-        trains_on(folder, content)
+        trains_on(tmp_path, change(kind, number, **values))
 
 
-def test_an_image_id_twice_shows_the_last_picture_with_the_objects_of_both(folder):
-    content = small.coco_content()
-    content["images"][0]["id"] = 2
+def test_an_image_id_twice_shows_the_last_picture_with_the_objects_of_both(tmp_path):
+    content = changed("images", 0, id=2)
     content["annotations"][0]["image_id"] = content["annotations"][1]["image_id"] = 2
-    seen = small.detectron2_trains_on(small.write_json(folder / "a.json", content), str(folder))
-    assert seen[2]["file_name"] == f"{folder}/1.png"
+    seen = small.detectron2_trains_on(*small.write_dataset(tmp_path, content))
+    assert seen[2]["file_name"] == f"{tmp_path}/images/1.png"
     assert len(seen[2]["instances"]) == 4
 
 
-def test_crowds_invalid_polygons_and_unknown_images_are_not_trained_on(folder):
-    content = small.coco_content()
-    content["annotations"][1]["iscrowd"] = 1
-    content["annotations"][3]["segmentation"] = [[1, 2, 3, 4]]
-    content["annotations"][5]["image_id"] = 99
-    assert [len(boxes) for boxes in trains_on(folder, content).values()] == [1, 1, 1]
-
-
-def test_images_without_objects_or_with_crowds_only_are_skipped_unless_told_otherwise(folder):
-    content = small.coco_content()
-    content["annotations"] = content["annotations"][:3]
-    content["annotations"][2]["iscrowd"] = 1
-    assert set(trains_on(folder, content)) == {1}
-    seen = trains_on(folder, content, filter_empty=False)
+def test_images_without_objects_or_with_crowds_only_are_skipped_unless_told_otherwise(tmp_path):
+    content = changed("annotations", 2, iscrowd=1)
+    del content["annotations"][3:]
+    assert set(trains_on(tmp_path, content)) == {1}
+    seen = trains_on(tmp_path, content, filter_empty=False)
     assert [len(boxes) for boxes in seen.values()] == [2, 0, 0]
 
 
-def test_a_category_id_twice_adds_a_class_and_all_its_objects_go_to_the_last(folder):
-    json_file = small.write_json(folder / "a.json", small.added("categories", 0, name="x"))
-    seen = small.detectron2_trains_on(json_file, str(folder))
+def test_a_category_id_twice_adds_a_class_and_all_its_objects_go_to_the_last(tmp_path):
+    dataset = small.write_dataset(tmp_path, added("categories", 0, name="x"))
+    seen = small.detectron2_trains_on(*dataset)
     assert seen[1]["instances"].gt_classes.tolist() == [1, 2]
-    register_datasets([["declared", json_file, str(folder)]])
+    register_datasets([["declared", *dataset]])
     with pytest.raises(AssertionError, match="thing_classes"):
         DatasetCatalog.get("declared")
 
 
-def average_precision(folder, content, evaluator_class):
-    json_file = small.write_json(folder / "a.json", content)
-    return small.detectron2_evaluates(json_file, str(folder), evaluator_class)
-
-
-@pytest.mark.parametrize("evaluator_class", [FasterCOCOEvaluator, PYCOCOTOOLS])
-@pytest.mark.parametrize(
-    "values, is_found",
-    [
-        ({}, True),
-        ({"iscrowd": 1}, True),
-        ({"bbox": [math.nan, 8, 20, 13]}, False),
-        ({"bbox": [7, 8, math.inf, 13]}, False),
-        ({"bbox": [27, 21, -20, -13]}, False),
-        ({"bbox": [7, 8, 20, 0]}, False),
-        ({"bbox": [small.WIDTH, 8, 20, 13]}, False),
-        ({"id": 0}, False),
-    ],
-)
-def test_evaluation_misses_objects_of_broken_boxes_and_of_id_0(
-    folder, evaluator_class, values, is_found
-):
-    content = small.changed("annotations", 3, **values)
-    found = average_precision(folder, content, evaluator_class)
-    assert (found == pytest.approx(100)) is is_found
-
-
-@pytest.mark.parametrize("evaluator_class", [FasterCOCOEvaluator, PYCOCOTOOLS])
-def test_evaluation_misses_the_second_of_equal_annotations(folder, evaluator_class):
-    content = small.added("annotations", 3, id=20)
-    assert average_precision(folder, content, evaluator_class) < 90
+@pytest.mark.parametrize("evaluator_class", EVALUATORS)
+def test_evaluation_misses_the_second_of_equal_annotations(tmp_path, evaluator_class):
+    assert average_precision(tmp_path, added("annotations", 3, id=20), evaluator_class) < 90
 
 
 @pytest.mark.parametrize("key", ["area", "iscrowd"])
-def test_keys_of_evaluation_may_be_missing_but_for_pycocotools(folder, key):
-    content = small.changed("annotations", 3, **{key: small.MISSING})
-    assert len(trains_on(folder, content)) == 3
-    assert average_precision(folder, content, FasterCOCOEvaluator) == pytest.approx(100)
+def test_keys_of_evaluation_may_be_missing_but_for_pycocotools(tmp_path, key):
+    content = changed("annotations", 3, **{key: small.MISSING})
+    assert len(trains_on(tmp_path, content)) == 3
+    assert average_precision(tmp_path, content, FasterCOCOEvaluator) == pytest.approx(100)
     with pytest.raises(KeyError, match=key):
-        average_precision(folder, content, PYCOCOTOOLS)
+        average_precision(tmp_path, content, PYCOCOTOOLS)
 
 
-@pytest.mark.parametrize("kind, refers", [("images", "image_id"), ("categories", "category_id")])
-def test_ids_that_are_strings_train_but_stop_faster_coco_eval(folder, kind, refers):
-    content = small.coco_content()
-    for entry in content[kind]:
-        entry["id"] = str(entry["id"])
-    for annotation in content["annotations"]:
-        annotation[refers] = str(annotation[refers])
-    assert len(trains_on(folder, content)) == 3
-    with pytest.raises((AssertionError, TypeError)):
-        average_precision(folder, content, FasterCOCOEvaluator)
-
-
-@pytest.mark.parametrize("annotation_id", ["13", 13.0])
-def test_annotation_ids_that_are_no_integers_train_but_stop_faster_coco_eval(folder, annotation_id):
-    content = small.changed("annotations", 3, id=annotation_id)
-    assert len(trains_on(folder, content)) == 3
-    with pytest.raises(TypeError):
-        average_precision(folder, content, FasterCOCOEvaluator)
+@pytest.mark.parametrize(
+    "content, error",
+    [
+        (small.with_text_ids("images", "image_id"), (AssertionError, TypeError)),
+        (small.with_text_ids("categories", "category_id"), (AssertionError, TypeError)),
+        (changed("annotations", 3, id="13"), TypeError),
+        (changed("annotations", 3, id=13.0), TypeError),
+    ],
+)
+def test_ids_that_are_no_integers_train_but_stop_faster_coco_eval(tmp_path, content, error):
+    assert len(trains_on(tmp_path, content)) == 3
+    with pytest.raises(error):
+        average_precision(tmp_path, content, FasterCOCOEvaluator)

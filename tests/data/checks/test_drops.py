@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from helpers.small_datasets import coco_content, detectron2_trains_on, write_json, write_pictures
+from helpers.small_datasets import coco_content, detectron2_trains_on, write_dataset
 
 from focal_retina.data.checks.drops import count_drops
 from focal_retina.data.checks.reading import read_table
@@ -15,12 +15,11 @@ def dataset(tmp_path):
     content = coco_content()
     content["annotations"][1]["bbox"] = [math.nan, 1, 2, 3]
     content["annotations"][2]["bbox"] = [1, 1, 0, 5]
-    content["annotations"][3]["iscrowd"] = 1
     content["annotations"][4]["segmentation"] = [[1, 2]]
-    content["annotations"][5]["iscrowd"] = 1
-    content["annotations"].append({**content["annotations"][0], "id": 20, "image_id": 99})
-    content["annotations"].append({**content["annotations"][0], "id": 21, "bbox": [20, 20, -5, -5]})
-    return write_json(tmp_path / "a.json", content), write_pictures(tmp_path / "images")
+    content["annotations"][3]["iscrowd"] = content["annotations"][5]["iscrowd"] = 1
+    others = {"id": 20, "image_id": 99}, {"id": 21, "bbox": [20, 20, -5, -5]}
+    content["annotations"] += [{**content["annotations"][0], **values} for values in others]
+    return write_dataset(tmp_path, content)
 
 
 @pytest.mark.parametrize("filter_empty", [True, False])
@@ -38,19 +37,3 @@ def test_the_reasons_are_told(dataset):
         "DATALOADER.FILTER_EMPTY_ANNOTATIONS says)"
     )
     assert str(count_drops(read_table(*dataset), False)).endswith("and 3 of 3 images")
-
-
-def test_a_good_dataset_is_used_whole(dataset):
-    json_file = write_json(dataset[0], coco_content())
-    drops = count_drops(read_table(json_file, dataset[1]), True)
-    assert str(drops) == "6 of 6 annotations and 3 of 3 images"
-
-
-@pytest.mark.parametrize("annotations", [[], None])
-def test_a_dataset_without_objects_is_dropped_whole(dataset, annotations):
-    content = coco_content()
-    content["annotations"] = annotations
-    if annotations is None:
-        del content["annotations"]
-    drops = count_drops(read_table(write_json(dataset[0], content)), True)
-    assert (drops.annotations, drops.images, drops.images_empty) == (0, 3, 3)

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from helpers.small_datasets import coco_content, write_json, write_pictures
+from helpers.small_datasets import coco_content, write_dataset, write_json
 from PIL import Image
 
 from focal_retina.data.checks.pictures import inspect_pictures
@@ -14,13 +14,8 @@ from focal_retina.data.checks.splits import check_splits
 @pytest.fixture
 def splits(tmp_path):
     """Two good datasets of the same file names and ids but different pictures."""
-    return {
-        name: (
-            write_json(tmp_path / f"{name}.json", coco_content()),
-            write_pictures(tmp_path / name, seed),
-        )
-        for seed, name in enumerate(("train", "val"))
-    }
+    names = ("train", "val")
+    return {name: write_dataset(tmp_path / name, seed=i) for i, name in enumerate(names)}
 
 
 def found(splits):

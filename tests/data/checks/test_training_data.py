@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from detectron2.data import DatasetCatalog
-from helpers.small_datasets import changed, coco_content, write_json, write_pictures
+from helpers.small_datasets import changed, coco_content, with_text_ids, write_dataset, write_json
 from helpers.tiny_jobs import ROOT, run_here, write_jobs
 
 from focal_retina.data.checks import reading
@@ -27,21 +27,30 @@ COMMAND = "python -m focal_retina.tools.check_dataset --config-file a.yaml SOLVE
 def check(tmp_path, caplog):
     """Return a function that checks contents for training and test; it returns the log's lines."""
 
-    def run(train, test=None, filter_empty=True):
+    def run(train, test=None):
         for name, content in (("train", train), ("val", test or coco_content())):
-            folder = write_pictures(tmp_path / name)
-            register_datasets([[name, write_json(tmp_path / f"{name}.json", content), folder]])
+            register_datasets([[name, *write_dataset(tmp_path / name, content)]])
         with caplog.at_level(logging.INFO, "focal_retina"):
-            check_training_data(["train"], ["val"], filter_empty, *ARGS)
+            check_training_data(["train"], ["val"], True, *ARGS)
         return [record.getMessage() for record in caplog.records]
 
     return run
 
 
-def test_a_good_dataset_takes_two_lines(check):
-    used, time = check(coco_content())
-    assert used == "train: training uses 6 of 6 annotations and 3 of 3 images"
+@pytest.mark.parametrize(
+    "is_crowd, used", [(0, "6 of 6 annotations"), (1, "5 of 6 annotations (not 1 crowds)")]
+)
+def test_what_training_uses_of_a_dataset_without_mistakes_takes_two_lines(check, is_crowd, used):
+    first, time = check(changed("annotations", 3, iscrowd=is_crowd))
+    assert first == f"train: training uses {used} and 3 of 3 images"
     assert re.fullmatch(r"checked the datasets in \d+\.\d seconds", time)
+
+
+@pytest.mark.parametrize("objects", [{}, {"annotations": []}])
+def test_a_training_set_without_objects_is_counted(check, objects):
+    kinds = ("images", "categories")
+    used, *_ = check({kind: coco_content()[kind] for kind in kinds} | objects)
+    assert "train: training uses 0 of 0 annotations and 0 of 3 images (not 3 without" in used
 
 
 def test_an_error_stops_with_the_place_and_the_command_that_lists_all(check, tmp_path):
@@ -49,31 +58,22 @@ def test_an_error_stops_with_the_place_and_the_command_that_lists_all(check, tmp
     with pytest.raises(SharedError) as raised:
         check(content)
     sentence = str(raised.value)
-    assert f"train ({tmp_path}/train.json): annotations[3].bbox (annotation 13, image 1.png) is "
+    assert f"train ({tmp_path}/train/a.json): annotations[3].bbox (annotation 13, image 1.png) is "
     assert "[nan, 1.0, 2.0, 3.0]: a box is NaN or infinite" in sentence
     assert sentence.endswith(COMMAND)
 
 
 def test_an_error_in_the_test_set_stops_before_training_too(check):
     content = changed("images", 1, id=1)
-    with pytest.raises(SharedError, match=r"val \(.*val.json\): images\[1\].id .image 1.png. is 1"):
+    with pytest.raises(SharedError, match=r"val \(.*/a.json\): images\[1\].id .image 1.png. is 1"):
         check(coco_content(), content)
 
 
 def test_what_only_evaluation_minds_does_not_stop_over_a_training_set(check):
-    content = coco_content()
-    for image in content["images"]:
-        image["id"] = str(image["id"])
-    for annotation in content["annotations"]:
-        annotation["image_id"] = str(annotation["image_id"])
+    content = with_text_ids("images", "image_id")
     check(content)
     with pytest.raises(SharedError, match="an id is no integer"):
         check(coco_content(), content)
-
-
-def test_drops_are_counted_rather_than_warned_of(check):
-    used, _ = check(changed("annotations", 3, iscrowd=1))
-    assert used == "train: training uses 5 of 6 annotations (not 1 crowds) and 3 of 3 images"
 
 
 def test_warnings_are_a_handful_of_lines(check, caplog):
@@ -92,11 +92,6 @@ def test_warnings_are_a_handful_of_lines(check, caplog):
     assert warnings[-1].endswith(COMMAND)
 
 
-def test_a_training_set_without_objects_is_counted(check):
-    used, *_ = check({**coco_content(), "annotations": []})
-    assert "train: training uses 0 of 0 annotations and 0 of 3 images (not 3 without" in used
-
-
 def test_a_dataset_of_pytorch_is_not_checked(caplog):
     DatasetCatalog.register("mine", lambda: iter(()))
     with caplog.at_level(logging.INFO, "focal_retina"):
@@ -107,7 +102,7 @@ def test_a_dataset_of_pytorch_is_not_checked(caplog):
 def test_a_dataset_in_training_and_test_leaks(check, tmp_path, caplog):
     check(coco_content())
     check_training_data(["train"], ["train"], True, *ARGS)
-    assert f"train ({tmp_path}/train.json): {tmp_path}/train/0.png: " in caplog.text
+    assert f"train ({tmp_path}/train/a.json): {tmp_path}/train/images/0.png: " in caplog.text
     assert "(and 2 more): a picture of the training set is in the test set" in caplog.text
 
 
@@ -115,13 +110,13 @@ def test_a_declared_json_is_read_once_for_registration_and_check(check, tmp_path
     read, load = [], json.load
     monkeypatch.setattr(reading.json, "load", lambda file: read.append(file.name) or load(file))
     check(coco_content())
-    assert read == [f"{tmp_path}/train.json", f"{tmp_path}/val.json"]
+    assert read == [f"{tmp_path}/train/a.json", f"{tmp_path}/val/a.json"]
 
 
 @pytest.mark.parametrize("use", [DatasetCatalog.get, table_of_dataset])
 def test_who_uses_a_dataset_first_frees_what_the_registration_has_read(use, tmp_path):
-    json_file = write_json(tmp_path / "a.json", coco_content())
-    register_datasets([["mine", json_file, write_pictures(tmp_path / "images")]])
+    json_file, folder = write_dataset(tmp_path)
+    register_datasets([["mine", json_file, folder]])
     use("mine")
     write_json(json_file, changed("annotations", 3, iscrowd=1))
     assert table_of_dataset("mine").annotations.is_crowd.sum() == 1
