@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from detectron2.utils.events import EventStorage
-from helpers.tiny_jobs import catalogs_restored, run_here
+from helpers.tiny_jobs import catalogs_restored, run_here, write_jobs
 from hypothesis import settings
 
 
@@ -35,6 +35,12 @@ def forget_datasets():
     """Let every test give its datasets the names that others have used."""
     with catalogs_restored():
         yield
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory):
+    """A folder with ``tiny.yaml``, ``tiny.py`` and their images."""
+    return write_jobs(tmp_path_factory.mktemp("jobs"))
 
 
 @pytest.fixture(autouse=True)

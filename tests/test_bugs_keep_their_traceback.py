@@ -1,14 +1,13 @@
 """A bug of ours ends a command with its traceback and status 1; it is no user's mistake."""
 
 import os
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 from bad_input.running import run_tool
-from helpers.tiny_jobs import ROOT, write_jobs, write_random_weights
+from helpers.processes import run_python
+from helpers.tiny_jobs import ROOT, write_random_weights
 
 # Statements that fail, and what Python or PyTorch says of them.
 BUGS = {
@@ -63,11 +62,10 @@ def planted(bug):
 
 
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory):
-    folder = write_jobs(tmp_path_factory.mktemp("jobs"))
-    write_random_weights(folder / "tiny.yaml")
-    cv2.imwrite(str(folder / "a.jpg"), np.zeros((64, 64, 3), np.uint8))
-    return folder
+def jobs(jobs):
+    write_random_weights(jobs / "tiny.yaml")
+    cv2.imwrite(str(jobs / "a.jpg"), np.zeros((64, 64, 3), np.uint8))
+    return jobs
 
 
 @pytest.mark.parametrize("bug", BUGS)
@@ -91,19 +89,15 @@ runpy.{runner}({program!r}, run_name="__main__")
 """
 
 
-@pytest.mark.parametrize(
-    ("runner", "program", "arguments", "place"),
-    [
-        ("run_path", f"{ROOT}/train_net.py", YAML, TRAINING),
-        ("run_module", "focal_retina.tools.predict", PREDICT, INFERENCE),
-    ],
-)
+TRAIN_NET = ("run_path", f"{ROOT}/train_net.py", YAML, TRAINING)
+TOOL = ("run_module", "focal_retina.tools.predict", PREDICT, INFERENCE)
+
+
+@pytest.mark.parametrize(("runner", "program", "arguments", "place"), [TRAIN_NET, TOOL])
 def test_a_bug_ends_a_real_process_in_status_1(runner, program, arguments, place, jobs):
     argv = [program, *arguments.split()]
     code = PROGRAM.format(place=place, argv=argv, runner=runner, program=program)
-    path = os.pathsep.join([f"{ROOT}/tests", str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=jobs, env=environment)
+    path = os.pathsep.join([f"{ROOT}/tests", str(ROOT)])
+    done = run_python("-c", code, folder=jobs, PYTHONPATH=path)
     assert done.returncode == 1, done.stderr[-2000:]
     assert "Traceback" in done.stderr and f"ValueError: {BUGS['int'][1]}\n" in done.stderr

@@ -1,8 +1,6 @@
 """Importing the package registers its parts and keys; importing it again does no harm."""
 
 import importlib
-import subprocess
-import sys
 
 import pytest
 from detectron2.config import get_cfg
@@ -11,7 +9,8 @@ from detectron2.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY
 from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 from fvcore.common.registry import Registry
-from helpers.batches import GN_R18, detectron2_retinanet_config
+from helpers.processes import run_python
+from helpers.small_models import tiny_config
 from helpers.tiny_jobs import ROOT
 
 import focal_retina
@@ -29,7 +28,6 @@ REGISTERED = [
     (BACKBONE_REGISTRY, "build_focal_retina_regnet_fpn_backbone", backbones),
     (BACKBONE_REGISTRY, "build_focal_retina_timm_fpn_backbone", backbones),
 ]
-FOCAL_RETINANET = {**GN_R18, "MODEL.META_ARCHITECTURE": "FocalRetinaNet"}
 
 
 @pytest.mark.parametrize(("registry", "name", "module"), REGISTERED)
@@ -50,12 +48,11 @@ def test_a_second_registration_replaces_and_a_strangers_name_is_refused():
 
 def test_a_reload_does_no_harm():
     importlib.reload(focal_retina)
-    model = build_model(detectron2_retinanet_config(FOCAL_RETINANET))
-    assert type(model) is focal_retina.FocalRetinaNet
+    assert type(build_model(tiny_config())) is focal_retina.FocalRetinaNet
 
 
 def test_a_config_made_without_our_keys_builds_with_their_defaults():
-    cfg = detectron2_retinanet_config(FOCAL_RETINANET)
+    cfg = tiny_config()
     del cfg.MODEL["FOCAL_RETINA"]
     assert "FOCAL_RETINA" not in get_cfg().MODEL
     assert build_model(cfg).loss.normalizer.kind == "ema"
@@ -82,7 +79,6 @@ def test_a_forgotten_import_gives_the_error_that_the_readme_answers():
         "except KeyError as error: print(error.args[0])\n"
         "import focal_retina; print(registry.get('FocalRetinaNet').__name__)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
-    error, name = done.stdout.splitlines()
+    error, name = run_python("-c", script).stdout.splitlines()
     assert f'### "{error}"' in (ROOT / "README.md").read_text()
     assert name == "FocalRetinaNet"

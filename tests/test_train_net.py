@@ -1,42 +1,26 @@
 """train_net.py as users run it: processes, resuming, evaluation, warnings and errors."""
 
-import json
 import os
 import re
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
+import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from helpers.tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs
+from helpers.processes import run_python
+from helpers.tiny_jobs import ROOT, detections, metrics, options, run_here
 
-# One thread a process: the processes of a test share two cores.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-
-def run(*arguments):
-    """Run a Python program to its end in a process of its own."""
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+TABLE = yaml.safe_load(Path(__file__).with_name("mistakes.yaml").read_text())
+MISTAKES = [(config, *line) for config, lines in TABLE.items() for line in lines.items()]
 
 
 def iterations(folder):
     """Return the iterations of which the losses were written: the last one of each run."""
-    lines = map(json.loads, (folder / "metrics.json").open())
-    return [line["iteration"] for line in lines if "total_loss" in line]
+    return [line["iteration"] for line in metrics(folder) if "total_loss" in line]
 
 
 def scores(folder):
-    found = json.loads((folder / "inference/coco_instances_results.json").read_text())
-    return sorted(detection["score"] for detection in found)
-
-
-@pytest.fixture(scope="module")
-def jobs(tmp_path_factory):
-    with catalogs_restored():
-        MetadataCatalog.get("stuff").evaluator_type = "sem_seg"
-        DatasetCatalog.register("stuff", list)
-        yield write_jobs(tmp_path_factory.mktemp("jobs"))
+    return sorted(detection["score"] for detection in detections(folder))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +42,7 @@ def yaml_options(jobs):
 @pytest.fixture(scope="module")
 def two_processes(yaml_options):
     """The output of ``--num-gpus 2`` from a YAML config."""
-    done = run("train_net.py", "--num-gpus", 2, "--dist-url", "auto", *yaml_options)
+    done = run_python("train_net.py", "--num-gpus", 2, "--dist-url", "auto", *yaml_options)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -67,8 +51,8 @@ def two_processes(yaml_options):
 def torchrun(jobs):
     """The output of torchrun with two processes from a LazyConfig."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2]
-    options = [f"train.output_dir={jobs / 'lazy'}"]
-    done = run(*launcher, "train_net.py", "--config-file", jobs / "tiny.py", *options)
+    job = ["--config-file", jobs / "tiny.py", f"train.output_dir={jobs / 'lazy'}"]
+    done = run_python(*launcher, "train_net.py", *job)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -127,66 +111,24 @@ def test_torchrun_trains_and_evaluates_a_lazy_config(torchrun, jobs):
 
 
 def test_a_lazy_config_resumes_in_bfloat16_with_the_same_warnings(torchrun, jobs):
-    options = ["train.max_iter=3", "train.amp.enabled=True", "train.amp.dtype=bfloat16"]
+    amp = {"amp": True, "amp_dtype": "bfloat16"}
+    wanted = options("py", output_dir=jobs / "lazy", max_iter=3, learning_rate=0.1, **amp)
     # With 64 pixels P6 is one pixel wide, and there PyTorch 2.14 leaves parts of the gradient of
     # P7's weights unwritten on the CPU in bfloat16.
-    options += ["dataloader.train.mapper.augmentations.0.short_edge_length=[96]"]
-    options += ["optimizer.lr=0.1", f"train.output_dir={jobs / 'lazy'}"]
-    run_here("--resume", "--config-file", jobs / "tiny.py", *options)
+    size = "dataloader.train.mapper.augmentations.0.short_edge_length=[96]"
+    run_here("--resume", "--config-file", jobs / "tiny.py", *wanted, size)
     assert iterations(jobs / "lazy") == [1, 2]
     log = (jobs / "lazy/log.txt").read_text()
     assert "from iteration 2" in log
     assert log.count("set optimizer.lr to 0.00125") == 1
 
 
-@pytest.mark.parametrize(
-    "arguments, complaint",
-    [
-        ("BASE_LR 0.01", "there is no key BASE_LR; did you mean SOLVER.BASE_LR?"),
-        ("--num-gpus 2 BASE_LR 0.01", "there is no key BASE_LR"),
-        ("--num-machines 2 --dist-url auto", "--dist-url auto is for one machine"),
-        ("MODEL.RETINANET.NUM_CLASSES 2", "MODEL.RETINANET.NUM_CLASSES is 2, but tiny_train"),
-        ("DATASETS.TRAIN ('lvis_v1_val',)", "lvis_v1_val.json does not exist"),
-        ("DATASETS.TEST ('tiny_vl',)", "tiny_vl is not registered; did you mean tiny_val?"),
-        ("DATASETS.TRAIN ()", "DATASETS.TRAIN is empty"),
-        ("DATASETS.TEST ('stuff',)", "stuff has evaluator_type 'sem_seg'"),
-        ("MODEL.WEIGHTS none.pth", "MODEL.WEIGHTS none.pth cannot be loaded"),
-        ("--eval-only MODEL.WEIGHTS none.pth", "MODEL.WEIGHTS none.pth cannot be loaded"),
-        ("SOLVER.AMP.ENABLED True SOLVER.AMP.DTYPE x", "SOLVER.AMP.DTYPE is 'x'"),
-        (
-            "TEST.AUG.ENABLED True MODEL.META_ARCHITECTURE RetinaNet",
-            "FocalRetinaNet only, not for RetinaNet",
-        ),
-        ("SOLVER.LR_SCHEDULER_NAME x", "SOLVER.LR_SCHEDULER_NAME is 'x'"),
-        ("SOLVER.EMA_DECAY 2", "SOLVER.EMA_DECAY is 2"),
-    ],
-)
-def test_a_mistake_in_a_yaml_config_ends_in_a_sentence(
-    jobs, tmp_path, sentence_of, arguments, complaint
-):
-    config, folder = ("--config-file", jobs / "tiny.yaml"), ("OUTPUT_DIR", tmp_path)
-    assert complaint in sentence_of(*config, *arguments.split(), *folder)
-
-
-@pytest.mark.parametrize(
-    "override, complaint",
-    [
-        ("train.max_itr=1", "the config has no key train.max_itr; did you mean train.max_iter?"),
-        ("trian.max_iter=1", "the config has no key trian.max_iter"),
-        ("train.max_iter", "train.max_iter"),
-        ("train.ema_decay=2", "train.ema_decay is 2"),
-        ("train.max_iter=[", "train.max_iter=["),
-        ("model.num_classes=2", "model.num_classes is 2, but tiny_train"),
-        ("train.init_checkpoint=none.pth", "train.init_checkpoint none.pth cannot be loaded"),
-        ("dataloader.test.dataset.names=tiny_vl", "dataset tiny_vl is not registered"),
-        ("dataloader.register=[[tiny_train]]", "[name, COCO json, image folder]"),
-    ],
-)
-def test_a_mistake_in_a_lazy_config_ends_in_a_sentence(
-    jobs, tmp_path, sentence_of, override, complaint
-):
-    options = [f"train.output_dir={tmp_path}", override]
-    assert complaint in sentence_of("--config-file", jobs / "tiny.py", *options)
+@pytest.mark.parametrize("config, arguments, complaint", MISTAKES)
+def test_a_mistake_ends_in_a_sentence(jobs, tmp_path, sentence_of, config, arguments, complaint):
+    MetadataCatalog.get("stuff").evaluator_type = "sem_seg"
+    DatasetCatalog.register("stuff", list)
+    folder = options(config.removeprefix("tiny."), output_dir=tmp_path)
+    assert complaint in sentence_of("--config-file", jobs / config, *arguments.split(), *folder)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +153,7 @@ def test_a_missing_config_ends_in_a_sentence(sentence_of):
 def test_a_part_that_cannot_be_built_in_one_of_two_processes_ends_them_without_traceback(jobs):
     mistake = ["MODEL.FOCAL_RETINA.NORMALIZER", "imgae", "OUTPUT_DIR", jobs / "failed"]
     flags = ["--num-gpus", 2, "--dist-url", "auto", "--config-file", jobs / "tiny.yaml"]
-    done = run("train_net.py", *flags, *mistake)
+    done = run_python("train_net.py", *flags, *mistake)
     assert done.returncode == 2
     assert "train_net.py: error: " in done.stderr and "imgae" in done.stderr
     assert "Traceback" not in done.stderr

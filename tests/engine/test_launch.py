@@ -1,44 +1,34 @@
 """What train_net.py says when the disk or a file is broken: one sentence."""
 
 import os
+from contextlib import nullcontext
 
 import pytest
 from helpers.mounts import mounted
-from helpers.tiny_jobs import catalogs_restored, options, run_here, write_jobs
+from helpers.tiny_jobs import options, run_here
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory):
+def job(jobs):
     """A config that was trained for two iterations, with a checkpoint after each."""
-    folder = write_jobs(tmp_path_factory.mktemp("job"))
-    with catalogs_restored():
-        run_here(
-            *("--config-file", folder / "tiny.yaml", "OUTPUT_DIR", folder / "trained"),
-            *("SOLVER.CHECKPOINT_PERIOD", 1, "DATASETS.TEST", "()"),
-        )
-    return folder
+    periods = options("yaml", checkpoint_period=1, test_datasets="()")
+    run_here("--config-file", jobs / "tiny.yaml", "OUTPUT_DIR", jobs / "trained", *periods)
+    return jobs
 
 
-@pytest.fixture
-def read_only(tmp_path):
-    with mounted(tmp_path / "read_only", "ro") as folder:
-        yield folder
+REASONS = {"read_only": "Read-only file system", "file": "File exists"}
 
 
-@pytest.mark.parametrize("kind", ["yaml", "py"])
-def test_a_read_only_output_folder_ends_the_run_at_once(job, read_only, sentence_of, kind):
-    key = "OUTPUT_DIR" if kind == "yaml" else "train.output_dir"
-    wanted = options(kind, output_dir=read_only)
-    assert sentence_of("--config-file", job / f"tiny.{kind}", *wanted) == (
-        f"train_net.py: error: {key} {read_only} cannot be written: Read-only file system; name "
-        "another folder"
-    )
-
-
-def test_a_file_in_the_place_of_the_output_folder_ends_the_run_at_once(job, sentence_of):
-    folder = job / "tiny.yaml"
-    said = sentence_of("--config-file", job / "tiny.yaml", "OUTPUT_DIR", folder)
-    assert said.endswith(f"OUTPUT_DIR {folder} cannot be written: File exists; name another folder")
+@pytest.mark.parametrize("kind, key", [("yaml", "OUTPUT_DIR"), ("py", "train.output_dir")])
+@pytest.mark.parametrize("place", REASONS)
+def test_an_unusable_output_folder_ends_the_run(jobs, tmp_path, sentence_of, kind, key, place):
+    (tmp_path / "file").touch()
+    folder = tmp_path / place
+    wanted = options(kind, output_dir=folder)
+    with mounted(folder, "ro") if place == "read_only" else nullcontext():
+        said = sentence_of("--config-file", jobs / f"tiny.{kind}", *wanted)
+    cannot = f"{key} {folder} cannot be written: {REASONS[place]}; name another folder"
+    assert said == f"train_net.py: error: {cannot}"
 
 
 @pytest.mark.parametrize("flags", [[], ["--eval-only"]])
@@ -62,9 +52,8 @@ def test_resuming_goes_on_from_the_last_whole_checkpoint(job, tmp_path, capsys):
         os.link(job / "trained" / name, tmp_path / name)
     final = tmp_path / "model_final.pth"
     final.write_bytes((job / "trained/model_final.pth").read_bytes()[:-1000])
-    with catalogs_restored():
-        config = ["--config-file", job / "tiny.yaml", "DATASETS.TEST", "()"]
-        run_here("--resume", *config, "OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 3)
+    wanted = options("yaml", output_dir=tmp_path, test_datasets="()", max_iter=3)
+    run_here("--resume", "--config-file", job / "tiny.yaml", *wanted)
     said = capsys.readouterr().out
     assert f"Checkpoint {final} is damaged (its end is missing): looking for another" in said
     assert "Starting training from iteration 2" in said

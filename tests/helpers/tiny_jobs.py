@@ -1,5 +1,6 @@
-"""Configs that train in seconds on a few drawn images, and what runs them."""
+"""Configs that train in seconds on a few drawn images, what runs them, and what they wrote."""
 
+import json
 import logging
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,11 +47,22 @@ def options(kind: str, **values) -> list[str]:
 
 
 def run_here(*arguments) -> None:
-    """Do what ``train_net.py`` does, in this process, and leave no log handlers behind."""
+    """Do what ``train_net.py`` does, in this process; leave no datasets and log handlers behind."""
     try:
-        main(argument_parser().parse_args([str(a) for a in arguments]))
+        with catalogs_restored():
+            main(argument_parser().parse_args([str(a) for a in arguments]))
     finally:
         remove_log_handlers()
+
+
+def metrics(folder: Path) -> list[dict]:
+    """Return the lines of ``metrics.json``."""
+    return [json.loads(line) for line in (folder / "metrics.json").open()]
+
+
+def detections(folder: Path, inference: str = "inference") -> list[dict]:
+    """Return what an evaluation wrote of its detections."""
+    return json.loads((folder / inference / "coco_instances_results.json").read_text())
 
 
 def remove_log_handlers() -> None:

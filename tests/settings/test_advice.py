@@ -2,8 +2,6 @@
 
 import pytest
 from detectron2.config import get_cfg
-from detectron2.layers import FrozenBatchNorm2d
-from torch import nn
 
 from focal_retina.modeling.backbones import PixelFormat
 from focal_retina.settings import advice
@@ -23,36 +21,27 @@ def test_the_advice_on_a_learning_rate_names_the_value_to_set(lr, batch_size, fi
     assert advice_on(lr, batch_size).endswith(f"set SOLVER.BASE_LR to {fitting}")
 
 
-def test_the_advice_on_frozen_normalisation_names_both_ways_out():
-    assert advice.frozen_norm(nn.Sequential(nn.BatchNorm2d(1)), "WEIGHTS", "BN") is None
-    sentence = advice.frozen_norm(nn.Sequential(FrozenBatchNorm2d(1)), "WEIGHTS", "NORM BN")
-    assert "set WEIGHTS" in sentence and "NORM BN" in sentence
-
-
-def retinanet_config(**opts):
+def ignored_keys(*opts, architecture="RetinaNet"):
     cfg = get_cfg()
-    cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
-    for key, value in opts.items():
-        cfg.merge_from_list([f"MODEL.{key.replace('__', '.')}", value])
-    return cfg
+    cfg.merge_from_list(["MODEL.META_ARCHITECTURE", architecture, *opts])
+    return advice.ignored_keys(cfg)
+
+
+CHANGED = ("MODEL.ROI_HEADS.NUM_CLASSES", 3, "MODEL.RPN.NMS_THRESH", 0.6)
 
 
 def test_keys_of_two_stage_models_come_with_their_counterparts():
-    assert advice.ignored_keys(retinanet_config(RETINANET__NUM_CLASSES=3)) is None
-    sentence = advice.ignored_keys(
-        retinanet_config(ROI_HEADS__NUM_CLASSES=3, RPN__NMS_THRESH=0.6, RPN__LOSS_WEIGHT=2.0)
-    )
-    for key in ("ROI_HEADS.NUM_CLASSES", "RPN.NMS_THRESH", "RPN.LOSS_WEIGHT"):
-        assert f"MODEL.{key}" in sentence
-    counterparts = sentence.split(": set ")[1]
+    assert ignored_keys("MODEL.RETINANET.NUM_CLASSES", 3) is None
+    changed = [*CHANGED, "MODEL.RPN.LOSS_WEIGHT", 2.0]
+    ignored, counterparts = ignored_keys(*changed).split(": set ")
+    assert all(key in ignored for key in changed[::2])
     assert "MODEL.RETINANET.NUM_CLASSES" in counterparts
     assert "MODEL.RETINANET.NMS_THRESH_TEST" in counterparts
     assert "LOSS_WEIGHT" not in counterparts
 
 
 def test_a_two_stage_model_may_change_its_keys():
-    cfg = retinanet_config(ROI_HEADS__NUM_CLASSES=3, META_ARCHITECTURE="GeneralizedRCNN")
-    assert advice.ignored_keys(cfg) is None
+    assert ignored_keys(*CHANGED, architecture="GeneralizedRCNN") is None
 
 
 BGR, RGB = [103.530, 116.280, 123.675], [123.675, 116.280, 103.530]

@@ -1,13 +1,12 @@
 """The keys of a run work together, in either kind of config, and bad values end in a sentence."""
 
-import json
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
-from helpers.tiny_jobs import catalogs_restored, options, run_here, write_jobs
+from helpers.tiny_jobs import metrics, options, run_here
 from omegaconf import DictConfig, OmegaConf
 
 from focal_retina import add_focal_retina_config
@@ -24,17 +23,13 @@ CLIPPING = {
 
 
 @pytest.mark.parametrize("kind", CLIPPING)
-def test_every_option_together_trains_evaluates_and_keeps_the_best(tmp_path, kind):
+def test_every_option_together_trains_evaluates_and_keeps_the_best(jobs, tmp_path, kind):
     wanted = {"accumulation_steps": 2, "ema_decay": 0.9, "val_loss": True, "eval_period": 1}
     wanted |= {"best_metric": "val_total_loss", "best_mode": "min", "output_dir": tmp_path}
-    config = write_jobs(tmp_path) / f"tiny.{kind}"
-    with catalogs_restored():
-        run_here("--config-file", config, *options(kind, **wanted), *CLIPPING[kind])
-    lines = [json.loads(line) for line in (tmp_path / "metrics.json").open()]
-    found = [line["val_total_loss"] for line in lines if "val_total_loss" in line]
-    assert lines[-1]["val_total_loss"] == pytest.approx(
-        lines[-1]["val_loss_cls"] + lines[-1]["val_loss_box_reg"]
-    )
+    run_here("--config-file", jobs / f"tiny.{kind}", *options(kind, **wanted), *CLIPPING[kind])
+    found = [line["val_total_loss"] for line in metrics(tmp_path) if "val_total_loss" in line]
+    last = metrics(tmp_path)[-1]
+    assert found[-1] == pytest.approx(last["val_loss_cls"] + last["val_loss_box_reg"])
     best = torch.load(tmp_path / "model_best.pth", weights_only=True)
     assert best["metric"] == "val_total_loss" and best["value"] <= min(found)
     assert best["class_names"] and (tmp_path / "model_final_ema.pth").is_file()
@@ -67,9 +62,9 @@ def test_settings_that_do_not_go_together_are_named_by_the_config_s_own_keys(
     assert wrong.key(name) in str(error.value)
 
 
-@pytest.mark.parametrize("values", [{"accumulation_steps": 2}, {"best_metric": "bbox/AP"}])
-def test_settings_at_their_limits_are_fine(values):
-    settings(**values).check()
+def test_settings_at_their_limits_are_fine():
+    settings(accumulation_steps=2).check()
+    settings(best_metric="bbox/AP").check()
 
 
 def test_evaluation_alone_asks_nothing_of_the_training_s_settings():
@@ -84,9 +79,9 @@ def test_evaluation_alone_asks_nothing_of_the_training_s_settings():
         ("clip_gradients = dict(value=1.0)", "train.clip_gradients has .*clip_value.*, not value"),
     ],
 )
-def test_a_misspelt_option_of_a_lazy_config_is_an_error(tmp_path, line, complaint):
-    config = write_jobs(tmp_path) / "tiny.py"
-    config.write_text(f"{config.read_text()}train.{line}\n")
+def test_a_misspelt_option_of_a_lazy_config_is_an_error(jobs, tmp_path, line, complaint):
+    config = tmp_path / "misspelt.py"
+    config.write_text(f"{(jobs / 'tiny.py').read_text()}train.{line}\n")
     with pytest.raises(UserError, match=complaint):
         load_settings(str(config))
 
@@ -102,11 +97,11 @@ def test_clipping_of_a_lazy_config_is_detectron2s():
 
 @pytest.mark.parametrize("kind", ["yaml", "py"])
 @pytest.mark.parametrize("name, value", [("amp_dtype", "fp8"), ("ema_decay", 1.0), ("max_iter", 0)])
-def test_a_value_outside_its_limits_is_named_by_the_config_s_own_key(tmp_path, kind, name, value):
+def test_a_value_outside_its_limits_is_named_by_the_config_s_own_key(jobs, kind, name, value):
     key = RunSettings.__dataclass_fields__[name].metadata["keys"][kind == "py"]
     opts = [f"+{key}={value}"] if kind == "py" else [key, value]
     with pytest.raises(UserError, match=f"^{key} is .*; it must be "):
-        load_settings(str(write_jobs(tmp_path) / f"tiny.{kind}"), opts)
+        load_settings(str(jobs / f"tiny.{kind}"), opts)
 
 
 FIELDS = [f for f in RunSettings.__dataclass_fields__.values() if f.metadata]
@@ -123,9 +118,8 @@ OTHER = {
 @pytest.mark.parametrize("field, kind", [x for x in BOTH if x[0].name != "log_period"])
 def test_every_key_and_its_twin_fill_their_field(field, kind):
     key = field.metadata["keys"][kind is not CfgNode]
-    value = (
-        OTHER.get(field.name) or {str: "x", int: 7, bool: not field.default}[type(field.default)]
-    )
+    others = {str: "x", int: 7, bool: not field.default}
+    value = OTHER.get(field.name) or others[type(field.default)]
     found = RunSettings.of(kind(nested_keys({key: value})), None)
     assert getattr(found, field.name) == value != field.default
     assert getattr(RunSettings.of(kind({}), None), field.name) == field.default
