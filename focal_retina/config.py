@@ -8,14 +8,8 @@ base configs of the ``paper`` and ``detectron1`` profiles change them.
 from detectron2.config import CfgNode
 
 # Keys that earlier versions had under MODEL.FOCAL_RETINA.
-REMOVED_KEYS = (
-    "OHEM_NMS_OVER",
-    "OHEM_SCOPE",
-    "OHEM_NORMALIZER",
-    "HINGE_THRESHOLD",
-    "NORMALIZER_START",
-    "NORMALIZER_MOMENTUM",
-)
+REMOVED_KEYS = ("OHEM_NMS_OVER", "OHEM_SCOPE", "OHEM_NORMALIZER", "HINGE_THRESHOLD")
+REMOVED_KEYS += ("NORMALIZER_START", "NORMALIZER_MOMENTUM")
 
 
 def focal_retina_defaults() -> CfgNode:

@@ -44,8 +44,7 @@ def validation_losses(model: nn.Module, loader: Iterable[list[dict]]) -> dict[st
 def _loss_sums(model: nn.Module, batch: list[dict]) -> dict[str, Tensor]:
     """Return each loss as its sum and what divides it, (2,) float64, to be added up."""
     if getattr(model, "divides_by_foreground", False):
-        outputs = model.head_outputs(batch)
-        return model.loss.sums(outputs.logits, outputs.deltas, *model.assign(batch, outputs))
+        return model.loss_sums(batch)
     losses = {name: loss.double() for name, loss in model(batch).items()}
     return {name: torch.stack([x, x.new_tensor(len(batch))]) for name, x in losses.items()}
 

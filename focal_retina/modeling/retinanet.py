@@ -1,7 +1,7 @@
 """FocalRetinaNet: the paper's detector, from its parts (paper Fig. 3)."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -178,6 +178,23 @@ class FocalRetinaNet(nn.Module):
         """Whether a ``LossNormalizer`` divides all losses, so that it may divide them later."""
         is_ours = isinstance(self.loss, FocalRetinaLoss)
         return is_ours and isinstance(self.loss.normalizer, LossNormalizer)
+
+    @contextlib.contextmanager
+    def micro_batches(self, batches: Sequence[list[dict]]) -> Iterator[Callable[[], Tensor]]:
+        """Inside this context, each call is for one of the micro-batches of a larger batch.
+
+        The context gives the function of ``LossNormalizer.deferred``.
+        """
+        with (
+            self.preprocessor.padded_as_one(batches),
+            self.loss.normalizer.deferred() as correction,
+        ):
+            yield correction
+
+    def loss_sums(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
+        """Return each loss as its sum and what divides it, see ``FocalRetinaLoss.sums``."""
+        outputs = self.head_outputs(batched_inputs)
+        return self.loss.sums(outputs.logits, outputs.deltas, *self.assign(batched_inputs, outputs))
 
 
 def _level_shapes(backbone: Backbone, names: Sequence[str]) -> list[ShapeSpec]:

@@ -27,8 +27,7 @@ from detectron2.config import CfgNode
 from focal_retina.anchor_analysis.anchor_config import AnchorConfig
 from focal_retina.anchor_analysis.fit import AnchorFit, measure_fit
 from focal_retina.anchor_analysis.objects import Objects, load_objects
-from focal_retina.anchor_analysis.plot import plot_fits
-from focal_retina.anchor_analysis.report import examples, fit_table
+from focal_retina.anchor_analysis.report import examples, fit_table, plot_fits
 from focal_retina.anchor_analysis.search import propose, starting_shapes
 from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.engine import job

@@ -30,8 +30,7 @@ def as_one_batch(
     if len(micro_batches) == 1:
         yield [1.0], lambda: None
     elif getattr(model, "divides_by_foreground", False):
-        padded = model.preprocessor.padded_as_one(micro_batches)
-        with padded, model.loss.normalizer.deferred() as correction:
+        with model.micro_batches(micro_batches) as correction:
             yield [1.0] * len(micro_batches), correction
     else:
         lengths = [len(micro_batch) for micro_batch in micro_batches]

@@ -20,10 +20,6 @@ from focal_retina.training.run_checkpointer import RunCheckpointer
 logger = logging.getLogger(__name__)
 
 
-class UnknownMetricError(TrainingError, ValueError):
-    """The evaluation has no metric of the name that the config gives."""
-
-
 @dataclass
 class _Record:
     """What was found so far; the names are those in checkpoints."""
@@ -117,7 +113,7 @@ class BestModel(HookBase):
         value, names = comm.all_gather((latest.get(self._metric), sorted(latest)))[0]
         if value is None:
             names = [x for x in names if "/" in x or x.startswith("val_")]
-            raise UnknownMetricError(
+            raise TrainingError(
                 f"TEST.BEST.METRIC (train.best.metric): the evaluation has no {self._metric!r}"
                 f"{did_you_mean(self._metric, names)}; it has {', '.join(names) or 'none'}"
             )

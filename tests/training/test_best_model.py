@@ -10,8 +10,8 @@ from detectron2.config import CfgNode
 from helpers.small_models import line_loop
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.errors import TrainingError
 from focal_retina.settings.run_settings import RunSettings
-from focal_retina.training.best_model import UnknownMetricError
 from focal_retina.training.hooks import build_hooks
 
 
@@ -100,7 +100,7 @@ def test_a_finished_run_that_goes_on_knows_its_last_evaluation(tmp_path):
 
 
 def test_an_unknown_metric_is_named_at_the_first_evaluation_with_those_there_are(tmp_path):
-    with pytest.raises(UnknownMetricError) as error:
+    with pytest.raises(TrainingError) as error:
         run(tmp_path, [1], best_metric="AP50")
     message = str(error.value)
     assert "the evaluation has no 'AP50'; did you mean" in message
