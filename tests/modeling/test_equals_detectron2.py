@@ -104,12 +104,12 @@ def test_detections_are_equal(model, backend):
     batch[0].update(height=192, width=300)
     with torch.no_grad():
         pairs = zip(ours.eval()(batch), theirs.eval()(batch), strict=True)
-    for ours_i, theirs_i in ((a["instances"], b["instances"]) for a, b in pairs):
-        assert len(theirs_i) > 0
-        assert ours_i.image_size == theirs_i.image_size
-        assert torch.equal(ours_i.pred_classes, theirs_i.pred_classes)
-        assert torch.equal(ours_i.pred_boxes.tensor, theirs_i.pred_boxes.tensor)
-        assert torch.allclose(ours_i.scores, theirs_i.scores, rtol=2e-7, atol=0)
+    for found, wanted in ((a["instances"], b["instances"]) for a, b in pairs):
+        assert len(wanted) > 0
+        assert found.image_size == wanted.image_size
+        assert torch.equal(found.pred_classes, wanted.pred_classes)
+        assert torch.equal(found.pred_boxes.tensor, wanted.pred_boxes.tensor)
+        assert torch.allclose(found.scores, wanted.scores, rtol=2e-7, atol=0)
 
 
 @pytest.mark.parametrize("backend", ["reference", "torch"])

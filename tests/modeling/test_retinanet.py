@@ -113,12 +113,12 @@ def test_a_picture_of_the_first_image_comes_each_vis_period_and_they_do_not_pile
     monkeypatch.setattr(monitor, "_draw_boxes", lambda *x: drawn.append(x) or draw(*x))
     model, steps = tiny_model({"VIS_PERIOD": 2}).train(), []
     with EventStorage(0) as storage:
-        for step in range(40):
+        for step in range(20):
             model(batch)
             steps += [step] if drawn[3 * len(steps) :] else []
             storage.step()
             assert num_pending_images(storage) <= model.monitor.MAX_PENDING_IMAGES
-    assert steps == list(range(0, 40, 2))
+    assert steps == list(range(0, 20, 2))
     images, (objects, matched, _) = zip(*drawn[:3], strict=True)
     pixels = batch[0]["image"].permute(1, 2, 0).flip(2)  # RGB
     assert all(np.array_equal(image, pixels) for image in images)

@@ -21,8 +21,7 @@ def test_without_options_weights_and_metrics_are_simple_trainers_to_the_bit():
     written, expected = train(ours), train(theirs)
     assert torch.equal(ours.model.layer.weight, theirs.model.layer.weight)
     assert written.keys() == expected.keys()
-    for name in ("loss_a", "loss_b", "total_loss"):
-        assert written[name] == expected[name]
+    assert all(written[x] == expected[x] for x in ("loss_a", "loss_b", "total_loss"))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -79,8 +78,7 @@ def test_gradients_that_overflow_at_every_scale_end_a_float16_run(tmp_path):
 @pytest.mark.parametrize("dtype", [None, torch.float16])
 def test_clipping_sees_unscaled_gradients(dtype):
     cfg = get_cfg()
-    cfg.SOLVER.CLIP_GRADIENTS.ENABLED, cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = True, "norm"
-    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 0.01
+    cfg.SOLVER.CLIP_GRADIENTS.update(ENABLED=True, CLIP_TYPE="norm", CLIP_VALUE=0.01)
     loop = line_loop(dtype=dtype)
     maybe_add_gradient_clipping(cfg, loop.optimizer)
     before = loop.model.layer.weight.clone()

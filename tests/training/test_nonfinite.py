@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from helpers.processes import run_processes
 from helpers.small_models import tiny_batch, tiny_model
-from helpers.tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs
+from helpers.tiny_jobs import ROOT, run_here, write_jobs
 from helpers.two_stage_jobs import two_stage_config
 
 import focal_retina  # noqa: F401  the spawned processes need the registered parts
@@ -201,7 +201,7 @@ def check_end(said, folder):
 
 
 def test_a_run_that_diverges_ends_in_one_sentence_and_keeps_its_checkpoint(tmp_path, capsys):
-    with catalogs_restored(), pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as stopped:
         run_here(*diverging(tmp_path))
     assert stopped.value.code == 3
     said = capsys.readouterr()

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from helpers.tiny_jobs import catalogs_restored, run_here, write_jobs
+from helpers.tiny_jobs import run_here, write_jobs
 from helpers.tiny_runs import RECORDS, Died, build, noisy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -159,22 +159,20 @@ def test_metrics_that_are_not_the_runs_are_left_alone(tmp_path, caplog):
 def test_a_lazy_config_with_detectron2s_loader_resumes_exactly(tmp_path):
     job = write_jobs(tmp_path) / "tiny.py"
     options = ["train.max_iter=4", "train.checkpointer.period=2", "train.log_period=1"]
-    with catalogs_restored():
-        run_here("--config-file", job, *options, f"train.output_dir={tmp_path / 'unbroken'}")
-        # As the disk was when the third iteration died.
-        shutil.copytree(tmp_path / "unbroken", tmp_path / "broken")
-        for name in ("model_0000003.pth", "model_final.pth"):
-            (tmp_path / "broken" / name).unlink()
-        (tmp_path / "broken/last_checkpoint").write_text("model_0000001.pth")
-        options += ["dataloader.train.num_workers=2", f"train.output_dir={tmp_path / 'broken'}"]
-        run_here("--resume", "--config-file", job, *options)
+    run_here("--config-file", job, *options, f"train.output_dir={tmp_path / 'unbroken'}")
+    # As the disk was when the third iteration died.
+    shutil.copytree(tmp_path / "unbroken", tmp_path / "broken")
+    for name in ("model_0000003.pth", "model_final.pth"):
+        (tmp_path / "broken" / name).unlink()
+    (tmp_path / "broken/last_checkpoint").write_text("model_0000001.pth")
+    options += ["dataloader.train.num_workers=2", f"train.output_dir={tmp_path / 'broken'}"]
+    run_here("--resume", "--config-file", job, *options)
     assert differences(tmp_path / "unbroken", tmp_path / "broken") == []
 
 
 def test_the_yaml_key_of_pruning_reaches_the_checkpoints(tmp_path):
     job = write_jobs(tmp_path) / "tiny.yaml"
     options = ["SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.CHECKPOINT_MAX_TO_KEEP", 1]
-    with catalogs_restored():
-        run_here("--config-file", job, *options, "DATASETS.TEST", "()", "OUTPUT_DIR", tmp_path)
+    run_here("--config-file", job, *options, "DATASETS.TEST", "()", "OUTPUT_DIR", tmp_path)
     found = sorted(path.name for path in tmp_path.glob("*.pth"))
     assert found == ["model_0000001.pth", "model_final.pth"]
