@@ -6,6 +6,7 @@ import pytest
 import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Boxes, Instances, pairwise_iou
+from helpers.matching_cases import centred, clipped
 
 from focal_retina import OctaveAnchorGenerator
 from focal_retina.anchor_analysis import fit as fit_module
@@ -36,11 +37,10 @@ def random_objects(counts, seed=0):
     image_sizes = torch.tensor([IMAGE_SIZES[i % len(IMAGE_SIZES)] for i in range(len(counts))])
     boxes = []
     for count, size in zip(counts, image_sizes.float(), strict=True):
-        limits = size.flip(0).repeat(2)
-        centers = torch.rand(count, 2) * limits[:2]
+        image = size.flip(0)
+        centers = torch.rand(count, 2) * image
         sides = torch.exp(torch.randn(count, 1) + torch.randn(count, 2) * 0.4 + 3)
-        corners = torch.cat([centers - sides / 2, centers + sides / 2], dim=1)
-        found = torch.minimum(corners.clamp(min=0), limits)
+        found = clipped(centred(centers, sides), image)
         found = torch.cat([found, found[: count // 4]])
         boxes.append(found[(found[:, 2:] - found[:, :2] > 1e-5).all(1)])
     numbers = torch.tensor([len(found) for found in boxes])

@@ -1,54 +1,41 @@
 """The objects that are analyzed are those that training has."""
 
-import json
 import os
 
 import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import transforms as T
+from helpers.small_datasets import coco_content, detectron2_mapper, write_dataset
 
 from focal_retina.anchor_analysis.objects import load_objects
 from focal_retina.data.register import register_datasets
-from focal_retina.data.shapes import write_shapes
 from focal_retina.errors import UserError
 
 
 def boxes_of_training(name, resize):
     """Return the boxes that Detectron2 trains on, of all images."""
-    mapper = DatasetMapper(
-        is_train=True, augmentations=[resize], image_format="BGR", use_instance_mask=False
-    )
-    mapped = map(mapper, DatasetCatalog.get(name))
+    mapped = map(detectron2_mapper(resize), DatasetCatalog.get(name))
     return torch.cat([x["instances"].gt_boxes.tensor for x in mapped])
 
 
-@pytest.fixture
-def odd(tmp_path):
-    """The name of a dataset with boxes of every kind."""
-    folder = write_shapes(tmp_path, "train", 3, image_size=64)
-    content = json.loads((folder / "instances.json").read_text())
-    boxes = [[-5, 10, 20, 100], [60, 60, -30, -20], [3, 3, 0, 9], [70, 3, 5, 5], [1, 1, 1, 1]]
+def test_odd_boxes_are_what_training_makes_of_them(tmp_path):
+    content = coco_content()
+    boxes = [[-5, 10, 20, 100], [60, 40, -30, -20], [3, 3, 0, 9], [70, 3, 5, 5], [1, 1, 1, 1]]
     boxes += [[float("nan"), 1, 2, 3], [1.5, 2.5, 9.25, 30], [1, 2, 30, 30]]
-    template = {"category_id": 1, "area": 1, "image_id": 2, "iscrowd": 0}
-    odd = [{**template, "bbox": box, "id": i} for i, box in enumerate(boxes, 900)]
-    odd[-1]["iscrowd"] = 1
-    content["annotations"] += odd
-    (tmp_path / "odd.json").write_text(json.dumps(content))
-    register_datasets([["odd", str(tmp_path / "odd.json"), str(folder / "images")]])
-    return "odd"
-
-
-def test_odd_boxes_are_what_training_makes_of_them(odd):
-    resize = T.ResizeShortestEdge([100, 100], 333)
-    objects = load_objects([odd], resize)
-    assert torch.equal(objects.boxes, boxes_of_training(odd, resize))
+    template = {"category_id": 7, "area": 1, "image_id": 2, "iscrowd": 0}
+    content["annotations"] += [{**template, "bbox": x, "id": i} for i, x in enumerate(boxes, 900)]
+    content["annotations"][-1]["iscrowd"] = 1
+    register_datasets([["odd", *write_dataset(tmp_path, content)]])
+    resize = T.ResizeShortestEdge([96, 96], 333)
+    objects = load_objects(["odd"], resize)
+    assert torch.equal(objects.boxes, boxes_of_training("odd", resize))
     assert objects.num_crowds == 1
     assert objects.num_empty == 3
     assert {900, 901, 904, 906} < set(objects.annotation_ids)
     index = objects.annotation_ids.index(900)
-    assert objects.file_names[objects.image_idxs[index]].endswith("000002.png")
+    assert objects.file_names[objects.image_idxs[index]].endswith("1.png")
     assert float(objects.areas[index]) == 2000
 
 

@@ -6,14 +6,13 @@ from contextlib import nullcontext
 import pytest
 import torch
 import yaml
-from helpers.foreign_models import Burglar, randomise, write
-from helpers.tiny_jobs import catalogs_restored, run_here, write_jobs
+from helpers.foreign_models import Burglar, converted, randomise, write
+from helpers.tiny_jobs import run_here, write_jobs
 from torch import nn
 from torchvision.models import detection, resnet18
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.errors import UserError
-from focal_retina.tools.convert_checkpoint import main
 
 
 @pytest.mark.parametrize("suffix", ["pkl", "pth", "pyth"])
@@ -76,8 +75,7 @@ def test_training_continues_from_converted_weights_of_other_classes(tmp_path, ca
     model = randomise(
         detection.retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=6)
     )
-    torch.save(model.state_dict(), tmp_path / "source.pth")
-    assert main([str(tmp_path / "source.pth"), str(tmp_path / "target.pth")]) == 0
+    converted(model.state_dict(), tmp_path)
     write_jobs(tmp_path)
     job, tiny = (yaml.safe_load((tmp_path / f"{x}.yaml").read_text()) for x in ("target", "tiny"))
     job["MODEL"]["RETINANET"]["NUM_CLASSES"] = 6
@@ -85,8 +83,7 @@ def test_training_continues_from_converted_weights_of_other_classes(tmp_path, ca
     job["INPUT"] |= {"FORMAT": "RGB"}
     job["DATASETS"]["TEST"] = []
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
-    with catalogs_restored():
-        run_here("--config-file", tmp_path / "job.yaml", "OUTPUT_DIR", tmp_path / "out")
+    run_here("--config-file", tmp_path / "job.yaml", "OUTPUT_DIR", tmp_path / "out")
     trained = torch.load(tmp_path / "out/model_final.pth")
     start = torch.load(tmp_path / "target.pth")["model"]
     assert trained["iteration"] == 1

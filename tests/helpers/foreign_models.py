@@ -4,12 +4,11 @@ import os
 import pickle
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from detectron2.data import transforms as T
 from detectron2.data.detection_utils import read_image
 from detectron2.modeling import build_model
-from PIL import Image
 from torch import nn
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
@@ -80,14 +79,9 @@ def real_images() -> list[torch.Tensor]:
     files = sorted(folder.glob("*.jpg"))[:2]
     if not files:
         pytest.skip("DETECTRON2_DATASETS holds no COCO")
-    return [_shrink(read_image(str(file), format="RGB")) for file in files]
-
-
-def _shrink(image: np.ndarray) -> torch.Tensor:
-    height, width = image.shape[:2]
-    scale = SHORT_SIDE / min(height, width)
-    size = (round(width * scale), round(height * scale))
-    return torch.tensor(np.array(Image.fromarray(image).resize(size))).permute(2, 0, 1)
+    images = [read_image(str(file), format="RGB") for file in files]
+    smaller = [T.ResizeShortestEdge(SHORT_SIDE).get_transform(x).apply_image(x) for x in images]
+    return [torch.tensor(x).permute(2, 0, 1) for x in smaller]
 
 
 IMAGES = {"synthetic": synthetic_images, "real": real_images}

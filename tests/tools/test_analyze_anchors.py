@@ -22,6 +22,12 @@ def analyze(config_file, output, *arguments):
     return main(["--config-file", config_file, "--output", str(output), *arguments])
 
 
+def report_of(*arguments):
+    """Analyze, and return the report that is written."""
+    assert analyze(*arguments) == 0
+    return (arguments[1] / "report.md").read_text()
+
+
 def cells(report, group):
     """Return the cells of the table's rows of a group."""
     rows = re.findall(rf"^\| {group} .*$", report, re.MULTILINE)
@@ -29,8 +35,7 @@ def cells(report, group):
 
 
 def test_the_report_covers_both_datasets_and_the_proposal_builds(config_file, tmp_path, capsys):
-    assert analyze(config_file, tmp_path, *QUICK) == 0
-    report = (tmp_path / "report.md").read_text()
+    report = report_of(config_file, tmp_path, *QUICK)
     assert report.strip() in capsys.readouterr().out
     for all_objects in cells(report, "all"):
         assert all(" → " in cell for cell in all_objects[3:])
@@ -45,8 +50,7 @@ def test_the_report_covers_both_datasets_and_the_proposal_builds(config_file, tm
 
 
 def test_groups_of_a_kind_add_up_and_shares_to_one(config_file, tmp_path):
-    assert analyze(config_file, tmp_path, "--no-proposal") == 0
-    report = (tmp_path / "report.md").read_text()
+    report = report_of(config_file, tmp_path, "--no-proposal")
     [every, _] = cells(report, "all")
     assert sum(float(x.rstrip("%")) for x in every[4:7]) == pytest.approx(100, abs=0.2)
     train = report.split("\n## ")[0]
@@ -57,16 +61,14 @@ def test_groups_of_a_kind_add_up_and_shares_to_one(config_file, tmp_path):
 
 def test_objects_without_foreground_are_named_by_file_and_annotation(config_file, tmp_path):
     opts = ["MODEL.ANCHOR_GENERATOR.SIZES", "[[300]]", "MODEL.FOCAL_RETINA.LOW_QUALITY_MATCHES"]
-    assert analyze(config_file, tmp_path, "--no-proposal", *opts, "none") == 0
-    report = (tmp_path / "report.md").read_text()
+    report = report_of(config_file, tmp_path, "--no-proposal", *opts, "none")
     assert re.search(r"00000\d\.png: annotation \d+, .* best IoU 0\.\d+", report)
     [every, _] = cells(report, "all")
     assert every[-1] == every[-2] == every[2] == every[1]
 
 
 def test_a_sample_of_the_images_is_labelled_and_the_report_says_so(config_file, tmp_path):
-    assert analyze(config_file, tmp_path, "--no-proposal", "--max-images", "2") == 0
-    report = (tmp_path / "report.md").read_text()
+    report = report_of(config_file, tmp_path, "--no-proposal", "--max-images", "2")
     assert "2 of 4 images with objects, a random sample." in report
     [every, _] = cells(report, "all")
     assert 0 < int(every[2]) < int(every[1])
