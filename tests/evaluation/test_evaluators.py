@@ -1,6 +1,5 @@
 """faster-coco-eval gives Detectron2's results, and its absence is said."""
 
-import json
 import logging
 
 import pytest
@@ -8,16 +7,16 @@ import torch
 from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, Instances
+from helpers.small_datasets import write_json
 
-from focal_retina.evaluation import evaluators as evaluation
+from focal_retina.evaluation import evaluators
 
 
-def write_dataset(folder, num_images=12):
-    """Write boxes of three classes, small to large, one of them a crowd; the last image empty."""
-    generator = torch.Generator().manual_seed(0)
-    size = {"height": 400, "width": 400}
-    images = [{"id": i, "file_name": f"{i}.jpg", **size} for i in range(num_images)]
-    boxes = torch.rand(6 * (num_images - 1), 4, generator=generator) * 180 + 2
+@pytest.fixture
+def content(tmp_path):
+    """A dataset "boxes" of three classes, small to large, one box a crowd; the last image empty."""
+    images = [{"id": i, "file_name": f"{i}.jpg", "height": 400, "width": 400} for i in range(12)]
+    boxes = torch.rand(66, 4, generator=torch.Generator().manual_seed(0)) * 180 + 2
     annotations = [
         {
             **{"id": i + 1, "image_id": i // 6, "category_id": 1 + 2 * (i % 3)},
@@ -27,9 +26,9 @@ def write_dataset(folder, num_images=12):
     ]
     categories = [{"id": 1 + 2 * i, "name": name} for i, name in enumerate("abc")]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    path = folder / "instances.json"
-    path.write_text(json.dumps(content))
-    return path, content
+    path = write_json(tmp_path / "instances.json", content)
+    register_coco_instances("boxes", {}, path, str(tmp_path))
+    return content
 
 
 def detections_near(content, image, noise):
@@ -37,12 +36,12 @@ def detections_near(content, image, noise):
     boxes = [a["bbox"] for a in content["annotations"] if a["image_id"] == image["id"]] * 3
     boxes = torch.tensor(boxes).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    boxes = boxes + torch.randn(boxes.shape, generator=generator) * noise
-    detections = Instances((400, 400))
-    detections.pred_boxes = Boxes(boxes)
-    detections.scores = torch.rand(len(boxes), generator=generator)
-    detections.pred_classes = torch.randint(3, (len(boxes),), generator=generator)
-    return detections
+    return Instances(
+        (400, 400),
+        pred_boxes=Boxes(boxes + torch.randn(boxes.shape, generator=generator) * noise),
+        scores=torch.rand(len(boxes), generator=generator),
+        pred_classes=torch.randint(3, (len(boxes),), generator=generator),
+    )
 
 
 def evaluate(evaluator, content, noise):
@@ -54,24 +53,19 @@ def evaluate(evaluator, content, noise):
 
 
 @pytest.mark.parametrize("noise", [0.0, 3.0, 40.0])
-def test_results_are_those_of_pycocotools(tmp_path, noise):
-    path, content = write_dataset(tmp_path)
-    name = f"evaluation_test_{tmp_path.name}"
-    register_coco_instances(name, {}, str(path), str(tmp_path))
-    slow = evaluate(COCOEvaluator(name, output_dir=str(tmp_path)), content, noise)
-    fast = evaluate(evaluation.build_evaluator(name, str(tmp_path)), content, noise)
+def test_results_are_those_of_pycocotools(content, tmp_path, noise):
+    slow = evaluate(COCOEvaluator("boxes", output_dir=str(tmp_path)), content, noise)
+    fast = evaluate(evaluators.build_evaluator("boxes", str(tmp_path)), content, noise)
     assert list(fast) == list(slow)
     assert fast == pytest.approx(slow, rel=1e-12, nan_ok=True)
     assert 0 <= fast["AP"] < 100 or noise == 0.0
 
 
 def test_without_faster_coco_eval_detectron2s_evaluator_is_used_and_that_is_logged(
-    tmp_path, monkeypatch, caplog
+    content, tmp_path, monkeypatch, caplog
 ):
-    path, content = write_dataset(tmp_path)
-    register_coco_instances("evaluation_test_fallback", {}, str(path), str(tmp_path))
-    monkeypatch.setattr(evaluation, "COCO", None)
+    monkeypatch.setattr(evaluators, "COCO", None)
     with caplog.at_level(logging.INFO):
-        evaluator = evaluation.build_evaluator("evaluation_test_fallback", str(tmp_path))
+        evaluator = evaluators.build_evaluator("boxes", str(tmp_path))
     assert type(evaluator) is COCOEvaluator
     assert "focal_retina[eval]" in caplog.text

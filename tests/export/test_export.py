@@ -1,26 +1,25 @@
 """Exported files say what FocalRetinaNet says, at any size and batch."""
 
 import sys
-import warnings
 
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
-from helpers.batches import GN_R18, detectron2_retinanet_config
-from helpers.tiny_jobs import write_jobs, write_random_weights
+from helpers.small_models import tiny_model
+from helpers.tiny_jobs import write_random_weights
 
 from focal_retina.errors import UserError
 from focal_retina.export.formats import EXPORTERS, largest_difference, load_exported
 from focal_retina.export.modules import Detections, RawOutputs
 from focal_retina.tools.export import main
 
+# Tracers warn of Detectron2's checks of shapes.
+pytestmark = pytest.mark.filterwarnings("ignore")
 # torch.export takes seconds.
 KINDS = ["onnx", "torchscript", pytest.param("torch_export", marks=pytest.mark.slow)]
 # In the first P5 is 1x2, P6 and P7 are single pixels.
 SIZES = [(1, 32, 64), (3, 256, 160), (2, 192, 288)]
-OVERRIDES = GN_R18 | {
-    "MODEL.META_ARCHITECTURE": "FocalRetinaNet",
+OVERRIDES = {
     "MODEL.FPN.OUT_CHANNELS": 32,
     "MODEL.FPN.NORM": "",  # GN refuses maps of one pixel and one channel a group
     "MODEL.RETINANET.NORM": "",
@@ -37,8 +36,7 @@ TORCHVISION_ANCHORS = {
 
 def confident_model(overrides=None):
     """Return a model of random weights whose scores and boxes differ between anchors."""
-    torch.manual_seed(0)
-    model = build_model(detectron2_retinanet_config(OVERRIDES | (overrides or {}))).eval()
+    model = tiny_model(OVERRIDES | (overrides or {})).eval()
     for name, weight in model.head.named_parameters():
         if name.endswith("weight"):
             torch.nn.init.normal_(weight, std=0.05)
@@ -46,8 +44,8 @@ def confident_model(overrides=None):
     return model
 
 
-def noise(count, height, width, seed=0):
-    generator = torch.Generator().manual_seed(seed)
+def noise(count, height, width):
+    generator = torch.Generator().manual_seed(0)
     return torch.rand(count, 3, height, width, generator=generator) * 255
 
 
@@ -64,8 +62,7 @@ def export(module, kind, path):
     """Write a file of the kind; return the function that it holds."""
     for package in ("onnx", "onnxruntime") if kind == "onnx" else ():
         pytest.importorskip(package, reason="focal_retina[export] is not installed")
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracers warn of Detectron2's checks of shapes
+    with torch.no_grad():
         EXPORTERS[kind](module.eval(), path)
     return load_exported(kind, path)
 
@@ -105,8 +102,7 @@ def test_the_module_detects_what_the_model_detects(size, overrides):
 
 def test_an_exported_file_detects_what_the_model_detects_at_three_sizes_and_batches(exported):
     model, run = exported
-    for size in SIZES:
-        images = noise(*size)
+    for images in (noise(*size) for size in SIZES):
         expected = models_detections(model, images)
         assert len(expected[0]) > 1
         assert largest_difference(expected, run(images)) < 1e-2
@@ -130,8 +126,7 @@ def test_an_exported_file_finds_the_one_image_of_a_batch_with_detections(exporte
 def test_raw_outputs_are_the_head_s_for_every_anchor(kind, tmp_path):
     model = confident_model(TORCHVISION_ANCHORS)
     run = export(RawOutputs(model), kind, tmp_path / "model.pt2")
-    for size in SIZES:
-        images = noise(*size)
+    for images in (noise(*size) for size in SIZES):
         with torch.no_grad():
             expected = RawOutputs(model)(images)
         assert largest_difference(expected, run(images)) < 1e-3
@@ -186,17 +181,14 @@ def test_what_cannot_be_exported_is_explained(kind, missing, sentence, monkeypat
     [([], "boxes, scores, classes, image_idxs"), (["--raw"], "logits, deltas, anchors")],
 )
 def test_the_tool_writes_the_file_and_ends_with_the_largest_difference(
-    flags, outputs, tmp_path, capsys
+    flags, outputs, jobs, capsys
 ):
-    job = write_jobs(tmp_path)
-    write_random_weights(job / "tiny.yaml")
-    command = ["--config-file", job / "tiny.yaml", "--weights", job / "weights.pth", *flags]
-    command += ["--format", "torchscript", "--output", job / "model.ts"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert main([str(x) for x in [*command, "--images", next(job.rglob("*.png"))]]) == 0
+    weights, file = write_random_weights(jobs / "tiny.yaml"), jobs / "model.ts"
+    command = ["--config-file", jobs / "tiny.yaml", "--weights", weights, *flags, "--output", file]
+    command += ["--format", "torchscript", "--images", next(jobs.rglob("*.png"))]
+    assert main([str(x) for x in command]) == 0
     first, *_, last = capsys.readouterr().out.splitlines()
     assert first.endswith(f"images -> {outputs}")
-    assert len(torch.jit.load(str(job / "model.ts"))(noise(1, 64, 64))) == len(outputs.split())
+    assert len(torch.jit.load(str(file))(noise(1, 64, 64))) == len(outputs.split())
     assert last.startswith("largest difference to PyTorch: ")
     assert float(last.split()[-1]) < 1e-2

@@ -7,7 +7,7 @@ import pytest
 import torch
 from detectron2.config import instantiate
 from detectron2.data import build_detection_test_loader
-from helpers.tiny_jobs import catalogs_restored, write_jobs, write_random_weights
+from helpers.tiny_jobs import catalogs_restored, write_random_weights
 from PIL import Image
 
 from focal_retina.errors import ImageError
@@ -17,25 +17,23 @@ from focal_retina.inference.predictor import Predictor, read_picture
 # What each kind of config calls the numbers, and how the evaluation loads its images.
 YAML_OPTS = "MODEL.RETINANET.SCORE_THRESH_TEST 0.009 TEST.DETECTIONS_PER_IMAGE 5"
 LAZY_OPTS = "model.postprocessor.score_thresh=0.0 model.postprocessor.max_detections=5"
-OPTS = {"tiny.yaml": YAML_OPTS.split(), "tiny.py": LAZY_OPTS.split()}
-LOADERS = {
-    "tiny.yaml": lambda cfg: build_detection_test_loader(cfg, "tiny_val"),
-    "tiny.py": lambda cfg: instantiate(cfg.dataloader.test),
+CONFIGS = {
+    "tiny.yaml": (YAML_OPTS.split(), lambda cfg: build_detection_test_loader(cfg, "tiny_val")),
+    "tiny.py": (LAZY_OPTS.split(), lambda cfg: instantiate(cfg.dataloader.test)),
 }
 
 
-@pytest.fixture(scope="module", params=OPTS)
+@pytest.fixture(scope="module", params=CONFIGS)
 def config(request):
     return request.param
 
 
 @pytest.fixture(scope="module")
-def predictor(config, tmp_path_factory):
+def predictor(jobs, config):
     """A predictor of random weights, all of whose candidates count."""
-    folder = write_jobs(tmp_path_factory.mktemp("tiny"))
-    weights = write_random_weights(folder / config)
+    weights = write_random_weights(jobs / config)
     with catalogs_restored():
-        yield Predictor(str(folder / config), weights, OPTS[config])
+        yield Predictor(str(jobs / config), weights, CONFIGS[config][0])
 
 
 def gradient(height=40, width=60, channels=3):
@@ -45,7 +43,7 @@ def gradient(height=40, width=60, channels=3):
 
 
 def test_a_picture_s_detections_are_the_evaluation_s(predictor, config):
-    inputs = next(iter(LOADERS[config](predictor.cfg)))
+    inputs = next(iter(CONFIGS[config][1](predictor.cfg)))
     with torch.no_grad(), evaluation_mode(predictor.model) as model:
         expected = model(inputs)[0]["instances"]
     found = predictor([inputs[0]["file_name"]])[0]
@@ -61,9 +59,8 @@ def test_names_and_ids_of_classes_are_the_dataset_s(predictor):
 
 
 def test_images_of_different_sizes_make_a_batch_and_none_an_empty_list(predictor):
-    images = [gradient(40, 60), gradient(50, 30)]
-    sizes = [x.image_size for x in predictor(images)]
-    assert sizes == [(40, 60), (50, 30)]
+    sizes = [(40, 60), (50, 30)]
+    assert [x.image_size for x in predictor([gradient(*size) for size in sizes])] == sizes
     assert predictor([]) == []
 
 
@@ -73,12 +70,13 @@ def test_an_array_that_is_no_rgb_image_is_refused(predictor, image):
         predictor([image])
 
 
-@pytest.mark.parametrize(
-    ("name", "key"), [("tiny.yaml", "MODEL.WEIGHTS"), ("tiny.py", "train.init_checkpoint")]
-)
-def test_no_weights_is_an_error_that_names_the_key(tmp_path, name, key):
-    with catalogs_restored(), pytest.raises(ValueError, match=key):
-        Predictor(str(write_jobs(tmp_path) / name))
+KEYS = {"tiny.yaml": "MODEL.WEIGHTS", "tiny.py": "train.init_checkpoint"}
+
+
+@pytest.mark.parametrize("config", KEYS)
+def test_no_weights_is_an_error_that_names_the_key(jobs, config):
+    with pytest.raises(ValueError, match=KEYS[config]):
+        Predictor(str(jobs / config))
 
 
 EXIF = Image.Exif()
