@@ -66,15 +66,8 @@ def focal_retina_defaults() -> CfgNode:
 
     # build_focal_retina_regnet_fpn_backbone: Detectron2's RegNet, here RegNetX-4GF. A RegNetY has
     # SE_RATIO 0.25. Its features are s1 to s4: set MODEL.FPN.IN_FEATURES to s2, s3, s4.
-    node.REGNET = CfgNode()
-    node.REGNET.STEM_WIDTH = 32
-    node.REGNET.DEPTH = 23
-    node.REGNET.W_A = 38.65
-    node.REGNET.W_0 = 96
-    node.REGNET.W_M = 2.43
-    node.REGNET.GROUP_WIDTH = 40
-    node.REGNET.SE_RATIO = 0.0
-    node.REGNET.NORM = "FrozenBN"
+    node.REGNET = CfgNode({"STEM_WIDTH": 32, "DEPTH": 23, "W_A": 38.65, "W_0": 96, "W_M": 2.43})
+    node.REGNET.GROUP_WIDTH, node.REGNET.SE_RATIO, node.REGNET.NORM = 40, 0.0, "FrozenBN"
 
     # build_focal_retina_timm_fpn_backbone: any timm model with features of strides 8, 16 and 32,
     # which are called res3, res4 and res5. MODEL.BACKBONE.FREEZE_AT does not apply.

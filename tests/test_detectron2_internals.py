@@ -45,15 +45,13 @@ def test_the_steps_of_a_checkpointer_are_called_by_their_public_names(tmp_path):
     assert checkpointer.asked
 
 
-def test_arrays_become_tensors_in_place():
+def test_arrays_become_tensors_in_place_and_anything_else_is_refused():
     weights = {"a": np.ones(2, np.float32)}
-    internals.OpenCheckpointer(nn.Linear(1, 1)).arrays_to_tensors(weights)
+    checkpointer = internals.OpenCheckpointer(nn.Linear(1, 1))
+    checkpointer.arrays_to_tensors(weights)
     assert torch.equal(weights["a"], torch.ones(2))
-
-
-def test_anything_but_arrays_is_refused():
     with pytest.raises(UserError, match="a: <class 'str'>"):
-        internals.OpenCheckpointer(nn.Linear(1, 1)).arrays_to_tensors({"a": "text"})
+        checkpointer.arrays_to_tensors({"a": "text"})
 
 
 @pytest.mark.parametrize("kind", [TrainingSampler, RandomSubsetTrainingSampler])
@@ -75,8 +73,7 @@ def test_a_registry_knows_its_objects_by_name_and_forgets_what_is_deleted():
 
 
 def test_a_trainer_s_hooks_and_batches_are_its_own():
-    trainer = SimpleTrainer(nn.Linear(1, 1), [[1], [2]], None)
-    hook = hooks.IterationTimer()
+    trainer, hook = SimpleTrainer(nn.Linear(1, 1), [[1], [2]], None), hooks.IterationTimer()
     trainer.register_hooks([hook])
     assert internals.hooks_of(trainer) == [hook]
     assert [internals.next_batch(trainer) for _ in range(2)] == [[1], [2]]
@@ -86,11 +83,6 @@ def test_precise_batch_norm_has_a_loader_only_where_a_layer_needs_it():
     model, loader = nn.BatchNorm1d(2).train(), [1]
     assert internals.precise_bn_loader(hooks.PreciseBN(0, model, loader, 1)) is loader
     assert internals.precise_bn_loader(hooks.PreciseBN(0, nn.Linear(1, 1), loader, 1)) is None
-
-
-def test_a_writing_hook_tells_its_writers(tmp_path):
-    writer = JSONWriter(str(tmp_path / "metrics.json"))
-    assert internals.writers_of(hooks.PeriodicWriter([writer])) == [writer]
 
 
 def test_pictures_that_no_writer_took_are_counted():
@@ -145,8 +137,8 @@ def test_sizes_of_an_example_are_not_taken_for_constants():
     assert program(torch.ones(1, 3, 1, 5)).shape == (1, 3, 1, 5)
 
 
-def test_the_json_writer_tells_its_file_and_last_iteration(tmp_path):
-    writer = JSONWriter(str(tmp_path / "metrics.json"))
+def test_writers_of_a_hook_tell_their_file_and_last_iteration(tmp_path):
+    (writer,) = internals.writers_of(hooks.PeriodicWriter([JSONWriter(f"{tmp_path}/metrics.json")]))
     with EventStorage(7) as storage:
         storage.put_scalar("a", 1.0)
         storage.step()

@@ -1,6 +1,7 @@
 """Real training and evaluation on data sets without objects, and with extreme ones."""
 
 import json
+from functools import partial
 from pathlib import Path
 from string import Template
 
@@ -9,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import transforms as T
-from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
-from helpers.batches import GN_R18, detectron2_retinanet_config, random_batch
 from helpers.peak_memory import peak_mebibytes
-from helpers.tiny_jobs import ROOT, catalogs_restored, run_here, write_jobs, write_random_weights
+from helpers.small_models import tiny_batch, tiny_model
+from helpers.tiny_jobs import ROOT, detections, metrics, options, run_here, write_random_weights
 
 from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.inference.predictor import Predictor
@@ -51,69 +51,56 @@ def write_job(folder, images, num_classes, profile="paper"):
     return config
 
 
-def train(config, *opts):
-    with catalogs_restored():
-        run_here("--config-file", config, *opts)
-
-
-def metrics(folder):
+def last_metrics(folder):
     """Return all that was written, by name; the last of each."""
-    lines = (folder / "output/metrics.json").read_text().splitlines()
-    return {name: value for line in lines for name, value in json.loads(line).items()}
+    return {name: value for line in metrics(folder / "output") for name, value in line.items()}
 
 
 @pytest.mark.parametrize(("profile", "num_classes"), [("paper", 1203), ("detectron2", 1)])
 def test_a_batch_of_extreme_images_is_trained_on_and_evaluated(tmp_path, profile, num_classes):
-    train(write_job(tmp_path, EXTREMES, num_classes, profile))
-    found = metrics(tmp_path)
+    run_here("--config-file", write_job(tmp_path, EXTREMES, num_classes, profile))
+    found = last_metrics(tmp_path)
     assert np.isfinite([found["total_loss"], found["loss_cls"], found["loss_box_reg"]]).all()
     assert found["loss_box_reg"] > 0
     assert 0 <= found["bbox/AP"] <= 100
-    detections = json.loads((tmp_path / "output/inference/coco_instances_results.json").read_text())
-    assert {x["image_id"] for x in detections} == {1, 2, 3, 4, 5, 6}
+    assert {x["image_id"] for x in detections(tmp_path / "output")} == {1, 2, 3, 4, 5, 6}
 
 
 @pytest.mark.parametrize("profile", ["paper", "detectron2"])
 def test_a_data_set_without_any_object_is_trained_on_and_evaluated(tmp_path, profile):
-    train(write_job(tmp_path, [(40, 60, []), (64, 64, [])], 3, profile), "SOLVER.IMS_PER_BATCH", 2)
-    found = metrics(tmp_path)
+    config = write_job(tmp_path, [(40, 60, []), (64, 64, [])], 3, profile)
+    run_here("--config-file", config, "SOLVER.IMS_PER_BATCH", 2)
+    found = last_metrics(tmp_path)
     assert found["loss_box_reg"] == 0
     assert 0 < found["loss_cls"] < np.inf
     assert (tmp_path / "output/model_final.pth").exists()
 
 
-def test_a_data_set_without_objects_has_to_be_meant(tmp_path, capsys):
-    config = write_job(tmp_path, [(40, 60, [])], 3)
-    with pytest.raises(SystemExit, match="2"):
-        train(config, "DATALOADER.FILTER_EMPTY_ANNOTATIONS", True)
-    message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "extreme: no image has an object to learn" in message
-    assert "DATALOADER.FILTER_EMPTY_ANNOTATIONS" in message
+def lazy_options(folder):
+    names = {"train_datasets": "extreme", "test_datasets": "extreme"}
+    data = {"register": f"[[extreme,{folder}/instances.json,{folder}]]", **names}
+    sizes = [f"dataloader.{x}.mapper.augmentations.0.max_size=128" for x in ("train", "test")]
+    return [*options("py", batch_size=5, output_dir=folder / "output", **data), *sizes]
 
 
-def test_a_lazy_config_trains_on_extreme_images_and_on_none(tmp_path, capsys):
-    folder = write_jobs(tmp_path)
+def test_a_lazy_config_trains_on_extreme_images(jobs, tmp_path):
     write_job(tmp_path, EXTREMES, 6)
-    data = [f"dataloader.register=[[extreme,{tmp_path}/instances.json,{tmp_path}]]"]
-    data += ["dataloader.train.dataset.names=extreme", "dataloader.test.dataset.names=extreme"]
-    data += ["dataloader.train.mapper.augmentations.0.max_size=128"]
-    data += ["dataloader.test.mapper.augmentations.0.max_size=128"]
-    output = f"train.output_dir={tmp_path}/output"
-    train(folder / "tiny.py", *data, output, "dataloader.train.total_batch_size=5")
-    assert np.isfinite(metrics(tmp_path)["total_loss"])
-    (empty := tmp_path / "empty").mkdir()
-    write_job(empty, [(40, 60, [])], 6)
-    with pytest.raises(SystemExit, match="2"):
-        train(folder / "tiny.py", *[x.replace(f"{tmp_path}/i", f"{empty}/i") for x in data], output)
-    assert "dataloader.train.dataset.filter_empty" in capsys.readouterr().err
+    run_here("--config-file", jobs / "tiny.py", *lazy_options(tmp_path))
+    assert np.isfinite(last_metrics(tmp_path)["total_loss"])
+
+
+def test_a_data_set_without_objects_has_to_be_meant(jobs, tmp_path, sentence_of):
+    config, key = write_job(tmp_path, [(40, 60, [])], 6), "DATALOADER.FILTER_EMPTY_ANNOTATIONS"
+    of_yaml = sentence_of("--config-file", config, key, True)
+    of_lazy = sentence_of("--config-file", jobs / "tiny.py", *lazy_options(tmp_path))
+    assert "extreme: no image has an object to learn" in of_yaml and key in of_yaml
+    assert "dataloader.train.dataset.filter_empty" in of_lazy
 
 
 def test_predictions_on_extreme_images_lie_inside_them(tmp_path):
     config = write_job(tmp_path, EXTREMES, 2)
     weights = write_random_weights(config)
-    with catalogs_restored():
-        predictor = Predictor(str(config), weights)
-    found = predictor([tmp_path / f"{i}.png" for i in range(1, 7)])
+    found = Predictor(str(config), weights)([tmp_path / f"{i}.png" for i in range(1, 7)])
     assert [x.image_size for x in found] == [image[:2] for image in EXTREMES]
     for instances in found:
         height, width = instances.image_size
@@ -141,15 +128,13 @@ def test_resizing_is_detectron2s_where_that_leaves_pixels():
 
 
 def test_a_step_on_thousands_of_objects_takes_no_more_memory_than_one_on_a_few():
-    overrides = {"MODEL.META_ARCHITECTURE": "FocalRetinaNet", "MODEL.FPN.OUT_CHANNELS": 32}
-    model = build_model(detectron2_retinanet_config({**GN_R18, **overrides})).train()
+    model = tiny_model({"MODEL.FPN.OUT_CHANNELS": 32}).train()
 
     def step(num_objects):
-        [inputs] = random_batch([(512, 512)], [num_objects], num_classes=2)
         with EventStorage(0):
-            sum(model([inputs]).values()).backward()
+            sum(model(tiny_batch([num_objects], (512, 512))).values()).backward()
 
     step(5)  # gradients are there from now on
-    few, thousands = (peak_mebibytes(lambda count=count: step(count)) for count in (5, 5000))
+    few, thousands = (peak_mebibytes(partial(step, count)) for count in (5, 5000))
     # All IoUs of 5,000 objects with the 49,104 anchors would be 937 MiB.
     assert thousands < few + 150

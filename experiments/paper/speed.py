@@ -10,7 +10,7 @@ from detectron2.data import build_detection_test_loader
 
 from experiments.machine import seconds_of
 from experiments.paper.trained_model import load_config, load_model
-from focal_retina.evaluation.mode import evaluation_mode
+from focal_retina.evaluation.evaluate import evaluation_mode
 
 NUM_IMAGES, NUM_WARM_UP = 20, 5
 

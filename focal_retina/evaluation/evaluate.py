@@ -1,7 +1,10 @@
 """Evaluating the model of a run: metrics, losses on held-out images, test-time augmentation."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 
+import torch
 from detectron2.config import instantiate
 from detectron2.evaluation import (
     COCOEvaluator,
@@ -12,12 +15,30 @@ from detectron2.evaluation import (
 from detectron2.utils import comm
 from torch import nn
 
+from focal_retina.acceleration.folding import folded_batch_norm
 from focal_retina.distributed import without_ddp
 from focal_retina.evaluation.evaluators import build_evaluator, coco_evaluator
-from focal_retina.evaluation.mode import evaluation_mode
 from focal_retina.evaluation.validation_losses import validation_losses
 from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
 from focal_retina.settings.run_settings import RunSettings
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module, dtype: torch.dtype | None = None) -> Iterator[nn.Module]:
+    """Evaluate a model in eval mode with batch norm folded; restore it afterwards, to the bit.
+
+    Args:
+        model: on one device.
+        dtype: what autocast computes in; None for no autocast.
+    """
+    was_training = model.training
+    device_type = next(model.parameters()).device.type
+    model.eval()
+    try:
+        with folded_batch_norm(model), torch.autocast(device_type, dtype, enabled=bool(dtype)):
+            yield model
+    finally:
+        model.train(was_training)
 
 
 def evaluate(settings: RunSettings, model: nn.Module) -> dict:

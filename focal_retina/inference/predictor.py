@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.data.register import class_names
 from focal_retina.errors import ImageError, UserError
-from focal_retina.evaluation.mode import evaluation_mode
+from focal_retina.evaluation.evaluate import evaluation_mode
 from focal_retina.settings.foreign_errors import weights_errors
 from focal_retina.settings.load import load_settings
 

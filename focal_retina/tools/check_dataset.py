@@ -21,8 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from focal_retina.data.checks.drops import count_drops
-from focal_retina.data.checks.entries import check_entries
+from focal_retina.data.checks.entries import check_entries, count_drops
 from focal_retina.data.checks.pictures import check_pictures, inspect_pictures
 from focal_retina.data.checks.problems import Finding, Place
 from focal_retina.data.checks.reading import read_table

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from focal_retina.errors import UserError, reports_errors
-from focal_retina.evaluation.mode import evaluation_mode
+from focal_retina.evaluation.evaluate import evaluation_mode
 from focal_retina.export.formats import EXPORTERS, ONNX_OPSET, largest_difference, load_exported
 from focal_retina.export.modules import Detections, RawOutputs
 from focal_retina.inference.predictor import Predictor, read_picture

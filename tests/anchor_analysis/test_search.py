@@ -49,12 +49,16 @@ def measure(objects, config, shapes=None):
     return measure_fit(objects, config, objects.sample_images(1000, seed=0), shapes)
 
 
+def search(objects, config, num_starts=None, **options):
+    """Return the fit of the config's anchors and of the proposed ones."""
+    configured, starts = measure(objects, config), starting_shapes(config)[:num_starts]
+    return configured, propose(objects, config, configured, starts, **{**SMALL, **options})
+
+
 def assert_no_worse(objects, config):
     """Return the fit of the config's anchors and of the proposed ones."""
-    configured = measure(objects, config)
     # All objects, and one start only: what the search sees is what counts.
-    search = {**SMALL, "max_objects": len(objects), "generations": 4}
-    found = propose(objects, config, configured, starting_shapes(config)[:1], **search)
+    configured, found = search(objects, config, 1, max_objects=len(objects), generations=4)
     assert is_no_worse(found, configured, config.foreground_threshold)
     # The values are what they are said to be, and so is the number of anchors.
     again = measure(objects, config, found.shapes)
@@ -77,9 +81,7 @@ def test_the_proposal_for_blood_cells_is_no_worse_than_the_paper_s_anchors(confi
 
 
 def test_the_same_seed_gives_the_same_proposal(shapes, config):
-    configured = measure(shapes, config)
-    start = starting_shapes(config)[:1]
-    first, second = (propose(shapes, config, configured, start, **SMALL) for _ in range(2))
+    (configured, first), (_, second) = (search(shapes, config, 1) for _ in range(2))
     assert first.shapes == second.shapes != configured.shapes
 
 
@@ -95,15 +97,12 @@ def test_where_nothing_is_better_the_config_s_own_anchors_are_returned(shapes, c
         annotation_ids=list(range(count)),
         image_sizes=torch.full((count, 2), 800),
     )
-    configured = measure(objects, config)
-    found = propose(objects, config, configured, starting_shapes(config), **SMALL)
+    configured, found = search(objects, config)
     assert found is configured
 
 
 def test_the_search_stays_no_worse_than_the_config_when_it_sees_few_objects(shapes, config):
-    configured = measure(shapes, config)
-    few = {**SMALL, "max_objects": 2}
-    found = propose(shapes, config, configured, starting_shapes(config), **few)
+    configured, found = search(shapes, config, max_objects=2)
     assert is_no_worse(found, configured, config.foreground_threshold)
 
 

@@ -77,13 +77,11 @@ def test_training_continues_from_converted_weights_of_other_classes(tmp_path, ca
     )
     converted(model.state_dict(), tmp_path)
     write_jobs(tmp_path)
-    job, tiny = (yaml.safe_load((tmp_path / f"{x}.yaml").read_text()) for x in ("target", "tiny"))
-    job["MODEL"]["RETINANET"]["NUM_CLASSES"] = 6
-    job |= {key: tiny[key] for key in ("DATASETS", "INPUT", "SOLVER", "DATALOADER")}
-    job["INPUT"] |= {"FORMAT": "RGB"}
-    job["DATASETS"]["TEST"] = []
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
-    run_here("--config-file", tmp_path / "job.yaml", "OUTPUT_DIR", tmp_path / "out")
+    tiny = yaml.safe_load((tmp_path / "tiny.yaml").read_text())
+    job = {key: tiny[key] for key in ("DATASETS", "INPUT", "SOLVER", "DATALOADER")}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job | {"_BASE_": "target.yaml"}))
+    opts = ["OUTPUT_DIR", tmp_path / "out", "MODEL.RETINANET.NUM_CLASSES", 6, "DATASETS.TEST", "()"]
+    run_here("--config-file", tmp_path / "job.yaml", *opts)
     trained = torch.load(tmp_path / "out/model_final.pth")
     start = torch.load(tmp_path / "target.pth")["model"]
     assert trained["iteration"] == 1

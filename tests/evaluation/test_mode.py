@@ -5,7 +5,7 @@ import torch
 from detectron2.layers import FrozenBatchNorm2d
 from helpers.small_models import tiny_batch, tiny_config, tiny_model
 
-from focal_retina.evaluation.mode import evaluation_mode
+from focal_retina.evaluation.evaluate import evaluation_mode
 from focal_retina.settings.load import settings_of
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 NUM_IMAGES = 3
 WIDTH, HEIGHT = 64, 48
-MISSING = object()
+MISSING = "MISSING"  # a string, for tables in YAML
 
 
 def coco_content():
@@ -44,7 +44,7 @@ def changed(kind, number, **values):
     """Return :func:`coco_content` with other values of an entry; MISSING removes a key."""
     content = coco_content()
     entry = {**content[kind][number], **values}
-    content[kind][number] = {k: v for k, v in entry.items() if v is not MISSING}
+    content[kind][number] = {k: v for k, v in entry.items() if v != MISSING}
     return content
 
 

@@ -11,7 +11,7 @@ from helpers.tiny_jobs import catalogs_restored, write_random_weights
 from PIL import Image
 
 from focal_retina.errors import ImageError
-from focal_retina.evaluation.mode import evaluation_mode
+from focal_retina.evaluation.evaluate import evaluation_mode
 from focal_retina.inference.predictor import Predictor, read_picture
 
 # What each kind of config calls the numbers, and how the evaluation loads its images.

@@ -16,8 +16,7 @@ import focal_retina  # noqa: F401  the spawned processes need the registered par
 from focal_retina.errors import UserError
 from focal_retina.modeling.normalizer import LossNormalizer
 from focal_retina.modeling.selection import HardExampleSelection
-from focal_retina.training.accumulation import split_batch
-from focal_retina.training.loop import TrainingLoop
+from focal_retina.training.loop import TrainingLoop, split_batch
 
 # Micro-batches of one image, one without objects, sizes that the whole batch pads.
 SIZES = [(64, 64), (64, 96), (96, 64), (64, 64), (32, 96)]

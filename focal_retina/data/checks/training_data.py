@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from detectron2.utils import comm
 
-from focal_retina.data.checks.drops import count_drops
-from focal_retina.data.checks.entries import check_entries
+from focal_retina.data.checks.entries import check_entries, count_drops
 from focal_retina.data.checks.problems import Finding, Problem
 from focal_retina.data.checks.registered import table_of_dataset
 from focal_retina.data.checks.splits import check_splits

@@ -20,10 +20,10 @@ CLASSES, CHANNELS = 5, 64
 META = {"meta": {"cfg": "model = dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0])"}}
 
 
-def conv_module(inputs, size, stride=1, norm=False):
-    conv = nn.Conv2d(inputs, CHANNELS, size, stride, size // 2, bias=not norm)
-    gn = {"gn": nn.GroupNorm(32, CHANNELS)} if norm else {}
-    return nn.Sequential(OrderedDict(conv=conv, **gn))
+def conv_module(inputs, size, stride=1, norm=False, relu=False):
+    parts = {"conv": nn.Conv2d(inputs, CHANNELS, size, stride, size // 2, bias=not norm)}
+    parts |= {"gn": nn.GroupNorm(32, CHANNELS)} if norm else {}
+    return nn.Sequential(OrderedDict(**parts, activate=nn.ReLU() if relu else nn.Identity()))
 
 
 class RetinaNet(nn.Module):
@@ -35,33 +35,26 @@ class RetinaNet(nn.Module):
         self.neck.lateral_convs = nn.ModuleList(conv_module(c, 1) for c in (128, 256, 512))
         extra = [conv_module(p6_channels, 3, 2), conv_module(CHANNELS, 3, 2)]
         self.neck.fpn_convs = nn.ModuleList([conv_module(CHANNELS, 3) for _ in range(3)] + extra)
-        for name in ("cls_convs", "reg_convs"):
-            tower = nn.ModuleList(conv_module(CHANNELS, 3, norm=norm) for _ in range(2))
-            self.bbox_head.add_module(name, tower)
-        self.bbox_head.retina_cls = nn.Conv2d(CHANNELS, 9 * CLASSES, 3, padding=1)
-        self.bbox_head.retina_reg = nn.Conv2d(CHANNELS, 9 * 4, 3, padding=1)
+        for part, rows in (("cls", 9 * CLASSES), ("reg", 9 * 4)):
+            tower = (conv_module(CHANNELS, 3, norm=norm, relu=True) for _ in range(2))
+            self.bbox_head.add_module(f"{part}_convs", nn.Sequential(*tower))
+            last = nn.Conv2d(CHANNELS, rows, 3, padding=1)
+            self.bbox_head.add_module(f"retina_{part}", last)
 
     def features(self, x):
         c = list(self.backbone(x).values())
         p = [conv(x) for conv, x in zip(self.neck.lateral_convs, c, strict=True)]
         for i in (2, 1):
             p[i - 1] = p[i - 1] + F.interpolate(p[i], size=p[i - 1].shape[2:], mode="nearest")
-        convs = self.neck.fpn_convs
-        p = [conv(x) for conv, x in zip(convs[:3], p, strict=True)]
-        from_c5 = convs[3].conv.in_channels == 512
-        p.append(convs[3](c[2] if from_c5 else p[2]))
-        p.append(convs[4](p[3]))  # relu_before_extra_convs is False
-        return p
+        *convs, conv6, conv7 = self.neck.fpn_convs
+        p = [conv(x) for conv, x in zip(convs, p, strict=True)]
+        p6 = conv6(c[2] if conv6.conv.in_channels == 512 else p[2])
+        return [*p, p6, conv7(p6)]  # relu_before_extra_convs is False
 
     def forward(self, images):
         features, head = self.features(images), self.bbox_head
-        found = []
-        for convs, last in ((head.cls_convs, head.retina_cls), (head.reg_convs, head.retina_reg)):
-            levels = features
-            for conv in convs:
-                levels = [F.relu(conv(x)) for x in levels]
-            found.append(foreign.by_anchor([last(x) for x in levels]))
-        return found
+        parts = ((head.cls_convs, head.retina_cls), (head.reg_convs, head.retina_reg))
+        return [foreign.by_anchor([last(tower(x)) for x in features]) for tower, last in parts]
 
 
 def anchors(grids):

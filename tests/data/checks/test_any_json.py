@@ -5,8 +5,7 @@ from helpers import small_datasets as small
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from focal_retina.data.checks.drops import count_drops
-from focal_retina.data.checks.entries import check_entries
+from focal_retina.data.checks.entries import check_entries, count_drops
 from focal_retina.data.checks.pictures import check_pictures, inspect_pictures
 from focal_retina.data.checks.reading import read_table
 from focal_retina.evaluation.evaluators import FasterCOCOEvaluator

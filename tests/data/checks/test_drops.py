@@ -5,7 +5,7 @@ import math
 import pytest
 from helpers.small_datasets import coco_content, detectron2_trains_on, write_dataset
 
-from focal_retina.data.checks.drops import count_drops
+from focal_retina.data.checks.entries import count_drops
 from focal_retina.data.checks.reading import read_table
 
 
