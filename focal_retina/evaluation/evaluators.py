@@ -46,11 +46,7 @@ def evaluator_type(dataset_name: str) -> str:
 
 
 def coco_evaluator(dataset_name: str, **kwargs) -> COCOEvaluator:
-    """Return the fastest COCO evaluator that is installed; log a line where that is not ours.
-
-    Args:
-        kwargs: of ``COCOEvaluator``.
-    """
+    """Return the fastest ``COCOEvaluator`` that is installed; log a line where that is not ours."""
     # A cached conversion to COCO json may stem from an older state of the dataset; Detectron2 0.6
     # cannot be told to make it anew.
     if "allow_cached_coco" in inspect.signature(COCOEvaluator).parameters:

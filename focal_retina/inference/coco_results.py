@@ -9,11 +9,7 @@ from detectron2.structures import Instances
 
 
 class CocoResults:
-    """The ``detections`` of many ``images``, which get the ids 1, 2, 3, ...
-
-    Args:
-        class_names, category_ids: K names, and the K ids of the same classes in the dataset.
-    """
+    """The ``detections`` of many ``images``, whose ids are 1, 2, 3, ...; of K classes."""
 
     def __init__(self, class_names: Sequence[str], category_ids: Sequence[int]):
         pairs = zip(category_ids, class_names, strict=True)

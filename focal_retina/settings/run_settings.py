@@ -155,11 +155,7 @@ class RunSettings:
         return dataclasses.replace(self, device=device)
 
     def check(self, *, trains: bool = True) -> None:
-        """Raise a UserError at the first settings that do not go together.
-
-        Args:
-            trains: whether the settings of a training matter.
-        """
+        """Raise a UserError at the first settings that conflict; of training too if it ``trains``."""
         self.parts.tta_mapper()
         if trains:
             self._check_batch()

@@ -81,11 +81,7 @@ def _check_names(cfg: CfgNode) -> None:
 
 @contextmanager
 def _clear_errors(source: str, cfg: CfgNode, key: str | None = None) -> Iterator[None]:
-    """Turn what yaml, fvcore and yacs raise while merging ``source`` into one sentence.
-
-    Args:
-        key: what is merged, where the error may not say it.
-    """
+    """Turn what yaml, fvcore and yacs raise while merging a source into one sentence."""
     try:
         yield
     except yaml.YAMLError as error:

@@ -33,35 +33,30 @@ from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.engine import job
 from focal_retina.errors import UserError, reports_errors
 from focal_retina.settings.flat_keys import nested_keys
-from focal_retina.tools.command_line import (
-    add_config_arguments,
-    count,
-    make_output_folder,
-    tool_parser,
-)
+from focal_retina.tools import command_line as cli
 
 
 @reports_errors("analyze_anchors")
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0, or 2 after one sentence on what is wrong."""
     args = parse_arguments(argv)
-    analyze(args, make_output_folder(args.output))
+    analyze(args, cli.make_output_folder(args.output))
     return 0
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = tool_parser("analyze_anchors", __doc__)
-    add_config_arguments(parser, required=True, help="YAML")
+    parser = cli.tool_parser("analyze_anchors", __doc__)
+    cli.add_config_arguments(parser, required=True, help="YAML")
     parser.add_argument("--dataset", help="used instead of DATASETS.TRAIN")
     parser.add_argument("--held-out", help="used instead of DATASETS.TEST")
     parser.add_argument("--output", default="output/anchors", help="folder (output/anchors)")
     parser.add_argument("--no-proposal", action="store_true", help="report only")
-    parser.add_argument("--scales-per-octave", type=count(), help="how many to propose")
-    parser.add_argument("--aspect-ratios", type=count(), help="how many to propose")
-    parser.add_argument("--max-images", type=count(), default=1000, help="to label (1000)")
-    parser.add_argument("--max-objects", type=count(), default=2000, help="to search with (2000)")
-    parser.add_argument("--generations", type=count(), default=60, help="of the search (60)")
-    parser.add_argument("--seed", type=count(0), default=0, help="of sizes, samples and search (0)")
+    parser.add_argument("--scales-per-octave", type=cli.count(), help="how many to propose")
+    parser.add_argument("--aspect-ratios", type=cli.count(), help="how many to propose")
+    parser.add_argument("--max-images", type=cli.count(), default=1000, help="to label (1000)")
+    parser.add_argument("--max-objects", type=cli.count(), default=2000, help="to fit (2000)")
+    parser.add_argument("--generations", type=cli.count(), default=60, help="of the search (60)")
+    parser.add_argument("--seed", type=cli.count(0), default=0, help="of all chance (0)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
     return parser.parse_args(argv)
 

@@ -29,12 +29,7 @@ from focal_retina.errors import UserError, reports_errors
 from focal_retina.inference.drawing import draw_detections, write_curves, write_grid
 from focal_retina.inference.predictor import Predictor, read_picture
 from focal_retina.settings.run_settings import RunSettings
-from focal_retina.tools.command_line import (
-    add_config_arguments,
-    count,
-    make_output_folder,
-    tool_parser,
-)
+from focal_retina.tools import command_line as cli
 
 CONFIG_FILE = Path(__file__).parents[2] / "configs/shapes_focal_retinanet_R_18_FPN_demo.yaml"
 
@@ -44,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; return 0, 2 for a user's mistake, or 3 if the training cannot go on."""
     start = time.perf_counter()
     args = parse_arguments(argv)
-    output = make_output_folder(args.output)
+    output = cli.make_output_folder(args.output)
     register_shapes(f"{output}/shapes", args.train_images, args.val_images)
     args.opts += ["OUTPUT_DIR", str(output)]
     settings = load_settings(args)
@@ -67,11 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = tool_parser("demo", __doc__)
+    parser = cli.tool_parser("demo", __doc__)
     parser.add_argument("--output", default="output/demo", help="folder (output/demo)")
-    add_config_arguments(parser, default=str(CONFIG_FILE), help="the demo's own")
-    parser.add_argument("--train-images", type=count(), default=2000, help="to draw (2000)")
-    parser.add_argument("--val-images", type=count(), default=300, help="to draw (300)")
+    cli.add_config_arguments(parser, default=str(CONFIG_FILE), help="the demo's own")
+    parser.add_argument("--train-images", type=cli.count(), default=2000, help="to draw (2000)")
+    parser.add_argument("--val-images", type=cli.count(), default=300, help="to draw (300)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
     return parser.parse_args(argv)
 

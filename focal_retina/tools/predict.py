@@ -23,13 +23,7 @@ from focal_retina.inference.coco_results import CocoResults
 from focal_retina.inference.drawing import draw_detections
 from focal_retina.inference.predictor import Predictor, read_picture
 from focal_retina.inference.videos import Video, find_files, write_video
-from focal_retina.tools.command_line import (
-    add_detector_arguments,
-    count,
-    make_output_folder,
-    share,
-    tool_parser,
-)
+from focal_retina.tools import command_line as cli
 
 
 @reports_errors("predict")
@@ -52,15 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = tool_parser("predict", __doc__)
+    parser = cli.tool_parser("predict", __doc__)
     parser.add_argument("inputs", nargs="*", help="pictures, folders, globs and videos")
-    add_detector_arguments(parser)
+    cli.add_detector_arguments(parser)
     parser.add_argument("--output", default="output/predictions", help="folder")
-    camera = {"type": count(0), "nargs": 1, "default": [], "metavar": "N"}
+    camera = {"type": cli.count(0), "nargs": 1, "default": [], "metavar": "N"}
     parser.add_argument("--webcam", **camera, help="the camera's number, often 0")
-    parser.add_argument("--max-frames", type=count(), help="of a video or camera (all)")
-    parser.add_argument("--batch-size", type=count(), default=1, help="pictures at a time (1)")
-    parser.add_argument("--draw-thresh", type=share(), default=0.5, help="lowest score drawn (0.5)")
+    parser.add_argument("--max-frames", type=cli.count(), help="of a video or camera (all)")
+    parser.add_argument("--batch-size", type=cli.count(), default=1, help="pictures at a time (1)")
+    parser.add_argument("--draw-thresh", type=cli.share(), default=0.5, help="least score (0.5)")
     return parser.parse_args(argv)
 
 
@@ -75,7 +69,7 @@ class Run:
         self.predictor = Predictor(
             args.config_file, args.weights, args.opts, trust_config=args.trust_config
         )
-        self.output = make_output_folder(args.output)
+        self.output = cli.make_output_folder(args.output)
         self.results = CocoResults(self.predictor.class_names, self.predictor.category_ids)
 
     def pictures(self, paths: Sequence[str]) -> None:
