@@ -155,7 +155,7 @@ class RunSettings:
         return dataclasses.replace(self, device=device)
 
     def check(self, *, trains: bool = True) -> None:
-        """Raise a UserError at the first settings that conflict; of training too if it ``trains``."""
+        """Raise a UserError at the first settings that conflict; of training if it ``trains``."""
         self.parts.tta_mapper()
         if trains:
             self._check_batch()
