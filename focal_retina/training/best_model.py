@@ -56,7 +56,7 @@ class BestModel(HookBase):
 
     def before_train(self) -> None:
         if self.trainer.start_iter > 0:
-            self._restore_best(comm.all_gather(self._read_file())[0])
+            self._restore_best()
         self._stop_without_gain("the run was stopped early: ")
 
     def after_step(self) -> None:
@@ -74,19 +74,16 @@ class BestModel(HookBase):
         if self.trainer.iter + 1 >= self.trainer.max_iter:
             self._update_best(self.trainer.max_iter - 1)
 
-    def _read_file(self) -> dict | None:
-        path = os.path.join(self._checkpointer.save_dir, "model_best.pth")
-        if not comm.is_main_process() or not os.path.isfile(path):
-            return None
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: content[name] for name in ("metric", "iteration", "value")}
-
-    def _restore_best(self, best: dict | None) -> None:
+    def _restore_best(self) -> None:
         """Count the best evaluation, if it was made after the checkpoint of its iteration."""
-        if best is None or best["metric"] != self._metric:
-            return
-        if self._record.judged_iter < best["iteration"] < self.trainer.start_iter:
-            self._record = _Record(best["value"], best["iteration"], 0, best["iteration"])
+        path, best = os.path.join(self._checkpointer.save_dir, "model_best.pth"), None
+        if comm.is_main_process() and os.path.isfile(path):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            best = [content[name] for name in ("metric", "iteration", "value")]
+        metric, iteration, value = comm.all_gather(best)[0] or (None, -1, None)
+        is_later = self._record.judged_iter < iteration < self.trainer.start_iter
+        if metric == self._metric and is_later:
+            self._record = _Record(value, iteration, 0, iteration)
 
     def _update_best(self, iteration: int) -> None:
         if iteration == self._record.judged_iter:  # a resumed run does an evaluation again

@@ -58,12 +58,14 @@ class ExactResume(HookBase):
         torch.cuda.manual_seed_all(seed_all(self.seed, self.trainer.iter, comm.get_rank()))
 
     def state_dict(self) -> dict:
-        trainer = self.trainer
+        trainer, hints = self.trainer, self.trainer.storage.smoothing_hints()
+        histories = trainer.storage.histories().items()
         return {
             "seed": self.seed,
             "max_iter": trainer.max_iter,
             "loaders": _states(_loaders(trainer)),
-            "metrics": _recent_metrics(trainer.storage),
+            # (name, smoothing hint, [(value, iteration), ...])
+            "metrics": [(name, hints[name], x.values()[-_TAIL:]) for name, x in histories],
             "writers": _states(_stateful_writers(trainer)),
         }
 
@@ -106,9 +108,3 @@ def _stateful_writers(trainer) -> dict:
     periodic = [hook for hook in hooks_of(trainer) if isinstance(hook, hooks.PeriodicWriter)]
     writers = [writer for hook in periodic for writer in writers_of(hook)]
     return {type(w).__name__: w for w in writers if hasattr(w, "load_state_dict")}
-
-
-def _recent_metrics(storage) -> list[tuple]:
-    """Return (name, smoothing hint, [(value, iteration), ...]) of each metric."""
-    hints, histories = storage.smoothing_hints(), storage.histories().items()
-    return [(name, hints[name], history.values()[-_TAIL:]) for name, history in histories]

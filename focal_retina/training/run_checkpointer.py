@@ -35,16 +35,19 @@ class RunCheckpointer(hooks.PeriodicCheckpointer):
         if (iteration + 1) % self.period == 0:
             name = f"{self.file_prefix}_{iteration:07d}"
             self.recent_checkpoints.append(f"{name}.pth")
-            if self._save(name, iteration):
-                self._prune()
-            else:
+            if not self._save(name, iteration):
                 self.recent_checkpoints.pop()
-        if iteration >= self.trainer.max_iter - 1:
-            self.save_final(iteration)
+        self.finish_step()
 
     def finish_step(self) -> None:
-        """Do what a run may have left that died in this step after its periodic checkpoint."""
-        self._prune()
+        """Do what follows the periodic checkpoint; a resumed run does it for one that died."""
+        while self.max_to_keep and len(self.recent_checkpoints) > self.max_to_keep:
+            path = os.path.join(self.checkpointer.save_dir, self.recent_checkpoints.pop(0))
+            if self.checkpointer.save_to_disk and self.path_manager.isfile(path):
+                try:
+                    self.path_manager.rm(path)
+                except OSError as error:
+                    logger.error(f"old checkpoint {path} cannot be removed: {error.strerror}")
         if self.trainer.iter >= self.trainer.max_iter - 1:
             self.save_final(self.trainer.iter)
 
@@ -83,12 +86,3 @@ class RunCheckpointer(hooks.PeriodicCheckpointer):
                 then = f"the training goes on, and iteration {again} tries again"
             logger.error(f"checkpoint {path} cannot be written ({reason}); {kept}; {then}")
         return not reason
-
-    def _prune(self) -> None:
-        while self.max_to_keep and len(self.recent_checkpoints) > self.max_to_keep:
-            path = os.path.join(self.checkpointer.save_dir, self.recent_checkpoints.pop(0))
-            if self.checkpointer.save_to_disk and self.path_manager.isfile(path):
-                try:
-                    self.path_manager.rm(path)
-                except OSError as error:
-                    logger.error(f"old checkpoint {path} cannot be removed: {error.strerror}")
