@@ -150,10 +150,7 @@ def test_data_without_positions_go_through_detectron2s_loader_with_a_warning(dat
     "target", [build_detection_train_loader, "detectron2.data.build_detection_train_loader"]
 )
 def test_a_lazy_config_with_detectron2s_loader_gets_the_exact_one(target):
-    node = LazyCall(build_detection_train_loader)(
-        dataset=LazyCall(RECORDS.copy)(), mapper=None, total_batch_size=2
-    )
-    node._target_ = target
+    node = LazyCall(target)(dataset=LazyCall(RECORDS.copy)(), mapper=None, total_batch_size=2)
     assert isinstance(instantiate(exact_loader_config(node)), TrainLoader)
 
 

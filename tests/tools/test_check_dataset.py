@@ -148,9 +148,9 @@ def test_a_dataset_registered_in_python_is_checked_as_its_loader_returns_it(tmp_
     not os.path.isdir(f"{DATASETS}/coco"), reason="DETECTRON2_DATASETS holds no COCO"
 )
 def test_coco_is_free_of_errors(capsys):
-    splits = ("train2017", "val2017")
-    folder = f"{DATASETS}/coco"
-    files = [("--json", f"{folder}/annotations/instances_{x}.json") for x in splits]
-    files += [("--images", f"{folder}/{x}") for x in splits]
-    assert run("--decode", *(word for pair in files for word in pair)) == 0
+    words, folder = ["--decode"], f"{DATASETS}/coco"
+    for split in ("train2017", "val2017"):
+        words += ["--json", f"{folder}/annotations/instances_{split}.json"]
+        words += ["--images", f"{folder}/{split}"]
+    assert run(*words) == 0
     assert "crowd: an annotation is a crowd" in capsys.readouterr().out

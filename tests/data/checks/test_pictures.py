@@ -90,13 +90,13 @@ def test_damage_inside_a_png_is_found_by_decoding_it(dataset, second):
 @pytest.mark.parametrize(
     "shape, orientation, note",
     [
-        ((HEIGHT, WIDTH - 1), 1, f"{WIDTH - 1}x{HEIGHT}, the json says {WIDTH}x{HEIGHT}"),
-        (UPRIGHT, 6, "before EXIF's orientation 6 turns it upright"),
+        ((48, 63), 1, "63x48, the json says 64x48"),
+        (UPRIGHT, 6, "48x64, the json says 64x48, before EXIF's orientation 6 turns it upright"),
     ],
 )
 def test_another_size_than_the_json_says_stops_training(dataset, second, shape, orientation, note):
     pixels(*shape, 3).save(second, format="JPEG", exif=exif(orientation))
-    assert assert_stops_training(dataset, "size-differs", SizeMismatchError).note.endswith(note)
+    assert assert_stops_training(dataset, "size-differs", SizeMismatchError).note == note
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 4, 5, 6, 7, 8])
@@ -111,19 +111,12 @@ def test_training_turns_a_picture_as_exif_says(dataset, second, orientation):
     assert len(small.detectron2_trains_on(*dataset)) == 3
 
 
-def test_grey_is_repeated_three_times(dataset, second):
-    pixels(*UPRIGHT).save(second)
-    (place,) = found(dataset)["grey"]
-    assert (place.path, place.note) == (str(second), "mode L")
-    seen = read_image(second, "BGR")
-    assert np.array_equal(seen, np.repeat(seen[:, :, :1], 3, axis=2))
-
-
-def test_cmyk_becomes_rgb(dataset, second):
-    pixels(*UPRIGHT, 3).convert("CMYK").save(second, format="JPEG")
-    (place,) = found(dataset)["cmyk"]
-    assert place.path == str(second)
-    assert read_image(second, "BGR").shape == (*UPRIGHT, 3)
+@pytest.mark.parametrize("mode, label, note", [("L", "grey", "mode L"), ("CMYK", "cmyk", "")])
+def test_grey_and_cmyk_become_rgb_as_pillow_converts_them(dataset, second, mode, label, note):
+    pixels(*UPRIGHT, 3).convert(mode).save(second, format="JPEG")
+    (place,) = found(dataset)[label]
+    assert (place.path, place.note) == (str(second), note)
+    assert np.array_equal(read_image(second, "RGB"), np.asarray(Image.open(second).convert("RGB")))
 
 
 def test_sixteen_bits_which_detectron2_cuts_off_at_255_are_an_error(dataset, second):

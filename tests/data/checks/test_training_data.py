@@ -115,10 +115,9 @@ def test_a_declared_json_is_read_once_for_registration_and_check(check, tmp_path
 
 @pytest.mark.parametrize("use", [DatasetCatalog.get, table_of_dataset])
 def test_who_uses_a_dataset_first_frees_what_the_registration_has_read(use, tmp_path):
-    json_file, folder = write_dataset(tmp_path)
-    register_datasets([["mine", json_file, folder]])
+    register_datasets([["mine", *write_dataset(tmp_path)]])
     use("mine")
-    write_json(json_file, changed("annotations", 3, iscrowd=1))
+    write_json(tmp_path / "a.json", changed("annotations", 3, iscrowd=1))
     assert table_of_dataset("mine").annotations.is_crowd.sum() == 1
 
 
