@@ -59,7 +59,7 @@ class FocalProposalGenerator(nn.Module):
         loss_weight: Mapping[str, float] | None = None,
     ):
         super().__init__()
-        self.head_in_features = in_features
+        self.in_features = self.head_in_features = in_features
         self.rpn_head = head  # Detectron2's name, which its checkpoints have
         self.anchor_generator, self.assigner = anchor_generator, assigner
         self.loss, self.postprocessor = loss, postprocessor
