@@ -20,7 +20,6 @@ HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "configs"
 YAMLS = sorted(p.name for p in CONFIGS.glob("*.yaml"))
 LAZY = sorted(p.name for p in CONFIGS.glob("focal_retinanet_*.py"))
-
 OPEN_CHOICES = yaml.safe_load((HERE / "open_choices.yaml").read_text())
 PROFILES = ("paper", "detectron1", "detectron2")
 

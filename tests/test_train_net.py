@@ -26,17 +26,13 @@ def scores(folder):
 @pytest.fixture(scope="module")
 def yaml_options(jobs):
     """The user's own datasets from the command line, and three likely mistakes."""
-    train, val = (next(jobs.glob(f"{split}-*[0-9]")) for split in ("train", "val"))
-    return [
-        *("--config-file", jobs / "tiny.yaml"),
-        *("OUTPUT_DIR", jobs / "yaml"),
-        "DATASETS.REGISTER",
-        f"[['mine', '{train}/instances.json', '{train}/images'],"
-        f"['other', '{val}/instances.json', '{val}/images']]",
-        *("DATASETS.TRAIN", "('mine',)", "DATASETS.TEST", "('other',)"),
-        *("MODEL.RETINANET.SCORE_THRESH_TEST", 0.0),
-        *("SOLVER.BASE_LR", 0.01, "MODEL.RESNETS.NORM", "FrozenBN", "MODEL.RPN.NMS_THRESH", 0.6),
-    ]
+    folders = [("mine", next(jobs.glob("train-*[0-9]"))), ("other", next(jobs.glob("val-*[0-9]")))]
+    register = [[name, f"{x}/instances.json", f"{x}/images"] for name, x in folders]
+    data = {"register": register, "train_datasets": ("mine",), "test_datasets": ("other",)}
+    wanted = options("yaml", output_dir=jobs / "yaml", learning_rate=0.01, **data)
+    wanted += ["MODEL.RETINANET.SCORE_THRESH_TEST", 0.0]
+    wanted += ["MODEL.RESNETS.NORM", "FrozenBN", "MODEL.RPN.NMS_THRESH", 0.6]
+    return ["--config-file", jobs / "tiny.yaml", *wanted]
 
 
 @pytest.fixture(scope="module")
