@@ -11,10 +11,10 @@ import pytest
 import torch
 from detectron2.data import transforms as T
 from detectron2.utils.events import EventStorage
-from helpers.peak_memory import peak_mebibytes
 from helpers.small_models import tiny_batch, tiny_model
 from helpers.tiny_jobs import ROOT, detections, metrics, options, run_here, write_random_weights
 
+from experiments.benchmark.peak_memory import peak_memory
 from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.inference.predictor import Predictor
 
@@ -135,6 +135,6 @@ def test_a_step_on_thousands_of_objects_takes_no_more_memory_than_one_on_a_few()
             sum(model(tiny_batch([num_objects], (512, 512))).values()).backward()
 
     step(5)  # gradients are there from now on
-    few, thousands = (peak_mebibytes(partial(step, count)) for count in (5, 5000))
+    few, thousands = (peak_memory(partial(step, n), torch.device("cpu")) for n in (5, 5000))
     # All IoUs of 5,000 objects with the 49,104 anchors would be 937 MiB.
     assert thousands < few + 150

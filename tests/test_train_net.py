@@ -26,17 +26,13 @@ def scores(folder):
 @pytest.fixture(scope="module")
 def yaml_options(jobs):
     """The user's own datasets from the command line, and three likely mistakes."""
-    train, val = (next(jobs.glob(f"{split}-*[0-9]")) for split in ("train", "val"))
-    return [
-        *("--config-file", jobs / "tiny.yaml"),
-        *("OUTPUT_DIR", jobs / "yaml"),
-        "DATASETS.REGISTER",
-        f"[['mine', '{train}/instances.json', '{train}/images'],"
-        f"['other', '{val}/instances.json', '{val}/images']]",
-        *("DATASETS.TRAIN", "('mine',)", "DATASETS.TEST", "('other',)"),
-        *("MODEL.RETINANET.SCORE_THRESH_TEST", 0.0),
-        *("SOLVER.BASE_LR", 0.01, "MODEL.RESNETS.NORM", "FrozenBN", "MODEL.RPN.NMS_THRESH", 0.6),
-    ]
+    folders = [("mine", next(jobs.glob("train-*[0-9]"))), ("other", next(jobs.glob("val-*[0-9]")))]
+    register = [[name, f"{x}/instances.json", f"{x}/images"] for name, x in folders]
+    data = {"register": register, "train_datasets": ("mine",), "test_datasets": ("other",)}
+    wanted = options("yaml", output_dir=jobs / "yaml", learning_rate=0.01, **data)
+    wanted += ["MODEL.RETINANET.SCORE_THRESH_TEST", 0.0]
+    wanted += ["MODEL.RESNETS.NORM", "FrozenBN", "MODEL.RPN.NMS_THRESH", 0.6]
+    return ["--config-file", jobs / "tiny.yaml", *wanted]
 
 
 @pytest.fixture(scope="module")
@@ -131,17 +127,17 @@ def test_a_mistake_ends_in_a_sentence(jobs, tmp_path, sentence_of, config, argum
     assert complaint in sentence_of("--config-file", jobs / config, *arguments.split(), *folder)
 
 
-@pytest.mark.parametrize(
-    "text, complaint",
-    [
-        ("model = {", r"a.py has syntax error! .*line 1"),
-        ("from .b import model", "b.py does not exist"),
-        ("model = dict()", "a.py defines no dataloader"),
-    ],
-)
-def test_a_file_that_is_no_lazy_config_ends_in_a_sentence(tmp_path, sentence_of, text, complaint):
+NO_CONFIGS = {
+    "model = {": "a.py has syntax error! .*line 1",
+    "from .b import model": "b.py does not exist",
+    "model = dict()": "a.py defines no dataloader",
+}
+
+
+@pytest.mark.parametrize("text", NO_CONFIGS)
+def test_a_file_that_is_no_lazy_config_ends_in_a_sentence(tmp_path, sentence_of, text):
     (tmp_path / "a.py").write_text(text)
-    assert re.search(complaint, sentence_of("--config-file", tmp_path / "a.py"))
+    assert re.search(NO_CONFIGS[text], sentence_of("--config-file", tmp_path / "a.py"))
 
 
 def test_a_missing_config_ends_in_a_sentence(sentence_of):

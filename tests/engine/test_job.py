@@ -4,7 +4,6 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-import yaml
 from detectron2 import model_zoo
 from helpers.tiny_jobs import ROOT, metrics, options, run_here
 
@@ -38,11 +37,8 @@ def jobs(jobs):
     lazy = (jobs / "tiny.py").read_text()
     # Two steps teach no higher score.
     (jobs / "paper.py").write_text(lazy + "model.postprocessor.score_thresh = 0.0\n")
-    two_stage = {
-        "_BASE_": model_zoo.get_config_file("COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"),
-        "DATASETS": yaml.safe_load((jobs / "tiny.yaml").read_text())["DATASETS"],
-    }
-    (jobs / "two_stage.yaml").write_text(yaml.safe_dump(two_stage))
+    two_stage = model_zoo.get_config_file("COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml")
+    (jobs / "two_stage.yaml").write_text(f"_BASE_: [tiny.yaml, {two_stage}]")
     (jobs / "two_stage.py").write_text(lazy + TWO_STAGE)
     return jobs
 

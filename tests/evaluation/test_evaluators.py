@@ -18,10 +18,8 @@ def content(tmp_path):
     images = [{"id": i, "file_name": f"{i}.jpg", "height": 400, "width": 400} for i in range(12)]
     boxes = torch.rand(66, 4, generator=torch.Generator().manual_seed(0)) * 180 + 2
     annotations = [
-        {
-            **{"id": i + 1, "image_id": i // 6, "category_id": 1 + 2 * (i % 3)},
-            **{"bbox": box, "area": box[2] * box[3], "iscrowd": int(i == 5)},
-        }
+        {"id": i + 1, "image_id": i // 6, "category_id": 1 + 2 * (i % 3)}
+        | {"bbox": box, "area": box[2] * box[3], "iscrowd": int(i == 5)}
         for i, box in enumerate(boxes.tolist())
     ]
     categories = [{"id": 1 + 2 * i, "name": name} for i, name in enumerate("abc")]

@@ -11,7 +11,6 @@ from detectron2.utils.events import EventStorage
 from helpers.processes import run_processes
 from helpers.small_models import tiny_batch, tiny_config, tiny_model
 
-import focal_retina  # noqa: F401  the spawned processes need the registered parts
 from focal_retina.evaluation.validation_losses import validation_losses
 
 IMAGES = tiny_batch([2, 0, 1, 4, 3], (64, 96))

@@ -14,12 +14,12 @@ from focal_retina.errors import ImageError
 from focal_retina.evaluation.evaluate import evaluation_mode
 from focal_retina.inference.predictor import Predictor, read_picture
 
-# What each kind of config calls the numbers, and how the evaluation loads its images.
+# Config -> its key of the weights, its options, and how the evaluation loads its images.
 YAML_OPTS = "MODEL.RETINANET.SCORE_THRESH_TEST 0.009 TEST.DETECTIONS_PER_IMAGE 5"
 LAZY_OPTS = "model.postprocessor.score_thresh=0.0 model.postprocessor.max_detections=5"
 CONFIGS = {
-    "tiny.yaml": (YAML_OPTS.split(), lambda cfg: build_detection_test_loader(cfg, "tiny_val")),
-    "tiny.py": (LAZY_OPTS.split(), lambda cfg: instantiate(cfg.dataloader.test)),
+    "tiny.yaml": ("MODEL.WEIGHTS", YAML_OPTS, lambda x: build_detection_test_loader(x, "tiny_val")),
+    "tiny.py": ("train.init_checkpoint", LAZY_OPTS, lambda x: instantiate(x.dataloader.test)),
 }
 
 
@@ -33,7 +33,7 @@ def predictor(jobs, config):
     """A predictor of random weights, all of whose candidates count."""
     weights = write_random_weights(jobs / config)
     with catalogs_restored():
-        yield Predictor(str(jobs / config), weights, CONFIGS[config][0])
+        yield Predictor(str(jobs / config), weights, CONFIGS[config][1].split())
 
 
 def gradient(height=40, width=60, channels=3):
@@ -43,7 +43,7 @@ def gradient(height=40, width=60, channels=3):
 
 
 def test_a_picture_s_detections_are_the_evaluation_s(predictor, config):
-    inputs = next(iter(CONFIGS[config][1](predictor.cfg)))
+    inputs = next(iter(CONFIGS[config][2](predictor.cfg)))
     with torch.no_grad(), evaluation_mode(predictor.model) as model:
         expected = model(inputs)[0]["instances"]
     found = predictor([inputs[0]["file_name"]])[0]
@@ -70,12 +70,8 @@ def test_an_array_that_is_no_rgb_image_is_refused(predictor, image):
         predictor([image])
 
 
-KEYS = {"tiny.yaml": "MODEL.WEIGHTS", "tiny.py": "train.init_checkpoint"}
-
-
-@pytest.mark.parametrize("config", KEYS)
 def test_no_weights_is_an_error_that_names_the_key(jobs, config):
-    with pytest.raises(ValueError, match=KEYS[config]):
+    with pytest.raises(ValueError, match=CONFIGS[config][0]):
         Predictor(str(jobs / config))
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from helpers import matching_cases as cases
-from helpers.peak_memory import peak_mebibytes
 
+from experiments.benchmark.peak_memory import peak_memory
 from focal_retina.ops.matching import sparse
 from focal_retina.ops.matching.dense import match_dense
 from focal_retina.ops.matching.lattice import AnchorLattice
@@ -106,8 +106,8 @@ def test_result_does_not_depend_on_chunks(mode, monkeypatch):
 @pytest.mark.parametrize(("count", "backend"), [(5000, "torch"), (300, "reference")])
 def test_memory_does_not_grow_with_objects_times_anchors(count, backend):
     anchors, gt_boxes, lattice = crowd(count)
-    match = partial(match_anchors, lattice=lattice, backend=backend)
-    assert peak_mebibytes(lambda: match(anchors, gt_boxes, DETECTRON2_RULE)) < 200
+    match = partial(match_anchors, anchors, gt_boxes, DETECTRON2_RULE, lattice=lattice)
+    assert peak_memory(partial(match, backend=backend), torch.device("cpu")) < 200
 
 
 def test_sparse_is_several_times_faster_than_dense():
