@@ -27,7 +27,7 @@ EVALUATION = "focal_retina.evaluation.evaluators.FasterCOCOEvaluator.__init__"
 INFERENCE = "focal_retina.inference.predictor.Predictor.network_input"
 COMPARISON = "focal_retina.tools.export.largest_difference"
 DRAWING = "focal_retina.tools.predict.draw_detections"
-CONVERSION = "focal_retina.tools.convert_checkpoint.convert_file"
+CONVERSION = "focal_retina.tools.convert_checkpoint.convert"
 
 YAML = "--config-file tiny.yaml OUTPUT_DIR out SOLVER.MAX_ITER 1"
 LAZY = "--config-file tiny.py train.output_dir=out train.max_iter=1"
