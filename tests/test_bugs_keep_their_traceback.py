@@ -93,6 +93,7 @@ TRAIN_NET = ("run_path", f"{ROOT}/train_net.py", YAML, TRAINING)
 TOOL = ("run_module", "focal_retina.tools.predict", PREDICT, INFERENCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("runner", "program", "arguments", "place"), [TRAIN_NET, TOOL])
 def test_a_bug_ends_a_real_process_in_status_1(runner, program, arguments, place, jobs):
     argv = [program, *arguments.split()]

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from detectron2.utils import comm
 from helpers.processes import run_processes
 from torch.nn.parallel import DistributedDataParallel
 
 from focal_retina.distributed import leave
+
+pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 
 
 def count_gloo_threads():

@@ -18,6 +18,8 @@ from experiments.benchmark.peak_memory import peak_memory
 from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.inference.predictor import Predictor
 
+pytestmark = pytest.mark.slow
+
 # Height, width, and boxes (x, y, width, height).
 EXTREMES = [
     (1, 1, [(0, 0, 1, 1)]),

@@ -72,6 +72,7 @@ def test_a_config_of_an_earlier_version_loads_with_a_warning_for_each_removed_ke
         assert f"Deprecated config key (ignoring): MODEL.FOCAL_RETINA.{key}" in caplog.messages
 
 
+@pytest.mark.slow
 def test_a_forgotten_import_gives_the_error_that_the_readme_answers():
     script = (
         "from detectron2.modeling import META_ARCH_REGISTRY as registry\n"

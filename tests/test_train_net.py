@@ -10,6 +10,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from helpers.processes import run_python
 from helpers.tiny_jobs import ROOT, detections, metrics, options, run_here
 
+pytestmark = [pytest.mark.slow, pytest.mark.distributed]
+
 TABLE = yaml.safe_load(Path(__file__).with_name("mistakes.yaml").read_text())
 MISTAKES = [(config, *line) for config, lines in TABLE.items() for line in lines.items()]
 

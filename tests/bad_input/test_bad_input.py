@@ -24,6 +24,8 @@ from bad_input import (
 from bad_input.running import check, run_tool
 from helpers.tiny_jobs import ROOT, catalogs_restored, write_jobs
 
+pytestmark = pytest.mark.slow
+
 # Of each table every n-th case belongs to the suite: those of configs take 0.05 s, others seconds.
 EVERY = {
     config_values: 4,

@@ -70,6 +70,7 @@ def test_detectrons_backbones_are_matched_by_name_as_detectron2_does(tmp_path):
     assert model["stem"]["conv1"].weight.item() == 1.0
 
 
+@pytest.mark.slow
 def test_training_continues_from_converted_weights_of_other_classes(tmp_path, caplog):
     torch.manual_seed(0)
     model = randomise(

@@ -82,6 +82,8 @@ def one_of_two_processes(folder):
     torch.save(validation_losses(tiny_model(NORMALIZER="ema"), share), folder / f"{rank}.pth")
 
 
+@pytest.mark.slow
+@pytest.mark.distributed
 def test_processes_share_the_images_and_have_the_same_losses(tmp_path):
     run_processes(2, one_of_two_processes, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))

@@ -79,6 +79,7 @@ def test_dying_before_the_first_checkpoint_starts_anew(unbroken, tmp_path):
     assert list(unequal(final_state(folder), final_state(unbroken))) == []
 
 
+@pytest.mark.slow
 def test_the_workers_of_the_resumed_run_do_not_matter(unbroken, tmp_path):
     folder = tmp_path / "broken"
     die(folder, (9, "step"))
@@ -156,6 +157,7 @@ def test_metrics_that_are_not_the_runs_are_left_alone(tmp_path, caplog):
     assert (tmp_path / "metrics.json").read_text().startswith('{"iteration": 1}\n')
 
 
+@pytest.mark.slow
 def test_a_lazy_config_with_detectron2s_loader_resumes_exactly(tmp_path):
     job = write_jobs(tmp_path) / "tiny.py"
     options = ["train.max_iter=4", "train.checkpointer.period=2", "train.log_period=1"]

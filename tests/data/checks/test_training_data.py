@@ -149,6 +149,8 @@ def test_evaluation_alone_is_not_checked(tmp_path, config):
     run_here("--eval-only", *broken_job(tmp_path, "val", config))
 
 
+@pytest.mark.slow
+@pytest.mark.distributed
 def test_all_processes_hear_of_an_error_that_the_first_one_tells(tmp_path):
     flags = ["--num-gpus", "2", "--dist-url", "auto"]
     command = [sys.executable, "train_net.py", *flags, *broken_job(tmp_path, "train")]

@@ -18,6 +18,8 @@ from experiments.paper.run_jobs import run_jobs
 from experiments.paper_tables import main
 from focal_retina.errors import TrainingError, UserError
 
+pytestmark = pytest.mark.slow
+
 TINY = """
 preset: mini
 shapes: {train_images: 4, val_images: 2, image_size: 64}

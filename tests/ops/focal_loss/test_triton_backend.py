@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("triton")
 
 
+@pytest.mark.slow
 def test_the_kernels_pass_the_tests_of_the_fused_backends_in_tritons_interpreter():
     """In a process of its own: Triton reads the variable when a kernel is defined."""
     folder = Path(__file__).parent
