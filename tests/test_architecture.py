@@ -1,6 +1,7 @@
 """Imports keep their directions, so that data flows one way."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,10 @@ def test_rooms_import_only_what_lies_below(room):
     for path in (PACKAGE / room).rglob("*.py"):
         ours = [m.split(".")[1] for m in imports_of(path) if m.startswith("focal_retina.")]
         assert set(ours) <= allowed, path
+
+
+@pytest.mark.parametrize("room", ["training", "evaluation", "engine"])
+def test_the_engine_asks_the_model_and_does_not_reach_into_its_parts(room):
+    part = re.compile(r"(model|_plain)\.(loss|preprocessor|head|assigner|postprocessor)\b")
+    code = "".join(path.read_text() for path in (PACKAGE / room).rglob("*.py"))
+    assert not part.search(code)

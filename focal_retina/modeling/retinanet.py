@@ -179,6 +179,10 @@ class FocalRetinaNet(nn.Module):
         is_ours = isinstance(self.loss, FocalRetinaLoss)
         return is_ours and isinstance(self.loss.normalizer, LossNormalizer)
 
+    def check_micro_batches(self) -> None:
+        """See ``FocalRetinaLoss.check_micro_batches``."""
+        self.loss.check_micro_batches()
+
     @contextlib.contextmanager
     def micro_batches(self, batches: Sequence[list[dict]]) -> Iterator[Callable[[], Tensor]]:
         """Inside this context, each call is for one of the micro-batches of a larger batch.

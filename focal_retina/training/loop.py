@@ -52,7 +52,7 @@ class TrainingLoop(SimpleTrainer):
     Args:
         model, data_loader, optimizer: as of ``SimpleTrainer``.
         dtype: of autocast; None for no autocast. With float16 the loss is scaled.
-        accumulation_steps: micro-batches of each batch, see ``accumulation``; >= 1.
+        accumulation_steps: micro-batches of each batch, see ``as_one_batch``; >= 1.
         output_dir: folder for the batch whose losses or gradients are not finite.
 
     Raises:
@@ -72,7 +72,7 @@ class TrainingLoop(SimpleTrainer):
         super().__init__(model, data_loader, optimizer)
         self._plain = model.module if isinstance(model, DistributedDataParallel) else model
         if accumulation_steps > 1 and getattr(self._plain, "divides_by_foreground", False):
-            self._plain.loss.check_micro_batches()
+            self._plain.check_micro_batches()
         self.accumulation_steps, self.dtype = accumulation_steps, dtype
         self._device_type = next(model.parameters()).device.type
         self._watch = NonFiniteWatch(self._plain, output_dir, dtype)
