@@ -6,7 +6,7 @@
     python train_net.py --config-file X.yaml --eval-only MODEL.WEIGHTS model.pth
     torchrun --nproc_per_node 8 train_net.py --config-file X.yaml
 
-A .yaml runs through Detectron2's ``DefaultTrainer``, a .py is a LazyConfig.
+A .yaml is a YAML config, a .py is a LazyConfig; both run through the same program.
 """
 
 from focal_retina.engine import argument_parser, main

@@ -29,7 +29,12 @@ from experiments.paper.trained_model import load_config, load_model
 from focal_retina.config import has_background_logit
 from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.errors import UserError, reports_errors
-from focal_retina.tools.command_line import count, make_output_folder, tool_parser
+from focal_retina.tools.command_line import (
+    add_config_arguments,
+    count,
+    make_output_folder,
+    tool_parser,
+)
 
 
 @reports_errors("plot_analysis")
@@ -47,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = tool_parser("plot_analysis", __doc__, "experiments")
     parser.add_argument("--output", default="output/analysis", help="folder (output/analysis)")
-    parser.add_argument("--config-file", help="YAML config of a model, for Figure 4")
+    add_config_arguments(parser, help="YAML config of a model, for Figure 4")
     parser.add_argument("--max-images", type=count(), help="of the dataset (all)")
     parser.add_argument(
         "--foreground", type=count(), default=NUM_FOREGROUND, help="size of its sample (1e5)"
@@ -61,7 +66,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def draw_figure_4(args: argparse.Namespace, path: Path) -> Path:
     """Draw the samples of a model's predictions, and print the facts."""
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, args.opts, args.trust_config)
     if not cfg.MODEL.WEIGHTS:
         raise UserError("MODEL.WEIGHTS is empty; name a checkpoint of a trained model")
     if cfg.MODEL.META_ARCHITECTURE != "FocalRetinaNet" or has_background_logit(cfg):

@@ -22,7 +22,7 @@ ROOMS = {
     "training": {"evaluation", "settings", "checkpoint", "modeling", "data"},
     "engine": {"training", "evaluation", "settings", "checkpoint", "data", "modeling"},
     "inference": {"settings", "evaluation", "checkpoint", "data", "modeling"},
-    "export": {"modeling", "ops", "inference"},
+    "export": {"modeling", "ops"},
     "anchor_analysis": {"modeling", "ops", "data"},
 }
 

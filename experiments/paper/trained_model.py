@@ -11,7 +11,7 @@ from focal_retina.engine import job
 from focal_retina.settings.foreign_errors import weights_errors
 
 
-def load_config(config_file: str, opts: Sequence[str]) -> CfgNode:
+def load_config(config_file: str, opts: Sequence[str], trust_config: bool = False) -> CfgNode:
     """Return a YAML config as for an evaluation, with its datasets registered.
 
     Args:
@@ -20,7 +20,7 @@ def load_config(config_file: str, opts: Sequence[str]) -> CfgNode:
     Raises:
         UserError: the config cannot be used.
     """
-    return job.load(config_file, opts, eval_only=True).cfg
+    return job.load(config_file, opts, trust_config=trust_config, eval_only=True).cfg
 
 
 def load_model(cfg: CfgNode) -> nn.Module:

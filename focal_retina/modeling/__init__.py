@@ -19,5 +19,5 @@ Names are Detectron2's:
     gt_*: of objects (ground truth); pred_*: of the model
 
 The parts do not import each other: they exchange tensors, ``Boxes`` and ``Instances``.
-``retinanet`` is where they meet.
+``retinanet`` and ``proposals`` are where they meet.
 """
