@@ -16,6 +16,8 @@ from focal_retina.settings import advice
 from focal_retina.settings.flat_keys import dotted_keys, value_of
 from focal_retina.settings.yaml_config import load_yaml
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "configs"
 YAMLS = sorted(p.name for p in CONFIGS.glob("*.yaml"))

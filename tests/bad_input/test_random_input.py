@@ -16,6 +16,8 @@ from focal_retina.engine import job as job_of
 from focal_retina.errors import UserError
 from focal_retina.settings.yaml_config import load_yaml
 
+pytestmark = pytest.mark.slow
+
 DEFAULTS = config_values.defaults()
 NUMBERS = st.integers() | st.floats() | st.sampled_from([0, 1, -1, 10**30])
 TEXTS = st.text(max_size=20) | st.sampled_from(["", "GN", "c5", "(1, 2)", "[", "{}", "None", "1e5"])

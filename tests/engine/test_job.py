@@ -12,6 +12,8 @@ from focal_retina.errors import UserError
 from focal_retina.settings.load import load_settings
 from focal_retina.settings.run_settings import RunSettings
 
+pytestmark = pytest.mark.slow
+
 # The choices of the paper's profile, which tiny.py has, for tiny.yaml.
 PAPER = """
 MODEL:

@@ -7,6 +7,8 @@ import pytest
 from helpers.mounts import mounted
 from helpers.tiny_jobs import options, run_here
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def job(jobs):

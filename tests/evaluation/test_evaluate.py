@@ -3,6 +3,8 @@
 import pytest
 from helpers.tiny_jobs import detections, metrics, run_here
 
+pytestmark = pytest.mark.slow
+
 TTA = """
 from detectron2.config import LazyCall as L
 from detectron2.modeling import DatasetMapperTTA

@@ -12,6 +12,8 @@ from fvcore.nn import sigmoid_focal_loss
 from helpers.batches import GN_R18, detectron2_retinanet_config, random_batch
 from helpers.small_models import losses_and_gradients
 
+pytestmark = pytest.mark.slow
+
 MODELS = {
     "R-50 FrozenBN": {},
     "R-50 GN": {"MODEL.RESNETS.NORM": "GN", "MODEL.FPN.NORM": "GN", "MODEL.RETINANET.NORM": "GN"},

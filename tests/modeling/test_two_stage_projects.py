@@ -11,6 +11,8 @@ from helpers.two_stage_jobs import CONFIGS, register_images, two_stage_config
 
 from focal_retina import FocalProposalGenerator, FocalRetinaHead
 
+pytestmark = pytest.mark.slow
+
 # What each evaluates besides boxes.
 TASKS = {
     "faster_rcnn": set(),

@@ -10,6 +10,8 @@ from pycocotools.coco import COCO
 
 from focal_retina.tools.predict import main
 
+pytestmark = pytest.mark.slow
+
 SCORE_THRESH = "MODEL.RETINANET.SCORE_THRESH_TEST 0.001"
 
 

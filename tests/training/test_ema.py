@@ -10,6 +10,8 @@ from helpers.tiny_jobs import run_here, write_jobs
 
 from focal_retina.training.ema import ModelEMA
 
+pytestmark = pytest.mark.slow
+
 
 def step(loop, ema, steps, start=0):
     loop.max_iter = start + steps + 1

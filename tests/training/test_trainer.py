@@ -15,6 +15,8 @@ from focal_retina.evaluation.evaluate import evaluate_with_tta
 from focal_retina.settings.load import settings_of
 from focal_retina.settings.yaml_config import load_yaml
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_dataset_without_evaluator_of_boxes_is_an_error(tmp_path):
     MetadataCatalog.get("masks_only").evaluator_type = "sem_seg"

@@ -15,6 +15,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from focal_retina.checkpoint.conversion.sources import convert
 
+pytestmark = pytest.mark.slow
+
 STRIDES = [8, 16, 32, 64, 128]
 CLASSES, CHANNELS = 5, 64
 META = {"meta": {"cfg": "model = dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0])"}}

@@ -14,6 +14,8 @@ from focal_retina.modeling.anchors import TorchvisionAnchorGenerator
 from focal_retina.settings.yaml_config import load_yaml
 from focal_retina.tools.convert_checkpoint import main
 
+pytestmark = pytest.mark.slow
+
 BUILDERS = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2")
 STRIDES = [8, 16, 32, 64, 128]
 

@@ -16,6 +16,8 @@ from experiments.benchmark.retinanets import detectron2_retinanet
 from experiments.benchmark.setting import QUICK, Setting
 from focal_retina.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 PARTS = (loss_cases, labelling_cases, postprocessing_cases, evaluation_cases)
 
 
