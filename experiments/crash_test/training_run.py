@@ -16,7 +16,6 @@ from pathlib import Path
 # Imported here, so that not every training imports it at its first write.
 import torch.utils.tensorboard  # noqa: F401
 
-from focal_retina.checkpoint.atomic import unfinished_files
 from focal_retina.engine import argument_parser, main
 
 
@@ -105,7 +104,7 @@ class TrainingRun:
     def _unfinished(self) -> set[tuple[Path, int]]:
         """Return the half-written files with their times."""
         found = set()
-        for path in unfinished_files(str(self.folder)):
+        for path in self.folder.glob(".unfinished-*"):
             with contextlib.suppress(FileNotFoundError):  # it has just been finished
                 found.add((path, path.stat().st_mtime_ns))
         return found

@@ -12,8 +12,8 @@ import yaml
 
 from experiments.paper.preset import CONFIGS, Preset, row_overrides
 from experiments.paper.rows import Row
-from focal_retina.checkpoint.atomic import write_atomically
 from focal_retina.errors import TrainingError, UserError
+from focal_retina.files import write_atomically
 from focal_retina.settings.flat_keys import nested_keys
 from focal_retina.settings.yaml_config import load_yaml
 

@@ -10,7 +10,7 @@ from experiments.paper.report_plots import draw_speed, draw_table
 from experiments.paper.results import write_result
 from experiments.paper.speed import milliseconds_per_image
 from experiments.reports import markdown_table
-from focal_retina.checkpoint.atomic import write_atomically
+from focal_retina.files import write_atomically
 
 SPEED_TABLE = "1e"
 COMMANDS_FILE = "commands.txt"

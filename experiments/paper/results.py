@@ -12,8 +12,8 @@ import torch
 
 from experiments.machine import describe_machine
 from experiments.paper.jobs import TRAIN_NET, Job
-from focal_retina.checkpoint.atomic import write_atomically
 from focal_retina.errors import TrainingError
+from focal_retina.files import write_atomically
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from detectron2.utils import comm
 from torch import nn
 
-from focal_retina.checkpoint.atomic import save_atomically, write_atomically
 from focal_retina.checkpoint.classes import fit_class_logits
 from focal_retina.checkpoint.conversion.sources import recognise
 from focal_retina.checkpoint.rank_states import apply_differences, gather_differences
 from focal_retina.checkpoint.reading import damage, read_checkpoint, weights_of
 from focal_retina.detectron2_internals import OpenCheckpointer
 from focal_retina.errors import UserError
+from focal_retina.files import save_atomically, write_atomically
 
 
 class FocalCheckpointer(OpenCheckpointer):

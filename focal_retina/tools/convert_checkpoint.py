@@ -17,12 +17,12 @@ from pathlib import Path
 
 import yaml
 
-from focal_retina.checkpoint.atomic import save_atomically
 from focal_retina.checkpoint.conversion.common import NORM_EPS, Conversion
 from focal_retina.checkpoint.conversion.sources import SOURCES, convert
 from focal_retina.checkpoint.conversion.to_torchvision import to_torchvision
 from focal_retina.checkpoint.reading import read_checkpoint
 from focal_retina.errors import UserError, reports_errors
+from focal_retina.files import save_atomically
 from focal_retina.settings.flat_keys import nested_keys
 from focal_retina.settings.yaml_config import load_yaml
 from focal_retina.tools.command_line import add_config_arguments, share, tool_parser

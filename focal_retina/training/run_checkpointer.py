@@ -6,7 +6,7 @@ import os
 from detectron2.engine import hooks
 from detectron2.utils import comm
 
-from focal_retina.checkpoint.atomic import unfinished_files
+from focal_retina.files import unfinished_files
 
 logger = logging.getLogger(__name__)
 

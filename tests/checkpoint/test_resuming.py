@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from focal_retina.checkpoint.atomic import unfinished_files, write_atomically
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.checkpoint.reading import damage
 from focal_retina.errors import UserError
@@ -134,18 +133,3 @@ def test_weights_with_a_flipped_byte_are_refused(folder):
     flip_a_byte(folder / "model_0000001.pth")
     with pytest.raises(UserError, match="model_0000001.pth is not a checkpoint: the checksum"):
         checkpointer(folder).load(str(folder / "model_0000001.pth"), checkpointables=[])
-
-
-def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
-    path = str(tmp_path / "file")
-    write_atomically(path, b"old")
-    os.mkdir(f"{path}.unfinished")
-    with pytest.raises(OSError):
-        write_atomically(path, b"new")
-    assert open(path, "rb").read() == b"old"
-
-
-def test_an_interrupted_writing_is_found(tmp_path):
-    (tmp_path / "model_0000001.pth.unfinished").write_bytes(b"half")
-    (tmp_path / "model_0000001.pth").write_bytes(b"whole")
-    assert [p.name for p in unfinished_files(str(tmp_path))] == ["model_0000001.pth.unfinished"]

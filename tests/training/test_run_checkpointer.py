@@ -6,6 +6,7 @@ import pytest
 import torch
 from detectron2.engine import hooks
 from helpers.mounts import mounted
+from helpers.processes_gone import gone_process
 from helpers.tiny_runs import Died, build
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -52,7 +53,7 @@ def test_a_refused_checkpoint_is_an_error_and_training_goes_on(tmp_path, refuse_
         "tries again"
     ) in caplog.text
     assert checkpoints(tmp_path) == [*numbered(1, 3, 7, 9, 11), "model_final.pth"]
-    assert list(tmp_path.glob("*.unfinished")) == []
+    assert list(tmp_path.glob(".unfinished-*")) == []
 
 
 def test_a_refused_final_checkpoint_ends_a_run_that_can_be_resumed(tmp_path, refuse_files, caplog):
@@ -93,11 +94,11 @@ def test_checkpoints_of_before_a_resume_are_counted(tmp_path):
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path, caplog):
-    (tmp_path / "model_0000099.pth.unfinished").write_bytes(b"half")
+    (tmp_path / f".unfinished-{gone_process()}-0.pth").write_bytes(b"half")
     caplog.set_level("INFO")
     build(tmp_path).run()
-    assert list(tmp_path.glob("*.unfinished")) == []
-    assert "model_0000099.pth.unfinished, which a killed run has left" in caplog.text
+    assert list(tmp_path.glob(".unfinished-*")) == []
+    assert "-0.pth, which a killed run has left" in caplog.text
 
 
 @pytest.fixture
