@@ -7,9 +7,15 @@ base configs of the ``paper`` and ``detectron1`` profiles change them.
 
 from detectron2.config import CfgNode
 
-# Keys that earlier versions had under MODEL.FOCAL_RETINA.
-REMOVED_KEYS = ("OHEM_NMS_OVER", "OHEM_SCOPE", "OHEM_NORMALIZER", "HINGE_THRESHOLD")
-REMOVED_KEYS += ("NORMALIZER_START", "NORMALIZER_MOMENTUM")
+# Keys of earlier versions, and their defaults, which are what is done now.
+REMOVED_KEYS = {
+    "MODEL.FOCAL_RETINA.OHEM_NMS_OVER": "anchors",
+    "MODEL.FOCAL_RETINA.OHEM_SCOPE": "image",
+    "MODEL.FOCAL_RETINA.OHEM_NORMALIZER": "examples",
+    "MODEL.FOCAL_RETINA.HINGE_THRESHOLD": 0.5,
+    "MODEL.FOCAL_RETINA.NORMALIZER_START": 100.0,
+    "MODEL.FOCAL_RETINA.NORMALIZER_MOMENTUM": 0.9,
+}
 
 
 def focal_retina_defaults() -> CfgNode:
@@ -114,7 +120,7 @@ def add_focal_retina_config(cfg: CfgNode) -> None:
     """
     if "FOCAL_RETINA" not in cfg.MODEL:  # yacs refuses to register a key twice
         for key in REMOVED_KEYS:
-            cfg.register_deprecated_key(f"MODEL.FOCAL_RETINA.{key}")
+            cfg.register_deprecated_key(key)
     cfg.MODEL.FOCAL_RETINA = focal_retina_defaults()
 
     # Datasets to register at start: [name, COCO json, image folder] or

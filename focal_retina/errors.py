@@ -84,7 +84,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def shown(value: object) -> str:
     """Return ``repr(value)``, its middle left out where it is long."""
-    return _SHORT.repr(value)
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python writes no whole number of so many digits
+        return "a number of thousands of digits"
 
 
 def shortened(sentence: str, length: int = 80) -> str:
@@ -95,10 +98,10 @@ def shortened(sentence: str, length: int = 80) -> str:
 def require(is_right: bool, name: str, value: object, limit: str) -> None:
     """Raise the UserError "``name`` is ``value``; it must ``limit``" unless ``is_right``."""
     if not is_right:
-        raise UserError(f"{name} is {value!r}; it must {limit}")
+        raise UserError(f"{name} is {shown(value)}; it must {limit}")
 
 
 def require_choice(name: str, value: object, choices: Iterable[str]) -> None:
     """Raise a UserError that names the choices unless the value is one of them."""
     if value not in choices:
-        raise UserError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
+        raise UserError(f"{name} is {shown(value)}; choose one of {', '.join(choices)}")

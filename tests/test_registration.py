@@ -62,14 +62,15 @@ def test_a_config_of_an_earlier_version_loads_with_a_warning_for_each_removed_ke
     cfg = get_cfg()
     for _ in range(2):
         add_focal_retina_config(cfg)
-    lines = [f"    {key}: 1" for key in REMOVED_KEYS]
+    names = {key.rpartition(".")[2] for key in REMOVED_KEYS}
+    lines = [f"    {name}: 1" for name in names]
     old = "\n".join(["MODEL:", "  FOCAL_RETINA:", "    OHEM_BATCH_SIZE: 7", *lines])
     (tmp_path / "config.yaml").write_text(old)
     cfg.merge_from_file(str(tmp_path / "config.yaml"))
     assert cfg.MODEL.FOCAL_RETINA.OHEM_BATCH_SIZE == 7
-    assert not set(REMOVED_KEYS) & cfg.MODEL.FOCAL_RETINA.keys()
+    assert not names & cfg.MODEL.FOCAL_RETINA.keys()
     for key in REMOVED_KEYS:
-        assert f"Deprecated config key (ignoring): MODEL.FOCAL_RETINA.{key}" in caplog.messages
+        assert f"Deprecated config key (ignoring): {key}" in caplog.messages
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from torch import multiprocessing
 from focal_retina.distributed import join_torchrun, leave
 from focal_retina.engine import job
 from focal_retina.errors import SharedError, TrainingError, UserError, report
+from focal_retina.settings.plugins import add_plugin_argument, load_plugin
 from focal_retina.settings.rules import whole
 
 _TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"}
@@ -21,13 +22,14 @@ _DIST_URL = re.compile(r"auto|tcp://[^/]+:\d+|(file|env)://.*")
 
 
 def argument_parser(epilog: str | None = None) -> ArgumentParser:
-    """Return the parser of Detectron2's arguments and ``--trust-config``."""
+    """Return the parser of Detectron2's arguments, ``--trust-config`` and ``--plugin``."""
     parser = default_argument_parser(epilog)
     parser.add_argument(
         "--trust-config",
         action="store_true",
         help="let Python tags in the YAML config run their code",
     )
+    add_plugin_argument(parser)
     return parser
 
 
@@ -73,6 +75,8 @@ def _check(args: Namespace) -> None:
 
 def _run(args: Namespace) -> None:
     """Run the job as one of its processes, and leave the others."""
+    for plugin in args.plugin:
+        load_plugin(plugin)
     if not torch.cuda.is_available():  # the processes share the cores
         torch.set_num_threads(max(1, torch.get_num_threads() // comm.get_local_size()))
     status = _run_job(args)

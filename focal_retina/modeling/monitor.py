@@ -50,8 +50,8 @@ class TrainingMonitor:
             image = next(i for i, count in enumerate(unmatched) if count)
             logger.warning(
                 "No anchor is matched with %d object(s) of image %s: they are not learned. If that "
-                "is common (see num_unmatched_objects), fit MODEL.ANCHOR_GENERATOR.SIZES and "
-                "ASPECT_RATIOS to the objects or set MODEL.FOCAL_RETINA.LOW_QUALITY_MATCHES.",
+                "is common (see num_unmatched_objects), fit the anchors to the objects: "
+                "python -m focal_retina.tools.analyze_anchors proposes sizes and aspect ratios.",
                 unmatched[image],
                 batched_inputs[image].get("file_name", f"number {image} of the batch"),
             )

@@ -143,9 +143,8 @@ _TABLE = {
     "SOLVER.LR_SCHEDULER_NAME": one_of(
         *("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
     ),
-    "DATALOADER.SAMPLER_TRAIN": one_of(
-        *("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler")
-    ),
+    # Not RandomSubsetTrainingSampler: Detectron2 reads its ratio from a key that it does not have.
+    "DATALOADER.SAMPLER_TRAIN": one_of("TrainingSampler", "RepeatFactorTrainingSampler"),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE train.clip_gradients.clip_type": one_of("value", "norm"),
 }
 _RULES = {key: rule for keys, rule in _TABLE.items() for key in keys.split()}

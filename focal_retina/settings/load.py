@@ -1,5 +1,6 @@
 """The settings of a config file, of either kind."""
 
+import re
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode
@@ -31,6 +32,8 @@ def load_settings(
     """
     if not config_file:
         raise UserError("--config-file is missing")
+    if options := [x for x in map(str, opts) if re.match("--[a-z]", x)]:
+        raise UserError(f"write {options[0]} before the config's keys and their values")
     if config_file.endswith(".py"):
         settings = settings_of(load_lazy(config_file, opts, trains))
     else:

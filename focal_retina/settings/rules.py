@@ -1,5 +1,6 @@
 """What a setting may be: as a test of a value, and in words."""
 
+import os
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from focal_retina.errors import UserError, shown
 
 # Sizes and indices above it fail somewhere inside PyTorch.
 _LARGEST = 2**31 - 1
+_LONGEST_PATH = 4096  # bytes, on Linux
 
 
 class Rule(NamedTuple):
@@ -101,7 +103,17 @@ def _is_list(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
+def _is_path(value: object) -> bool:
+    if not isinstance(value, str) or not value or "://" in value or "\0" in value:
+        return False
+    try:
+        return len(os.fsencode(value)) < _LONGEST_PATH
+    except UnicodeEncodeError:
+        return False
+
+
 text = Rule("text", lambda value: isinstance(value, str))
+folder = Rule("the path of a folder on this machine", _is_path)
 flag = Rule("True or False", lambda value: isinstance(value, bool))
 function = Rule("a function", callable)
 anything = Rule("anything", lambda value: True)

@@ -35,7 +35,7 @@ class RunSettings:
 
     cfg: CfgNode | DictConfig
     parts: "YamlParts | LazyParts"
-    output_dir: str = _setting("OUTPUT_DIR", "train.output_dir", rules.text, "./output")
+    output_dir: str = _setting("OUTPUT_DIR", "train.output_dir", rules.folder, "./output")
     device: str = _setting("MODEL.DEVICE", "train.device", rules.text, "cuda")
     weights: str = _setting("MODEL.WEIGHTS", "train.init_checkpoint", rules.text, "")
     register: Sequence = _setting("DATASETS.REGISTER", "dataloader.register", rules.anything, ())

@@ -1,11 +1,12 @@
-"""The files of a YAML config, looked through before Detectron2 merges them.
+"""The files of a YAML config: read once each, within limits, and merged.
 
-Detectron2 copies what an alias stands for, recurses into whatever there is, takes the last of
-duplicate keys, and does not say which file of a ``_BASE_`` chain it failed at.
+Detectron2's own reader copies what an alias stands for, recurses into whatever there is, takes the
+last of duplicate keys, reads a base as often as it is named, and does not say which file failed.
 """
 
 import math
 import os
+import stat
 
 import yaml
 from detectron2.utils.file_io import PathManager
@@ -15,70 +16,121 @@ from focal_retina.errors import UserError
 _MAX_BYTES = 2**18
 _MAX_VALUES = 2**18
 _MAX_DEPTH = 50
+_MAX_FILES = 100
 _TAG = "tag:yaml.org,2002:"
 
 
-def check_files(config_file: str, trust_config: bool, above: tuple[str, ...] = ()) -> None:
-    """Look through a config and the files that its ``_BASE_`` names; tags are not run.
+def read_config(config_file: str, trust_config: bool) -> dict:
+    """Return a config as one tree of plain data, what its ``_BASE_`` names merged in.
 
     Args:
-        trust_config: allow Python tags.
-        above: the files that lead to this one.
+        trust_config: let Python tags run their code.
 
     Raises:
         UserError: a file that is missing, no YAML of keys and values, too large, hostile or its
             own base, or that has a key twice.
     """
-    if "://" in config_file:  # Detectron2 fetches it
-        return
-    if not PathManager.isfile(config_file):
-        place = f"{above[-1]}: its _BASE_" if above else "config file"
-        state = "is a folder" if PathManager.isdir(config_file) else "does not exist"
-        raise UserError(f"{place} {config_file} {state}")
-    if os.path.realpath(config_file) in map(os.path.realpath, above):
-        raise UserError(f"{above[-1]}: its _BASE_ {config_file} leads back to itself")
-    for key, value in _read(config_file, trust_config).value:
-        # Detectron2 tells the version of a config by these, before it checks anything itself.
-        if key.value in ("MODEL", "TEST") and not isinstance(value, yaml.MappingNode):
-            raise UserError(f"{config_file}: {key.value} takes keys with values")
-        if key.value == "VERSION" and value.value not in ("1", "2"):
-            raise UserError(f"{config_file}: VERSION is the one of Detectron2's configs, 2")
-        if key.value == "_BASE_":
-            for base in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                if not isinstance(base, yaml.ScalarNode) or not base.value:
-                    raise UserError(
-                        f"{config_file}: its _BASE_ is neither a path nor a list of them"
-                    )
-                path = os.path.join(os.path.dirname(config_file), os.path.expanduser(base.value))
-                check_files(path, trust_config, (*above, config_file))
+    return _Reader(trust_config).read(config_file, above=())
 
 
-def _read(config_file: str, trust_config: bool) -> yaml.MappingNode:
+class _Reader:
+    """Reads files and their bases; ``found`` has the trees of those that are read already."""
+
+    def __init__(self, trust_config: bool):
+        self.trust_config = trust_config
+        self.found: dict[str, dict] = {}
+
+    def read(self, config_file: str, above: tuple[str, ...]) -> dict:
+        """Return the tree of a file that the files ``above`` lead to, its bases merged in."""
+        path = _local_path(config_file, above)
+        if path in map(os.path.realpath, above):
+            raise UserError(f"{above[-1]}: its _BASE_ {config_file} leads back to itself")
+        if path not in self.found:
+            if len(above) + len(self.found) >= _MAX_FILES:
+                raise UserError(f"{above[0]} has more than {_MAX_FILES} files by way of _BASE_")
+            tree = _parse(config_file, _content(config_file, path), self.trust_config)
+            merged: dict = {}
+            for base in _bases(config_file, tree):
+                _merge(self.read(base, (*above, config_file)), merged, config_file)
+            _merge(tree, merged, config_file)
+            self.found[path] = merged
+        return self.found[path]
+
+
+def _local_path(config_file: str, above: tuple[str, ...]) -> str:
+    """Return the path of a file; one with a scheme, such as detectron2://, is fetched first."""
+    place = f"{above[-1]}: its _BASE_" if above else "config file"
+    path = config_file
     try:
-        with PathManager.open(config_file, "rb") as file:
+        if "://" in config_file:
+            path = PathManager.get_local_path(config_file)
+        mode = os.stat(path).st_mode
+    except FileNotFoundError as error:
+        raise UserError(f"{place} {config_file} does not exist") from error
+    except Exception as error:  # whatever fetches it may raise any
+        raise UserError(f"{place} {config_file} cannot be read: {error}") from error
+    if not stat.S_ISREG(mode):
+        state = "is a folder" if stat.S_ISDIR(mode) else "is no regular file"
+        raise UserError(f"{place} {config_file} {state}")
+    return os.path.realpath(path)
+
+
+def _content(config_file: str, path: str) -> str:
+    try:
+        with open(path, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise UserError(f"{config_file} is no config: it has more than {_MAX_BYTES} bytes")
+        return content.decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"config file {config_file} cannot be read: {error}") from error
-    if len(content) > _MAX_BYTES:
-        raise UserError(f"{config_file} is no config: it has more than {_MAX_BYTES} bytes")
-    try:
-        loader = _Loader(content.decode("utf-8-sig"))
-        loader.name, loader.trusted = config_file, trust_config
-        node = loader.get_single_node()
     except UnicodeDecodeError as error:
         raise UserError(f"{config_file} is not text in UTF-8: {error}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{config_file} is not valid YAML: {error}") from error
+
+
+def _parse(config_file: str, text: str, trust_config: bool) -> dict:
+    try:
+        loader = (_TrustingLoader if trust_config else _SafeLoader)(text)
+        loader.name = config_file
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            raise UserError(f"{config_file}: it is empty, or not keys with values")
+        if _count(node, {}) > _MAX_VALUES:
+            raise UserError(
+                f"{config_file} has aliases (*) of themselves or of more than {_MAX_VALUES} "
+                f"values, or values nested deeper than {_MAX_DEPTH}"
+            )
+        return loader.construct_document(node)
+    except UserError:
+        raise
     except RecursionError as error:
         raise UserError(f"{config_file} nests its values too deep") from error
-    if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{config_file}: it is empty, or not keys with values")
-    if _count(node, {}) > _MAX_VALUES:
-        raise UserError(
-            f"{config_file} has aliases (*) of themselves or of more than {_MAX_VALUES} values, or "
-            f"values nested deeper than {_MAX_DEPTH}"
-        )
-    return node
+    except Exception as error:  # a malformed value, such as !!timestamp a, may raise any
+        raise UserError(f"{config_file} is not valid YAML: {error}") from error
+
+
+def _bases(config_file: str, tree: dict) -> list[str]:
+    """Take ``_BASE_`` out of a tree; return the paths that it names."""
+    bases = tree.pop("_BASE_", [])
+    bases = bases if isinstance(bases, list) else [bases]
+    if not all(isinstance(base, str) and base for base in bases):
+        raise UserError(f"{config_file}: its _BASE_ is neither a path nor a list of them")
+    folder = os.path.dirname(config_file)
+    expanded = map(os.path.expanduser, bases)
+    return [base if "://" in base else os.path.join(folder, base) for base in expanded]
+
+
+def _merge(tree: dict, into: dict, config_file: str) -> None:
+    """Merge a tree into one of the bases; what the bases have is never changed itself."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            node = into.get(key, {})
+            if not isinstance(node, dict):
+                raise UserError(f"{config_file}: {key} has keys, but its _BASE_ gives it a value")
+            into[key] = copy = {**node}
+            _merge(value, copy, config_file)
+        else:
+            into[key] = value
 
 
 def _count(node: yaml.Node, counts: dict[int, float], depth: int = 0) -> float:
@@ -94,8 +146,8 @@ def _count(node: yaml.Node, counts: dict[int, float], depth: int = 0) -> float:
     return counts[id(node)]
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses keys that are no words or are there twice, and Python tags unless ``trusted``."""
+class _SafeLoader(yaml.SafeLoader):
+    """Refuses Python tags, and keys that are no words or are there twice."""
 
     trusted = False
 
@@ -119,3 +171,9 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return node
+
+
+class _TrustingLoader(_SafeLoader, yaml.UnsafeLoader):
+    """Runs the code of Python tags."""
+
+    trusted = True

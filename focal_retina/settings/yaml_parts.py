@@ -5,7 +5,12 @@ from functools import partial
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, build_detection_test_loader
+from detectron2.data import (
+    DatasetCatalog,
+    DatasetMapper,
+    MetadataCatalog,
+    build_detection_test_loader,
+)
 from detectron2.data import transforms as T
 from detectron2.engine import hooks
 from detectron2.modeling import DatasetMapperTTA, build_model
@@ -51,9 +56,25 @@ class YamlParts:
         return build_lr_scheduler(self.cfg, optimizer)
 
     def train_loader(self) -> Iterable:
+        self._check_annotations()
         mapper = NamingMapper(build_mapper(self.cfg, is_train=True))
         with empty_data_errors(self.cfg.DATASETS.TRAIN, "DATALOADER.FILTER_EMPTY_ANNOTATIONS"):
             return build_train_loader(self.cfg, mapper=mapper)
+
+    def _check_annotations(self) -> None:
+        """Raise a UserError if a dataset lacks the masks or keypoints that the model learns."""
+        for name in self.cfg.DATASETS.TRAIN:
+            if self.cfg.MODEL.KEYPOINT_ON and not MetadataCatalog.get(name).get("keypoint_names"):
+                raise UserError(
+                    f"MODEL.KEYPOINT_ON is True, but dataset {name} has no keypoints (no "
+                    "keypoint_names in its metadata)"
+                )
+            if self.cfg.MODEL.MASK_ON and not any(
+                "segmentation" in thing
+                for record in DatasetCatalog.get(name)
+                for thing in record["annotations"]
+            ):
+                raise UserError(f"MODEL.MASK_ON is True, but dataset {name} has no masks")
 
     def precise_bn(self, model: nn.Module) -> hooks.HookBase | None:
         """Return the hook of precise batch norm; None where it is off."""

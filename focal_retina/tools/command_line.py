@@ -8,6 +8,7 @@ from pathlib import Path
 
 from focal_retina.errors import UserError, shown
 from focal_retina.settings.machine import why_not_writable
+from focal_retina.settings.plugins import add_plugin_argument
 from focal_retina.settings.rules import Rule, number, whole
 
 
@@ -23,13 +24,14 @@ def tool_parser(
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, **options: object) -> None:
-    """Add --config-file, with these options of argparse, and --trust-config."""
+    """Add --config-file, with these options of argparse, --trust-config and --plugin."""
     parser.add_argument("--config-file", **options)
     parser.add_argument("--trust-config", action="store_true", help="run the YAML's Python tags")
+    add_plugin_argument(parser)
 
 
 def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what ``Predictor`` takes: --config-file, --trust-config, --weights and --opts."""
+    """Add what ``Predictor`` takes: a config's arguments, --weights and --opts."""
     add_config_arguments(parser, required=True, help=".yaml, or .py with KEY=VALUE in --opts")
     parser.add_argument("--weights", help="used instead of the config's weights")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="config keys")

@@ -1,5 +1,6 @@
 """Config files that are broken, hostile or contradict themselves."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
@@ -12,6 +13,13 @@ def laughs(twice: str) -> str:
     """Aliases of aliases, 2^63 values written out."""
     lines = [f"B{i}: &a{i} {twice.format(f'a{i - 1}')}\n" for i in range(1, 64)]
     return "A: &a0 [1]\n" + "".join(lines)
+
+
+def chain(length: int) -> dict[str, str]:
+    """Files each of which is the base of the one before."""
+    names = ["a.yaml", *(f"{i}.yaml" for i in range(length)), "end.yaml"]
+    files = {name: f"_BASE_: {base}\n" for name, base in pairwise(names)}
+    return {**files, "end.yaml": "VERSION: 2\n"}
 
 
 # Name, content of a.yaml, what the sentence names.
@@ -85,6 +93,32 @@ BROKEN = (
     ("long-number", "SOLVER: {MAX_ITER: " + "9" * 5000 + "}\n", "a.yaml"),
     ("parentheses", "SOLVER: {MAX_ITER: '" + "(" * 5000 + "'}\n", "SOLVER.MAX_ITER"),
     ("minuses", "SOLVER: {MAX_ITER: '" + "-" * 100_000 + "1'}\n", "a.yaml"),
+    ("hex-number", "SOLVER: {MAX_ITER: 0x" + "f" * 5000 + "}\n", "SOLVER.MAX_ITER"),
+    ("binary-number", "SEED: 0b" + "1" * 20_000 + "\n", "SEED"),
+    ("base-60", "SEED: " + "1:" * 5000 + "1\n", "SEED|a.yaml"),
+    ("empty-int", "SEED: !!int ''\n", "a.yaml"),
+    ("int-of-letters", "SEED: !!int abc\n", "a.yaml"),
+    ("float-of-letters", "SOLVER: {BASE_LR: !!float abc}\n", "a.yaml"),
+    ("timestamp", "SEED: !!timestamp abc\n", "a.yaml"),
+    ("month-13", "SEED: 2020-13-45\n", "a.yaml"),
+    ("bool-of-letters", "SEED: !!bool abc\n", "a.yaml"),
+    ("not-base64", "SEED: !!binary a\n", "a.yaml"),
+    ("omap", "SEED: !!omap 3\n", "a.yaml"),
+    ("merge-number", "SOLVER: {<<: 3}\n", "a.yaml"),
+    ("merge-base-missing", "<<: {_BASE_: none.yaml}\n", "none.yaml does not exist"),
+    ("merge-laughs", laughs("{{<<: [*{0}, *{0}]}}"), "a.yaml"),
+    ("base-of-a-scheme", "_BASE_: nonesuch://a.yaml\n", "nonesuch://a.yaml"),
+    ("base-device", "_BASE_: /dev/zero\n", "/dev/zero is no regular file"),
+    ("base-nul", '_BASE_: "a\\0.yaml"\n', "_BASE_"),
+    ("output-empty", 'OUTPUT_DIR: ""\n', "OUTPUT_DIR"),
+    ("output-nul", 'OUTPUT_DIR: "a\\0b"\n', "OUTPUT_DIR"),
+    ("output-surrogate", 'OUTPUT_DIR: "\\ud800"\n', "OUTPUT_DIR|a.yaml"),
+    ("output-long", "OUTPUT_DIR: " + "a/" * 3000 + "\n", "OUTPUT_DIR"),
+    ("output-url", "OUTPUT_DIR: http://a/b\n", "OUTPUT_DIR"),
+    ("sampler", "DATALOADER: {SAMPLER_TRAIN: RandomSubsetTrainingSampler}\n", "SAMPLER_TRAIN"),
+    ("keypoints", BASE + "MODEL: {KEYPOINT_ON: true}\n", "MODEL.KEYPOINT_ON"),
+    ("masks", BASE + "MODEL: {MASK_ON: true}\n", "MODEL.MASK_ON"),
+    ("removed-key", BASE + "MODEL: {FOCAL_RETINA: {OHEM_SCOPE: batch}}\n", "OHEM_SCOPE"),
     ("unhashable", "SOLVER: {MAX_ITER: '{[]: 1}'}\n", "a.yaml"),
 )  # fmt: skip
 
@@ -96,6 +130,9 @@ FINE = (
     ("document-marks", "---\n" + BASE + "...\n"),
     ("alias", BASE + "SOLVER: {STEPS: &s [64], MAX_ITER: 1}\nINPUT: {MIN_SIZE_TRAIN: *s}\n"),
     ("flow", "{_BASE_: {jobs}/tiny.yaml, OUTPUT_DIR: '{here}/out'}\n"),
+    ("int-for-float", BASE + "SOLVER: {BASE_LR: 1}\n"),
+    ("base-by-merge", "<<: {_BASE_: '{jobs}/tiny.yaml'}\nOUTPUT_DIR: {here}/out\n"),
+    ("removed-key-with-its-default", BASE + "MODEL: {FOCAL_RETINA: {OHEM_SCOPE: image}}\n"),
     ("base-in-list", BASE.replace("{jobs}/tiny.yaml", "[{jobs}/tiny.yaml]")),
 )
 
@@ -104,6 +141,12 @@ FINE = (
 OF_A_BASE = (
     ("cycle", {"a.yaml": "_BASE_: sub/b.yaml\n", "sub/b.yaml": "_BASE_: ../a.yaml\n"}, "b.yaml"),
     ("misspelt", {"a.yaml": "_BASE_: b.yaml\n", "b.yaml": "SOLVER: {MAX_ITR: 1}\n"}, "MAX_ITR"),
+    ("chain", chain(150), "more than 100 files"),
+    (
+        "value-over-keys",
+        {"a.yaml": "_BASE_: b.yaml\nSOLVER: {SEED: 1}", "b.yaml": "SOLVER: 1"},
+        "SOLVER",
+    ),
     ("broken", {"a.yaml": "_BASE_: b.yaml\n", "b.yaml": "SOLVER: ["}, "b.yaml"),
 )
 

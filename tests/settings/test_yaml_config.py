@@ -59,8 +59,8 @@ def test_an_unknown_key_comes_with_the_closest_one(tmp_path, key, suggestion):
 @pytest.mark.parametrize(
     "text, complaint",
     [
-        ("VERSION: 2\nSOLVER: {MAX_ITER: many}", "SOLVER.MAX_ITER takes a int, not the str many"),
-        ("VERSION: 2\nSOLVER: 3", "SOLVER takes a CfgNode, not the int 3"),
+        ("VERSION: 2\nSOLVER: {MAX_ITER: many}", "SOLVER.MAX_ITER takes a int, not the str 'many'"),
+        ("VERSION: 2\nSOLVER: 3", "SOLVER takes keys with values, not the int 3"),
         ("VERSION: 2\nMODEL: {META_ARCHITECTURE: FocalRetinaNt}", "mean FocalRetinaNet"),
         ("VERSION: 2\nMODEL: {BACKBONE: {NAME: resnet}}", "MODEL.BACKBONE.NAME: .*'resnet'"),
         ("VERSION: 2\nMODEL: {ANCHOR_GENERATOR: {NAME: x}}", "MODEL.ANCHOR_GENERATOR.NAME: .*'x'"),
@@ -81,5 +81,37 @@ def test_a_mistake_in_the_file_is_a_value_error_that_names_it(tmp_path, text, co
 
 
 def test_an_override_without_value_is_a_value_error(tmp_path):
-    with pytest.raises(ValueError, match="command line: Override list has odd length"):
+    with pytest.raises(
+        ValueError, match="command line: .*SOLVER.BASE_LR.* no list of KEY VALUE pairs"
+    ):
         load_yaml(write(tmp_path, "VERSION: 2"), ["SOLVER.BASE_LR"])
+
+
+def test_every_file_is_read_once_however_often_it_is_named(tmp_path, monkeypatch):
+    for i in range(30):
+        base = f"_BASE_: [{i + 1}.yaml, ./{i + 1}.yaml]\n"
+        (tmp_path / f"{i}.yaml").write_text(base + f"SOLVER: {{MAX_ITER: {100 - i}}}")
+    (tmp_path / "30.yaml").write_text("VERSION: 2\nSOLVER: {IMS_PER_BATCH: 3}")
+    solver = load_yaml(str(tmp_path / "0.yaml")).SOLVER  # by each way to each file: 2^30 readings
+    assert (solver.MAX_ITER, solver.IMS_PER_BATCH) == (100, 3)
+
+
+def test_a_base_that_two_files_share_is_not_changed_by_one_of_them(tmp_path):
+    (tmp_path / "base.yaml").write_text("VERSION: 2\nSOLVER: {BASE_LR: 1.0, MOMENTUM: 0.5}")
+    (tmp_path / "b.yaml").write_text("_BASE_: base.yaml\nSOLVER: {BASE_LR: 2.0}")
+    (tmp_path / "c.yaml").write_text("_BASE_: base.yaml\nSOLVER: {MOMENTUM: 0.6}")
+    solver = load_yaml(write(tmp_path, "_BASE_: [b.yaml, c.yaml]")).SOLVER
+    assert (solver.BASE_LR, solver.MOMENTUM) == (1.0, 0.6)
+
+
+def test_keys_of_an_old_version_are_translated(tmp_path):
+    cfg = load_yaml(write(tmp_path, "VERSION: 1\nMODEL: {WEIGHT: a.pth}"))
+    assert (cfg.VERSION, cfg.MODEL.WEIGHTS) == (2, "a.pth")
+
+
+def test_an_option_after_the_keys_is_told_from_a_key(tmp_path, sentence_of):
+    config = write(tmp_path, "VERSION: 2")
+    for late in (["SEED", "1", "--num-gpus", "2"], ["SEED", "1", "--resume"]):
+        assert f"write {late[2]} before the config's keys" in sentence_of(
+            "--config-file", config, *late
+        )
