@@ -117,7 +117,8 @@ def test_other_data_start_anew_with_a_warning(caplog):
     other = build_train_loader(RECORDS[:7], mapper=dict, total_batch_size=3)
     other.load_state_dict(state_after(3))
     assert other.position == 0
-    assert "images 20, sampler TrainingSampler; now images 7" in caplog.text
+    assert "(images 20, sampler TrainingSampler, " in caplog.text
+    assert "; now images 7, sampler TrainingSampler, " in caplog.text
 
 
 def test_another_batch_size_goes_on_after_as_many_images_with_a_warning(caplog):
