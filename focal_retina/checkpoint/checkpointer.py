@@ -1,7 +1,6 @@
 """Detectron2's checkpointer, made safe against crashes, untrusted files and wrong classes."""
 
 import os
-import re
 from collections.abc import Sequence
 
 from detectron2.utils import comm
@@ -10,7 +9,8 @@ from torch import nn
 from focal_retina.checkpoint.classes import fit_class_logits
 from focal_retina.checkpoint.conversion.sources import recognise
 from focal_retina.checkpoint.rank_states import apply_differences, gather_differences
-from focal_retina.checkpoint.reading import damage, read_checkpoint, weights_of
+from focal_retina.checkpoint.reading import read_checkpoint, weights_of
+from focal_retina.checkpoint.resumable import newest_whole_file, resumable_files, tagged_file
 from focal_retina.detectron2_internals import OpenCheckpointer
 from focal_retina.errors import SharedError, UserError
 from focal_retina.files import save_atomically, write_atomically
@@ -82,17 +82,10 @@ class FocalCheckpointer(OpenCheckpointer):
         write_atomically(path, last_filename_basename.encode())
 
     def get_checkpoint_file(self) -> str:
-        """Return the file of the folder that ``last_checkpoint`` names; "" where it names none."""
-        tag = os.path.join(self.save_dir, "last_checkpoint")
-        if not os.path.isfile(tag):  # a pipe would be waited for
-            return ""
-        with open(tag, "rb") as file:
-            text = file.read(4096).decode(errors="replace").strip()
-        name = os.path.basename(text)
-        return os.path.join(self.save_dir, name) if name.isprintable() and name else ""
+        return tagged_file(self.save_dir)
 
     def has_checkpoint(self) -> bool:
-        return bool(self._resumable_files())
+        return bool(resumable_files(self.save_dir))
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
         """Load the last checkpoint; load weights if there is none or ``resume`` is False.
@@ -105,7 +98,7 @@ class FocalCheckpointer(OpenCheckpointer):
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[])
         # All processes load what the main one chooses.
-        choice = self._newest_whole_file() if comm.is_main_process() else None
+        choice = newest_whole_file(self.save_dir) if comm.is_main_process() else None
         choice = comm.all_gather(choice)[0]
         if choice is None:
             raise SharedError(
@@ -125,29 +118,6 @@ class FocalCheckpointer(OpenCheckpointer):
             remedy = remedy if self.checkpointables else ""
             raise SharedError(f"checkpoint {choice} cannot be resumed: {reason}{remedy}")
         return content
-
-    def _resumable_files(self) -> list[str]:
-        """Return the file that ``last_checkpoint`` names, then its siblings, the newest first."""
-        if not self.save_dir or not os.path.isdir(self.save_dir):
-            return []
-        tagged = self.get_checkpoint_file()
-        name = re.fullmatch(r"(.+)_(?:\d{7,}|final)\.pth", os.path.basename(tagged))
-        sibling = re.compile(re.escape(name[1] if name else "model") + r"_(\d{7,}|final)\.pth")
-        names = filter(sibling.fullmatch, os.listdir(self.save_dir))
-        found = [os.path.join(self.save_dir, name) for name in names]
-        # A broken link is listed too, last: it will be told of.
-        found.sort(key=lambda x: os.path.getmtime(x) if os.path.isfile(x) else 0.0, reverse=True)
-        return list(dict.fromkeys([*filter(None, [tagged]), *found]))
-
-    def _newest_whole_file(self) -> str | None:
-        if not self.get_checkpoint_file():
-            self.logger.warning(f"No last_checkpoint in {self.save_dir} names a file.")
-        for path in self._resumable_files():
-            reason = damage(path)
-            if reason is None:
-                return path
-            self.logger.warning(f"Checkpoint {path} is damaged ({reason}): looking for another.")
-        return None
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         # Whoever loads the trainer's state resumes the run; the others want the file's weights.

@@ -2,9 +2,9 @@
 
 import logging
 from itertools import chain
+from types import NoneType
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from focal_retina.states import StateError, conform
@@ -55,24 +55,18 @@ def fitted(optimizer: Optimizer, state: dict, then: dict, now: dict) -> dict:
         changed.update({k: f"{k} {was[k]} -> {v}" for k, v in new.items()})
         saved = group_of[ids[name]]
         rates = {"initial_lr": wanted["lr"]} if "initial_lr" in saved else {}
-        saved = {**group, **conform(group, saved), **rates}
+        own = {k: float(v) if type(v) is int else v for k, v in group.items()}
+        saved = {**group, **conform(own, saved), **rates}
         groups.append({**saved, **new, "params": group["params"]})
     if changed:
         logger.warning(
             f"The config has changed since the checkpoint: {', '.join(changed.values())}. The new "
-            "values count from the next iteration on."
+            "values count from here on."
         )
-    entries = {
-        i: state["state"][ids[name]] for i, name in enumerate(names) if ids[name] in state["state"]
-    }
+    entries = {i: state["state"].get(ids[name], {}) for i, name in enumerate(names)}
     parameters = chain(*(group["params"] for group in optimizer.param_groups))
-    for i, parameter in enumerate(parameters):
-        _check_shapes(names[i], entries.get(i, {}), parameter)
-    return {"state": entries, "param_groups": groups}
-
-
-def _check_shapes(name: str, entries: dict, parameter: Tensor) -> None:
-    for key, value in entries.items():
-        # Means over rows or columns have sides of 1.
-        if torch.broadcast_shapes(torch.as_tensor(value).shape, parameter.shape) != parameter.shape:
-            raise StateError(f"its {key} of {name} has another shape than the weight")
+    for parameter, own in zip(parameters, entries.values(), strict=True):
+        for value in own.values():
+            if not isinstance(value, int | float | NoneType):
+                value.expand(parameter.shape)  # an error where it does not fit
+    return {"state": {i: own for i, own in entries.items() if own}, "param_groups": groups}
