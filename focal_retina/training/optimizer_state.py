@@ -19,9 +19,9 @@ def describe(optimizer: Optimizer, model: nn.Module) -> dict:
     for group in optimizer.param_groups:
         plain = {k: v for k, v in group.items() if isinstance(v, bool | int | float | str | tuple)}
         options.update({names.get(p, str(len(options))): plain for p in group["params"]})
-    # Detectron2 derives classes that clip.
-    kinds = [c.__name__ for c in type(optimizer).__mro__ if c.__module__.startswith("torch.optim")]
-    return {"kind": kinds[0], "options": options}
+    kinds = type(optimizer).__mro__  # Detectron2 derives classes that clip
+    kind = next(c.__name__ for c in kinds if not c.__module__.startswith("detectron2."))
+    return {"kind": kind, "options": options}
 
 
 def fitted(optimizer: Optimizer, state: dict, then: dict, now: dict) -> dict:
@@ -49,6 +49,9 @@ def fitted(optimizer: Optimizer, state: dict, then: dict, now: dict) -> dict:
     group_of = {i: group for group in groups_then for i in group["params"]}
     names, changed, groups = list(now["options"]), {}, []
     for group in optimizer.state_dict()["param_groups"]:
+        if not group["params"]:
+            groups.append(group)
+            continue
         name = names[group["params"][0]]
         was, wanted = then["options"][name], now["options"][name]
         new = {k: v for k, v in wanted.items() if was.get(k, v) != v}

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from detectron2.config import get_cfg
 from detectron2.engine import hooks
 from detectron2.solver import LRMultiplier
+from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils.events import EventStorage
 from fvcore.common.param_scheduler import LinearParamScheduler
 from torch import nn
@@ -42,9 +44,10 @@ def entries(made):
     return {n: made.optimizer.state[p] for n, p in made.model.named_parameters()}
 
 
+@pytest.mark.parametrize("groups", [None, {}, {"lr": 2.0}])
 @pytest.mark.parametrize("kind", [SGD, Adam])
-def test_with_the_same_options_nothing_changes(kind, caplog):
-    first, second = stepped(loop(kind)), loop(kind)
+def test_with_the_same_options_nothing_changes(kind, groups, caplog):
+    first, second = stepped(loop(kind, bias=groups)), loop(kind, bias=groups)
     state = first.state_dict()
     second.load_state_dict(state)
     assert repr(second.optimizer.state_dict()) == repr(state["optimizer"])
@@ -77,6 +80,22 @@ def test_what_an_optimizer_counts_in_its_groups_is_kept():
     first.optimizer.param_groups[0]["weight_decay"] = 0.125  # not by the config
     second.load_state_dict(first.state_dict())
     assert second.optimizer.param_groups[0]["weight_decay"] == 0.125
+
+
+def test_clipping_is_no_other_kind_of_optimizer():
+    cfg = get_cfg()
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    clipping = loop(maybe_add_gradient_clipping(cfg, SGD), momentum=0.9)
+    clipping.load_state_dict(stepped(loop()).state_dict())
+    assert len(clipping.optimizer.state) == 4
+
+
+def test_a_group_without_parameters_stays():
+    first, second = loop(), loop()
+    for made in (first, second):
+        made.optimizer.add_param_group({"params": []})
+    second.load_state_dict(stepped(first).state_dict())
+    assert second.optimizer.param_groups[1]["params"] == []
 
 
 def test_another_kind_is_refused():
