@@ -168,16 +168,29 @@ class OpenCheckpointer(DetectionCheckpointer):
         return self._parsed_url_during_load.query == "matching_heuristics=True"
 
 
-def sampler_state(sampler: Sampler) -> dict[str, bool | int | float | Tensor]:
-    """Return what the order of a sampler's indices depends on, but for the rank of its process.
+def sampler_state(sampler: Sampler) -> dict[str, int | Tensor]:
+    """Return what a sampler has drawn at its start: seeds, and indices of images.
 
     Detectron2's samplers keep their seeds in attributes alone.
     """
-    return {
-        name: value
+    return {name: x for name, x in _plain_attributes(sampler) if _is_drawn(name, x)}
+
+
+def sampler_facts(sampler: Sampler) -> dict[str, bool | int | float | Tensor]:
+    """Return what else its order depends on, but for the rank of its process."""
+    return {name: x for name, x in _plain_attributes(sampler) if not _is_drawn(name, x)}
+
+
+def _plain_attributes(sampler: Sampler) -> list[tuple[str, bool | int | float | Tensor]]:
+    return [
+        (name, value)
         for name, value in vars(sampler).items()
         if name not in ("_rank", "_world_size") and isinstance(value, bool | int | float | Tensor)
-    }
+    ]
+
+
+def _is_drawn(name: str, value: bool | int | float | Tensor) -> bool:
+    return not value.is_floating_point() if isinstance(value, Tensor) else "seed" in name
 
 
 def set_sampler_state(sampler: Sampler, state: dict) -> None:

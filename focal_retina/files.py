@@ -88,8 +88,12 @@ def unfinished_files(folder: str | os.PathLike) -> Iterator[Path]:
     """Yield the files that processes which are gone have left of :func:`replacing` in a folder."""
     for path in Path(folder).glob(f"{_UNFINISHED}*"):
         process = path.name.removeprefix(_UNFINISHED).partition("-")[0]
-        if process.isdigit() and not _is_alive(int(process)):
+        if process.isdigit() and not _is_alive(int(process)) and _is_plain(path):
             yield path
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _is_alive(process: int) -> bool:

@@ -73,3 +73,9 @@ def test_only_what_ended_processes_left_counts_as_unfinished(tmp_path):
     for path in (left, tmp_path / f".unfinished-{os.getpid()}-0.pth", tmp_path / ".unfinished-"):
         path.write_bytes(b"half")
     assert [*unfinished_files(tmp_path)] == [left]
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/null")])
+def test_nothing_but_a_file_counts_as_unfinished(tmp_path, make):
+    make(tmp_path / f".unfinished-{gone_process()}-0.pth")
+    assert [*unfinished_files(tmp_path)] == []

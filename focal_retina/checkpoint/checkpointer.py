@@ -1,7 +1,6 @@
 """Detectron2's checkpointer, made safe against crashes, untrusted files and wrong classes."""
 
 import os
-import re
 from collections.abc import Sequence
 
 from detectron2.utils import comm
@@ -10,10 +9,12 @@ from torch import nn
 from focal_retina.checkpoint.classes import fit_class_logits
 from focal_retina.checkpoint.conversion.sources import recognise
 from focal_retina.checkpoint.rank_states import apply_differences, gather_differences
-from focal_retina.checkpoint.reading import damage, read_checkpoint, weights_of
+from focal_retina.checkpoint.reading import read_checkpoint, weights_of
+from focal_retina.checkpoint.resumable import newest_whole_file, resumable_files, tagged_file
 from focal_retina.detectron2_internals import OpenCheckpointer
-from focal_retina.errors import UserError
+from focal_retina.errors import SharedError, UserError
 from focal_retina.files import save_atomically, write_atomically
+from focal_retina.states import state_errors
 
 
 class FocalCheckpointer(OpenCheckpointer):
@@ -80,51 +81,54 @@ class FocalCheckpointer(OpenCheckpointer):
         path = os.path.join(self.save_dir, "last_checkpoint")
         write_atomically(path, last_filename_basename.encode())
 
+    def get_checkpoint_file(self) -> str:
+        return tagged_file(self.save_dir)
+
     def has_checkpoint(self) -> bool:
-        return bool(self._resumable_files())
+        return bool(resumable_files(self.save_dir))
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
         """Load the last checkpoint; load weights if there is none or ``resume`` is False.
 
-        If the last checkpoint is damaged, the newest whole one takes its place, with a warning; if
-        none is whole, a UserError ends the run.
+        If the last checkpoint is damaged, the newest whole one takes its place, with a warning.
+
+        Raises:
+            SharedError: none is whole, or the one is of another model or cannot be used.
         """
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[])
         # All processes load what the main one chooses.
-        choice = self._newest_whole_file() if comm.is_main_process() else None
+        choice = newest_whole_file(self.save_dir) if comm.is_main_process() else None
         choice = comm.all_gather(choice)[0]
         if choice is None:
-            raise UserError(
+            raise SharedError(
                 f"no checkpoint in {self.save_dir} is whole (see the warnings): put a whole one "
                 "there, or start anew without --resume"
             )
-        return self.load(choice)
-
-    def _resumable_files(self) -> list[str]:
-        """Return the file that ``last_checkpoint`` names, then its siblings, the newest first."""
-        if not self.save_dir or not os.path.isdir(self.save_dir):
-            return []
-        tagged = self.get_checkpoint_file()
-        name = re.fullmatch(r"(.+)_(?:\d{7,}|final)\.pth", os.path.basename(tagged))
-        sibling = re.compile(re.escape(name[1] if name else "model") + r"_(\d{7,}|final)\.pth")
-        names = filter(sibling.fullmatch, os.listdir(self.save_dir))
-        found = [os.path.join(self.save_dir, name) for name in names]
-        found.sort(key=os.path.getmtime, reverse=True)
-        return list(dict.fromkeys([*filter(None, [tagged]), *found]))
-
-    def _newest_whole_file(self) -> str | None:
-        for path in self._resumable_files():
-            reason = damage(path)
-            if reason is None:
-                return path
-            self.logger.warning(f"Checkpoint {path} is damaged ({reason}): looking for another.")
-        return None
+        content, reason = {}, None
+        try:
+            content = self.load(choice)
+        except UserError as error:
+            reason = str(error)
+        if reason := next(filter(None, comm.all_gather(reason)), None):
+            remedy = (
+                "; to start anew from its weights, set MODEL.WEIGHTS (train.init_checkpoint) to it "
+                "and leave --resume out"
+            )
+            remedy = remedy if self.checkpointables else ""
+            raise SharedError(f"checkpoint {choice} cannot be resumed: {reason}{remedy}")
+        return content
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         # Whoever loads the trainer's state resumes the run; the others want the file's weights.
         self._resumes = checkpointables is None and bool(self.checkpointables)
-        return super().load(path, checkpointables)
+        content = super().load(path, [])
+        for key in self.checkpointables if checkpointables is None else checkpointables:
+            if key not in content:
+                raise UserError(f"it has weights only, and no state of the {key}")
+            with state_errors(f"the {key}"):
+                self.checkpointables[key].load_state_dict(content.pop(key))
+        return content
 
     def load_file(self, filename: str) -> dict:
         content = read_checkpoint(filename)
@@ -155,7 +159,8 @@ class FocalCheckpointer(OpenCheckpointer):
         now = comm.get_world_size()
         then = content.pop("world_size", now)
         if self._resumes and then == now:
-            apply_differences(content, differences.get(comm.get_rank(), []))
+            with state_errors("the processes"):
+                apply_differences(content, differences.get(comm.get_rank(), []))
         elif self._resumes:
             self.logger.warning(
                 f"The checkpoint is of {then} processes, and now there are {now}: all go on with "
@@ -168,6 +173,8 @@ class FocalCheckpointer(OpenCheckpointer):
         num_classes = getattr(self.model, "num_classes", None)
         if num_classes is not None:
             fresh, found = self.model.state_dict(), checkpoint.get("class_names")
+            if self._resumes and isinstance(found, list) and len(found) != num_classes:
+                raise UserError(f"it has {len(found)} classes, and the model {num_classes}")
             report = fit_class_logits(weights, fresh, num_classes, found, self.class_names)
             if report:
                 self.logger.warning(report)
@@ -183,7 +190,7 @@ class FocalCheckpointer(OpenCheckpointer):
         """Raise a UserError where too few of the weights have a place in the model."""
         names = [name for name, _ in self.model.named_parameters()]
         unfit = [name for name in names if name in shapes or name in missing]
-        if not unfit or not (self.complete or len(unfit) == len(names)):
+        if not unfit or not (self.complete or self._resumes or len(unfit) == len(names)):
             return
         reason = "is missing"
         if unfit[0] in shapes:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import torch
 from detectron2.utils import comm
 
+from focal_retina.errors import require
+
 # Nested keys of a value that is no dict.
 Path = tuple[str | int, ...]
 
@@ -30,8 +32,9 @@ def gather_differences(state: dict) -> dict[int, list[tuple[Path, object]]]:
 
 
 def apply_differences(state: dict, differences: list[tuple[Path, object]]) -> None:
-    """Turn the main process's state, in place, into that of another."""
+    """Turn the main process's state, in place, into that of another; paths are nested."""
     for path, leaf in differences:
+        require(len(path) > 1, "a difference of processes", path, "lie within a part of the state")
         node = state
         for key in path[:-1]:
             node = node.setdefault(key, {})

@@ -4,8 +4,10 @@ With Detectron2's loader, the batches depend on the number of workers, and it ca
 k-th batch. This loader takes the same arguments, samplers and mappers.
 """
 
+import hashlib
 import inspect
 import logging
+import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -20,8 +22,9 @@ from detectron2.utils.serialize import PicklableWrapper
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from focal_retina.data.seeding import SeededImages
-from focal_retina.detectron2_internals import sampler_state, set_sampler_state
-from focal_retina.errors import UserError
+from focal_retina.detectron2_internals import sampler_facts, sampler_state, set_sampler_state
+from focal_retina.errors import UserError, require
+from focal_retina.states import conform
 
 logger = logging.getLogger(__name__)
 
@@ -101,10 +104,11 @@ class TrainLoader:
         for name in options.keys() - inspect.signature(DataLoader).parameters.keys():
             raise UserError(f"the training loader has no argument {name!r} (dataloader.train)")
         is_list = isinstance(dataset, list)
+        self.sampler = sampler or TrainingSampler(len(dataset))
+        self.digest = _digest(dataset if is_list else [], sampler_facts(self.sampler))
         self.dataset = DatasetFromList(dataset, copy=False) if is_list else dataset
         self.mapper = PicklableWrapper(mapper or (lambda record: record))
         self.is_wide = is_wide
-        self.sampler = sampler or TrainingSampler(len(dataset))
         self.batch_size = total_batch_size // comm.get_world_size()
         self.seed = comm.shared_random_seed() if seed is None else seed
         self.position = 0
@@ -142,7 +146,11 @@ class TrainLoader:
         return {
             "position": self.position,
             "seed": self.seed,
-            "data": {"images": len(self.dataset), "sampler": type(self.sampler).__name__},
+            "data": {
+                "images": len(self.dataset),
+                "sampler": type(self.sampler).__name__,
+                "digest of names and objects": self.digest,
+            },
             "batches": {
                 "images of a process": self.batch_size,
                 "processes": comm.get_world_size(),
@@ -154,13 +162,19 @@ class TrainLoader:
     def load_state_dict(self, state: dict) -> None:
         """Go to the position of another loader; warn if its data or its batches are different."""
         now = self.state_dict()
-        if state["data"] != now["data"]:
+        state = conform(now, state)
+        # An older checkpoint has no digest.
+        if {**now["data"], **state["data"]} != now["data"]:
             logger.warning(
                 f"The checkpoint is of other training data ({_text(state['data'])}; now "
                 f"{_text(now['data'])}): the order of images starts anew."
             )
             return
         self.seed, self.position = state["seed"], state["position"]
+        for name, value in state["sampler"].items():
+            if isinstance(value, torch.Tensor):
+                is_index = bool((0 <= value).all() and (value < len(self.dataset)).all())
+                require(is_index, "its sampler", name, "have indices of images")
         set_sampler_state(self.sampler, state["sampler"])
         then, ours = state["batches"], now["batches"]
         if then != ours:
@@ -170,6 +184,18 @@ class TrainLoader:
                 f"The checkpoint is of other batches ({_text(then)}; now {_text(ours)}): the data "
                 "goes on after as many images, but not exactly."
             )
+
+
+def _digest(records: list[dict], sampler: dict) -> str:
+    """Return a digest of the files' names, the objects and the facts of a sampler."""
+    digest = hashlib.sha256(
+        repr([(k, torch.as_tensor(v).tolist()) for k, v in sampler.items()]).encode()
+    )
+    for record in records:
+        objects = [(x.get("category_id"), x.get("bbox")) for x in record.get("annotations", ())]
+        name = os.path.basename(str(record.get("file_name")))
+        digest.update(repr((name, record.get("image_id"), objects)).encode(errors="replace"))
+    return digest.hexdigest()[:12]
 
 
 def _text(facts: dict) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from focal_retina.errors import UserError
+from focal_retina.errors import SharedError, UserError
 
 
 @contextmanager
@@ -12,6 +12,8 @@ def weights_errors(key: str, path: str) -> Iterator[None]:
     """Turn what loading unreadable weights raises into a UserError that names the key."""
     try:
         yield
+    except SharedError:  # of the checkpoint to resume from, which it names
+        raise
     except (AssertionError, OSError, UserError) as error:
         # Detectron2 and fvcore assert that there is a file, and what a .pyth holds.
         of_the_file = re.match("Checkpoint .* not found!|Cannot load .pyth", str(error))

@@ -7,13 +7,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
-from focal_retina.errors import TrainingError, TrainingStopped, did_you_mean
+from focal_retina.checkpoint.reading import read_checkpoint
+from focal_retina.errors import TrainingError, TrainingStopped, UserError, did_you_mean
 from focal_retina.settings.run_settings import RunSettings
+from focal_retina.states import conform, state_errors
 from focal_retina.training.ema import ModelEMA
 from focal_retina.training.run_checkpointer import RunCheckpointer
 
@@ -76,11 +77,20 @@ class BestModel(HookBase):
 
     def _restore_best(self) -> None:
         """Count the best evaluation, if it was made after the checkpoint of its iteration."""
-        path, best = os.path.join(self._checkpointer.save_dir, "model_best.pth"), None
+        path, best, reason = os.path.join(self._checkpointer.save_dir, "model_best.pth"), None, None
         if comm.is_main_process() and os.path.isfile(path):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            best = [content[name] for name in ("metric", "iteration", "value")]
-        metric, iteration, value = comm.all_gather(best)[0] or (None, -1, None)
+            try:
+                own = {"metric": "", "iteration": 0, "value": 0.0}
+                with state_errors("the best"):
+                    saved = conform(own, read_checkpoint(path), "content")
+                    best = [saved[name] for name in own]
+            except UserError as error:
+                reason = str(error)
+        best, reason = comm.all_gather((best, reason))[0]
+        if reason:
+            logger.warning(f"{path}: {reason}. The next evaluation writes it anew.")
+            self._record = _Record(judged_iter=self._record.judged_iter)
+        metric, iteration, value = best or (None, -1, None)
         is_later = self._record.judged_iter < iteration < self.trainer.start_iter
         if metric == self._metric and is_later:
             self._record = _Record(value, iteration, 0, iteration)
@@ -137,4 +147,4 @@ class BestModel(HookBase):
         return asdict(self._record)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        self._record = _Record(**state_dict)
+        self._record = _Record(**conform(asdict(_Record()), state_dict))

@@ -10,7 +10,7 @@ from torch import nn
 from focal_retina.settings.run_settings import RunSettings
 from focal_retina.training.best_model import BestModel
 from focal_retina.training.ema import ModelEMA, WeightsCheckpointer
-from focal_retina.training.resume import ExactResume
+from focal_retina.training.resume import ExactResume, RunTimer
 from focal_retina.training.run_checkpointer import RunCheckpointer
 from focal_retina.training.writers import resumable_writers
 
@@ -47,7 +47,7 @@ def build_hooks(
         writers = resumable_writers(folder, settings.max_iter)
         writer = hooks.PeriodicWriter(writers, period=settings.log_period)
     built = [
-        hooks.IterationTimer(),
+        RunTimer(),
         ema,
         hooks.LRScheduler(scheduler=trainer.scheduler),
         settings.parts.precise_bn(trainer.model),

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from detectron2.engine import SimpleTrainer
+from detectron2.engine import SimpleTrainer, TrainerBase
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
@@ -20,7 +20,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from focal_retina.detectron2_internals import gradient_norms, next_batch
 from focal_retina.errors import ImageError, TrainingError, TrainingStopped
+from focal_retina.states import conform, state_errors
 from focal_retina.training.nonfinite import NonFiniteWatch
+from focal_retina.training.optimizer_state import describe, fitted
 
 # Gradients that overflow float16 even when scaled by less are not finite at all.
 _LEAST_SCALE = 2.0**-16
@@ -74,6 +76,7 @@ class TrainingLoop(SimpleTrainer):
         if accumulation_steps > 1 and getattr(self._plain, "divides_by_foreground", False):
             self._plain.check_micro_batches()
         self.accumulation_steps, self.dtype = accumulation_steps, dtype
+        self._solver = describe(optimizer, self._plain)
         self._device_type = next(model.parameters()).device.type
         self._watch = NonFiniteWatch(self._plain, output_dir, dtype)
         is_scaled = dtype == torch.float16
@@ -179,17 +182,28 @@ class TrainingLoop(SimpleTrainer):
 
     def state_dict(self) -> dict:
         state = super().state_dict()
+        state["solver"] = self._solver
         if self.grad_scaler.is_enabled():
             state["grad_scaler"] = self.grad_scaler.state_dict()
             state["skipped_steps"] = self.skipped_steps
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
-        super().load_state_dict(state_dict)
+        state = {**state_dict, "iteration": conform(0, state_dict["iteration"], "iteration")}
+        for name, hook in state.pop("hooks", {}).items():
+            with state_errors(name):
+                TrainerBase.load_state_dict(self, {**state, "hooks": {name: hook}})
+        with state_errors("the optimizer"):
+            if "solver" in state:  # not in an older checkpoint
+                then, now = state["solver"], self._solver
+                state["optimizer"] = fitted(self.optimizer, state["optimizer"], then, now)
+            super().load_state_dict(state)
         # A run in another precision has left none.
-        if self.grad_scaler.is_enabled() and "grad_scaler" in state_dict:
-            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
-            self.skipped_steps = state_dict.get("skipped_steps", 0)
+        if self.grad_scaler.is_enabled() and "grad_scaler" in state:
+            with state_errors("the gradients' scale"):
+                scaler = conform(self.grad_scaler.state_dict(), state["grad_scaler"])
+                self.grad_scaler.load_state_dict(scaler)
+                self.skipped_steps = conform(0, state.get("skipped_steps", 0))
 
 
 def _write(gathered: list[tuple[dict, float, float]], data_time: float) -> None:

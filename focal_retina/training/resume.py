@@ -5,16 +5,23 @@ from itertools import dropwhile
 
 import torch
 from detectron2.engine import HookBase, hooks
+from detectron2.solver import LRMultiplier
 from detectron2.utils import comm
 
 from focal_retina.data.seeding import seed_all
 from focal_retina.detectron2_internals import hooks_of, precise_bn_loader, writers_of
+from focal_retina.errors import require
+from focal_retina.states import conform
 from focal_retina.training.run_checkpointer import RunCheckpointer
 
 logger = logging.getLogger(__name__)
 
 # Values of each metric that go into a checkpoint; the writers smooth over 20.
 _TAIL = 100
+# Of a loader, for each iteration: precise batch norm takes hundreds after an evaluation.
+_MOST_BATCHES = 1000
+# Iterations whose times ``IterationTimer`` leaves out.
+_WARM_UP = 3
 
 
 class ExactResume(HookBase):
@@ -34,6 +41,7 @@ class ExactResume(HookBase):
 
     def before_train(self) -> None:
         trainer, state = self.trainer, self._state
+        _take_rates_of_the_config(trainer)
         if state is None:
             if trainer.start_iter > 0:
                 logger.warning(
@@ -42,7 +50,7 @@ class ExactResume(HookBase):
                 )
             return
         self._state = None
-        for name, hint, values in state["metrics"]:
+        for name, (hint, values) in state["metrics"].items():
             for value, iteration in values:
                 trainer.storage.put_scalar(name, value, smoothing_hint=hint, cur_iter=iteration)
         # A longer or shorter run has no unbroken one to equal: it keeps what was written.
@@ -70,11 +78,24 @@ class ExactResume(HookBase):
         }
 
     def load_state_dict(self, state: dict) -> None:
-        self._state = state
-        self.seed = state["seed"]
-        loaders = _loaders(self.trainer)
+        trainer = self.trainer
+        self.seed = conform(self.seed, state["seed"], "seed")
+        writers = conform(_states(_stateful_writers(trainer)), state["writers"])
+        for saved in writers.values():
+            saved["last_write"] = min(saved["last_write"], trainer.iter)
+        metrics = {
+            str(name): (bool(hint), [(float(x), int(i)) for x, i in values[-_TAIL:]])
+            for name, hint, values in state["metrics"]
+        }
+        max_iter = conform(0, state["max_iter"], "max_iter")
+        self._state = {"max_iter": max_iter, "metrics": metrics, "writers": writers}
+        loaders = _loaders(trainer)
         for name in state["loaders"].keys() & loaders.keys():
             loaders[name].load_state_dict(state["loaders"][name])
+            # The batches before it are counted one by one.
+            limit = _MOST_BATCHES * (trainer.iter + 1)
+            position = getattr(loaders[name], "position", 0)
+            require(position <= limit, "its position", position, f"be at most {limit}")
         if "train" not in state["loaders"] or "train" not in loaders:
             logger.warning(
                 "The data loader has no state_dict and load_state_dict, or had none: the resumed "
@@ -89,6 +110,32 @@ class ExactResume(HookBase):
         next(rest).finish_step()
         for hook in rest:
             hook.after_step()
+
+
+class RunTimer(hooks.IterationTimer):
+    """Leave the times of the run's first iterations out, and not those after each resume."""
+
+    def before_train(self) -> None:
+        super().__init__(max(0, _WARM_UP - self.trainer.start_iter))
+        super().before_train()
+
+
+def restart_metrics(trainer) -> None:
+    """Let the metrics in the output folder begin anew, as those of a run that has just begun."""
+    for writer in _stateful_writers(trainer).values():
+        writer.restart()
+
+
+def _take_rates_of_the_config(trainer) -> None:
+    """Set the learning rates of the next iteration by the schedule and the rates of the config."""
+    for hook in hooks_of(trainer):
+        scheduler = getattr(hook, "scheduler", None)
+        if trainer.start_iter > 0 and isinstance(scheduler, LRMultiplier):
+            groups = scheduler.optimizer.param_groups
+            scheduler.last_epoch = trainer.start_iter
+            scheduler.base_lrs = [group["initial_lr"] for group in groups]
+            for group, rate in zip(groups, scheduler.get_lr(), strict=True):
+                group["lr"] = rate
 
 
 def _states(parts: dict) -> dict:

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import re
 
 from detectron2.engine import hooks
 from detectron2.utils import comm
 
 from focal_retina.files import unfinished_files
+from focal_retina.states import conform
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +67,10 @@ class RunCheckpointer(hooks.PeriodicCheckpointer):
         return {"recent_checkpoints": self.recent_checkpoints.copy()}
 
     def load_state_dict(self, state: dict) -> None:
-        self.recent_checkpoints = list(state["recent_checkpoints"])
+        # They will be removed: of what else a file may name, nothing is.
+        ours = re.compile(re.escape(self.file_prefix) + r"_[0-9]{7,}\.pth")
+        names = conform(self.state_dict(), state)["recent_checkpoints"]
+        self.recent_checkpoints = [x for x in names if isinstance(x, str) and ours.fullmatch(x)]
 
     def _save(self, name: str, iteration: int) -> bool:
         """Save in all processes; return whether the main one could write."""

@@ -16,8 +16,10 @@ from focal_retina.evaluation.evaluate import evaluate, evaluate_with_tta
 from focal_retina.settings.foreign_errors import weights_errors
 from focal_retina.settings.load import settings_of
 from focal_retina.settings.run_settings import RunSettings
+from focal_retina.states import StateError
 from focal_retina.training.hooks import build_hooks
 from focal_retina.training.loop import TrainingLoop
+from focal_retina.training.resume import restart_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -75,11 +77,16 @@ class FocalTrainer(TrainingLoop):
         Raises:
             UserError: the weights cannot be loaded, or no checkpoint is whole.
         """
-        resumes = resume and self.checkpointer.has_checkpoint()
+        resumes, folder = resume and self.checkpointer.has_checkpoint(), self.settings.output_dir
         with weights_errors(self.settings.key("weights"), self.settings.weights):
             self.checkpointer.resume_or_load(self.settings.weights, resume=resume)
         if resumes:
             self.start_iter = self.iter + 1
+        elif resume:
+            logger.warning(
+                f"There is no checkpoint in {folder}: the run and its metrics start at 0."
+            )
+            restart_metrics(self)
 
     def train(self) -> dict:
         """Train to the last iteration; return the results of the last evaluation."""
@@ -88,4 +95,12 @@ class FocalTrainer(TrainingLoop):
 
     def load_state_dict(self, state_dict: dict) -> None:
         # Detectron2's DefaultTrainer, and ours once, keep the state of the inner trainer apart.
-        super().load_state_dict({**state_dict.get("_trainer", {}), **state_dict})
+        state = {**state_dict.get("_trainer", {}), **state_dict}
+        # The config and the iteration say where the schedule is, see ``ExactResume``.
+        hooks = state.get("hooks", {}).items()
+        state["hooks"] = {k: v for k, v in hooks if k != "LRScheduler"}
+        super().load_state_dict(state)
+        limit = self.settings.max_iter
+        if self.iter >= limit:
+            key = self.settings.key("max_iter")
+            raise StateError(f"it has {self.iter + 1} iterations behind it, and {key} is {limit}")

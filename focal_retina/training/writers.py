@@ -5,11 +5,13 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter, TensorboardXWriter
 from detectron2.utils.file_io import PathManager
 
 from focal_retina import detectron2_internals as internals
+from focal_retina.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -53,13 +55,21 @@ class ResumableJSONWriter(JSONWriter):
         internals.set_last_write(self, state["last_write"] if kept is None else kept - 1)
         path = internals.open_file_of(self).name
         size = state["size"]
-        if os.path.getsize(path) < size:
+        if not 0 <= size <= os.path.getsize(path):
             logger.warning(f"{path} is not the file that the checkpoint knows: nothing is cut off.")
             return
         if kept is not None:
             size += _size_up_to(path, size, kept)
         # In one step, in the file that is open for appending.
         os.truncate(path, size)
+
+    def restart(self) -> None:
+        """Begin anew; what the file holds is kept beside it, as metrics.json.before."""
+        path = internals.open_file_of(self).name
+        with _disk_errors_logged(f"{path}.before"):
+            if content := Path(path).read_bytes():
+                write_atomically(f"{path}.before", content)
+            os.truncate(path, 0)
 
 
 class ResumableTensorboardXWriter(TensorboardXWriter):
@@ -95,6 +105,10 @@ class ResumableTensorboardXWriter(TensorboardXWriter):
         internals.set_last_write(self, last_write)
         internals.hide_events_from(self, last_write + (1 if kept is None else 2))
 
+    def restart(self) -> None:
+        """Let TensorBoard hide all events before."""
+        internals.hide_events_from(self, 0)
+
 
 @contextmanager
 def _disk_errors_logged(what: str) -> Iterator[None]:
@@ -110,7 +124,19 @@ def _size_up_to(path: str, start: int, kept: int) -> int:
     with open(path, "rb") as file:
         file.seek(start)
         for line in file:
-            if not line.endswith(b"\n") or json.loads(line)["iteration"] > kept:
+            iteration = _iteration_of(line)
+            if iteration is None:
+                logger.warning(f"{path} has a broken line, from which on it is cut off.")
+            if iteration is None or iteration > kept:
                 break
             size += len(line)
     return size
+
+
+def _iteration_of(line: bytes) -> int | None:
+    """Return the iteration of a line of ``metrics.json``; None where it is no whole line."""
+    try:
+        iteration = json.loads(line)["iteration"]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+    return iteration if line.endswith(b"\n") and isinstance(iteration, int) else None

@@ -133,3 +133,87 @@ def test_weights_with_a_flipped_byte_are_refused(folder):
     flip_a_byte(folder / "model_0000001.pth")
     with pytest.raises(UserError, match="model_0000001.pth is not a checkpoint: the checksum"):
         checkpointer(folder).load(str(folder / "model_0000001.pth"), checkpointables=[])
+
+
+TAGS = [
+    b"../../etc/passwd",
+    b"/etc/passwd",
+    b"\xff\xfe\x80",
+    b"a\0b",
+    b"..",
+    b".",
+    b"\x1b[2J",
+    b"x" * 10**6,
+]
+
+
+@pytest.mark.parametrize("tag", TAGS, ids=lambda x: repr(x[:16]))
+def test_a_tag_that_names_no_file_of_the_folder_leads_nowhere_else(folder, tag, caplog):
+    (folder / "last_checkpoint").write_bytes(tag)
+    assert os.path.dirname(checkpointer(folder).get_checkpoint_file()) in ("", str(folder))
+    assert resumed(folder) == (3, 3)
+    assert "looking for another" in caplog.text or "No last_checkpoint" in caplog.text
+    assert "\x1b" not in caplog.text
+
+
+def to_loop(path):
+    path.symlink_to(path.name)
+
+
+STRANGE = [
+    os.mkfifo,
+    os.mkdir,
+    to_loop,
+    lambda path: path.symlink_to("/dev/zero"),
+    lambda path: path.symlink_to("lost.pth"),
+]
+
+
+@pytest.mark.parametrize("make", STRANGE)
+@pytest.mark.parametrize("name", ["last_checkpoint", "model_0000003.pth", "model_0000009.pth"])
+def test_what_is_no_regular_file_is_passed_over(folder, name, make):
+    (folder / name).unlink(missing_ok=True)
+    make(folder / name)
+    expected = 2 if name == "model_0000003.pth" else 3
+    assert resumed(folder) == (expected, expected)
+
+
+def test_a_folder_of_broken_links_is_no_folder_without_checkpoints(tmp_path):
+    (tmp_path / "model_0000004.pth").symlink_to("/unmounted/model_0000004.pth")
+    with pytest.raises(UserError, match="no checkpoint in .* is whole"):
+        resumed(tmp_path)
+
+
+def test_a_tag_that_is_older_than_its_siblings_wins(folder):
+    (folder / "last_checkpoint").write_text("model_0000002.pth\n")
+    os.utime(folder / "last_checkpoint", (0, 0))
+    assert resumed(folder) == (2, 2)
+
+
+def test_a_checkpoint_of_weights_only_is_refused(folder):
+    torch.save({"model": nn.Linear(40, 50).state_dict()}, folder / "model_0000003.pth")
+    sentence = "model_0000003.pth cannot be resumed: it has weights only.*MODEL.WEIGHTS"
+    with pytest.raises(UserError, match=sentence):
+        resumed(folder)
+
+
+def test_a_checkpoint_of_other_shapes_is_refused_with_a_shape(folder):
+    loading = FocalCheckpointer(nn.Linear(40, 51), str(folder), trainer=nn.Linear(1, 1))
+    with pytest.raises(UserError, match=r"weight, which is \(50, 40\) there and \(51, 40\)"):
+        loading.resume_or_load("", resume=True)
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(folder):
+    model = nn.Sequential(nn.Linear(40, 50))
+    model.register_parameter("weight", nn.Parameter(torch.zeros(50, 40)))
+    loading = FocalCheckpointer(model, str(folder), trainer=nn.Linear(1, 1))
+    with pytest.raises(UserError, match="2 of 3 weights do not fit, such as 0.weight"):
+        loading.resume_or_load("", resume=True)
+
+
+@pytest.mark.parametrize("ranks", [5, {0: 7}, {0: [(("model",), 3)]}, {0: [("x", "y", "z")]}])
+def test_unusable_states_of_processes_are_refused(folder, ranks):
+    path = folder / "model_0000003.pth"
+    torch.save({**torch.load(path, weights_only=True), "ranks": ranks}, path)
+    with pytest.raises(UserError, match="model_0000003.pth cannot be resumed"):
+        resumed(folder)

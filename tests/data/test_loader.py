@@ -11,6 +11,7 @@ from detectron2.data import build_detection_test_loader, build_detection_train_l
 from torch.utils.data import DataLoader, IterableDataset
 
 from focal_retina.data.loader import TrainLoader, build_train_loader, exact_loader_config
+from focal_retina.errors import UserError
 
 SIZES = [(64, 48), (48, 64), (64, 64), (80, 64), (64, 80)]
 RECORDS = [
@@ -117,7 +118,8 @@ def test_other_data_start_anew_with_a_warning(caplog):
     other = build_train_loader(RECORDS[:7], mapper=dict, total_batch_size=3)
     other.load_state_dict(state_after(3))
     assert other.position == 0
-    assert "images 20, sampler TrainingSampler; now images 7" in caplog.text
+    assert "(images 20, sampler TrainingSampler, " in caplog.text
+    assert "; now images 7, sampler TrainingSampler, " in caplog.text
 
 
 def test_another_batch_size_goes_on_after_as_many_images_with_a_warning(caplog):
@@ -157,3 +159,49 @@ def test_a_lazy_config_with_detectron2s_loader_gets_the_exact_one(target):
 def test_a_lazy_config_keeps_a_loader_of_its_own():
     node = LazyCall(build_detection_test_loader)(dataset=RECORDS, mapper=None)
     assert isinstance(instantiate(exact_loader_config(node)), DataLoader)
+
+
+def changed(**values):
+    return [{"file_name": "a/1.jpg", **RECORDS[0]}, *RECORDS[1:19], {**RECORDS[19], **values}]
+
+
+OTHER = [
+    {"file_name": "b/2.jpg"},
+    {"image_id": 99},
+    {"annotations": []},
+    {"annotations": [{"category_id": 2, "bbox": [0, 0, 5, 5]}]},
+]
+
+
+@pytest.mark.parametrize("values", OTHER, ids=str)
+def test_as_many_images_of_another_set_start_anew_with_a_warning(values, caplog):
+    first = build_train_loader(changed(), mapper=dict, total_batch_size=2)
+    other = build_train_loader(changed(**values), mapper=dict, total_batch_size=2)
+    list(islice(first, 3))
+    other.load_state_dict(first.state_dict())
+    assert other.position == 0
+    assert "The checkpoint is of other training data (images 20, " in caplog.text
+
+
+def test_the_same_images_in_another_folder_are_the_same_data(caplog):
+    first = build_train_loader(changed(file_name="a/2.jpg"), mapper=dict, total_batch_size=2)
+    moved = build_train_loader(changed(file_name="/b/2.jpg"), mapper=dict, total_batch_size=2)
+    list(islice(first, 3))
+    moved.load_state_dict(first.state_dict())
+    assert moved.position == 3
+    assert "other" not in caplog.text
+
+
+def test_a_state_of_before_data_had_a_digest_is_taken(caplog):
+    state, resumed = state_after(4), loader()
+    del state["data"]["digest of names and objects"]
+    resumed.load_state_dict(state)
+    assert resumed.position == 4
+    assert "other" not in caplog.text
+
+
+def test_indices_outside_of_the_data_are_refused():
+    state, resumed = state_after(4, "subset"), loader("subset")
+    state["sampler"]["_indexes_subset"] = torch.full((20,), 10**6)[:10]
+    with pytest.raises(UserError, match="_indexes_subset"):
+        resumed.load_state_dict(state)

@@ -1,13 +1,14 @@
 """A training of milliseconds, with random data, dropout, batch norm and evaluations."""
 
 import torch
-from detectron2.engine import SimpleTrainer, hooks
+from detectron2.engine import hooks
 from detectron2.utils.env import seed_all_rng
 from torch import nn
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.data.loader import build_train_loader
-from focal_retina.training.resume import ExactResume
+from focal_retina.training.loop import TrainingLoop
+from focal_retina.training.resume import ExactResume, RunTimer
 from focal_retina.training.run_checkpointer import RunCheckpointer
 from focal_retina.training.writers import resumable_writers
 
@@ -41,7 +42,7 @@ def build(folder, *, max_iter=12, die_at=None, data_loader=None, precise_bn=Fals
     seed_all_rng(1)
     model = Net()
     loader = data_loader or _loader()
-    trainer = SimpleTrainer(model, loader, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9))
+    trainer = TrainingLoop(model, loader, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9))
 
     def die(place):
         if die_at == (trainer.iter, place):
@@ -54,6 +55,7 @@ def build(folder, *, max_iter=12, die_at=None, data_loader=None, precise_bn=Fals
 
     saving = FocalCheckpointer(model, str(folder), trainer=trainer)
     built = [
+        RunTimer(),
         hooks.CallbackHook(after_step=lambda _: die("step")),
         *([hooks.PreciseBN(4, model, _loader(), 2)] if precise_bn else []),
         RunCheckpointer(saving, **{"period": 4, **options}),

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from detectron2.config import CfgNode
 from helpers.small_models import line_loop
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
-from focal_retina.errors import TrainingError
+from focal_retina.errors import TrainingError, UserError
 from focal_retina.settings.run_settings import RunSettings
 from focal_retina.training.hooks import build_hooks
 
@@ -105,3 +106,47 @@ def test_an_unknown_metric_is_named_at_the_first_evaluation_with_those_there_are
     message = str(error.value)
     assert "the evaluation has no 'AP50'; did you mean" in message
     assert message.endswith("it has bbox/AP, bbox/AP50")
+
+
+def half(path):
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def foreign(path):
+    """As Detectron2's ``BestCheckpointer`` writes it."""
+    torch.save({"model": torch.load(path, weights_only=True)["model"], "iteration": 1}, path)
+
+
+def with_text(path):
+    torch.save({**torch.load(path, weights_only=True), "value": "good"}, path)
+
+
+@pytest.mark.parametrize("harm", [half, foreign, with_text])
+def test_a_best_model_that_cannot_be_used_is_named_and_written_anew(tmp_path, harm, caplog):
+    run(tmp_path, [1, 9, 2], iterations=3)
+    harm(tmp_path / "model_best.pth")
+    run(tmp_path, [3, 4, 4], iterations=6, resume=True)
+    assert f"{tmp_path}/model_best.pth" in caplog.text
+    assert "The next evaluation writes it anew" in caplog.text
+    assert (best(tmp_path)["value"], best(tmp_path)["iteration"]) == (4, 4)
+
+
+def test_a_pipe_in_the_place_of_the_best_model_is_not_opened(tmp_path):
+    run(tmp_path, [1, 9, 2], iterations=3)
+    (tmp_path / "model_best.pth").unlink()
+    os.mkfifo(tmp_path / "model_best.pth")
+    run(tmp_path, [3, 4, 4], iterations=6, resume=True)
+
+
+HOSTILE = [{"best": "high"}, {"without_gain": None}, {"judged_iter": 1.5}, {"best_iter": []}]
+
+
+@pytest.mark.parametrize("state", HOSTILE, ids=str)
+def test_a_record_of_another_kind_is_refused(tmp_path, state):
+    run(tmp_path, [1, 9, 2], iterations=3)
+    path = tmp_path / "model_final.pth"
+    content = torch.load(path, weights_only=True)
+    content["trainer"]["hooks"]["BestModel"].update(state)
+    torch.save(content, path)
+    with pytest.raises(UserError, match="the state of BestModel cannot be used: its"):
+        run(tmp_path, [], iterations=6, resume=True)

@@ -8,6 +8,7 @@ from detectron2.utils.events import EventStorage
 from helpers.small_models import line_loop
 from helpers.tiny_jobs import run_here, write_jobs
 
+from focal_retina.errors import UserError
 from focal_retina.training.ema import ModelEMA
 
 pytestmark = pytest.mark.slow
@@ -55,6 +56,16 @@ def test_an_average_goes_on_from_its_state_to_the_bit():
     second.before_train()
     step(first, second, 2, start=2)
     assert torch.equal(second.model.layer.weight, whole.model.layer.weight)
+
+
+@pytest.mark.parametrize("harm", ["a text", {}, {"model": {}}, {"model": {"layer.weight": 3}}])
+def test_an_unusable_average_is_refused_with_its_name(harm):
+    loop = line_loop()
+    loop.register_hooks([averaged(loop)])
+    state = loop.state_dict()
+    state["hooks"]["ModelEMA"] = harm
+    with pytest.raises(UserError, match="^the state of ModelEMA cannot be used: "):
+        loop.load_state_dict(state)
 
 
 def results(folder):

@@ -10,6 +10,8 @@ from detectron2.engine import SimpleTrainer
 from detectron2.solver.build import maybe_add_gradient_clipping
 from helpers.small_models import line_loop, train
 
+from focal_retina.errors import UserError
+
 DEVICES = [
     "cpu",
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")),
@@ -85,3 +87,14 @@ def test_clipping_sees_unscaled_gradients(dtype):
     train(loop, steps=1)
     moved = (loop.model.layer.weight - before).norm().item()
     assert moved == pytest.approx(0.1 * 0.01, rel=1e-3)  # learning rate times the norm
+
+
+BAD_SCALES = [{"scale": "x"}, {"growth_interval": 1.5}, {"_growth_tracker": -9}, 5]
+
+
+@pytest.mark.parametrize("scaler", BAD_SCALES, ids=str)
+def test_an_unusable_scale_of_gradients_is_refused(scaler):
+    state = line_loop(dtype=torch.float16).state_dict()
+    state["grad_scaler"] = {**state["grad_scaler"], **scaler} if scaler != 5 else 5
+    with pytest.raises(UserError, match="the state of the gradients' scale cannot be used: its"):
+        line_loop(dtype=torch.float16).load_state_dict(state)

@@ -11,6 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from experiments.crash_test.comparison import TIMES, differences, unequal, without_times
 from focal_retina.data.loader import build_train_loader
+from focal_retina.errors import UserError
+from focal_retina.training.resume import restart_metrics
 
 
 def metrics(folder):
@@ -178,3 +180,117 @@ def test_the_yaml_key_of_pruning_reaches_the_checkpoints(tmp_path):
     run_here("--config-file", job, *options, "DATASETS.TEST", "()", "OUTPUT_DIR", tmp_path)
     found = sorted(path.name for path in tmp_path.glob("*.pth"))
     assert found == ["model_0000001.pth", "model_final.pth"]
+
+
+def all_keys(folder):
+    return [json.loads(line).keys() for line in (folder / "metrics.json").open()]
+
+
+@pytest.mark.parametrize(("period", "at"), [(1, 5), (2, 4), (3, 9), (4, 5)])
+def test_lines_soon_after_a_resume_have_what_the_unbroken_run_wrote(tmp_path, period, at):
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    build(unbroken, period=period).run()
+    die(broken, (at, "step"), period=period)
+    build(broken, period=period).run()
+    assert all_keys(broken) == all_keys(unbroken)
+    assert metrics(broken) == metrics(unbroken)
+
+
+def test_a_run_that_starts_again_begins_its_metrics_anew(unbroken, tmp_path):
+    folder = tmp_path / "dead"
+    die(folder, (10, "step"), period=100)
+    written = (folder / "metrics.json").read_bytes()
+    again = build(folder)
+    restart_metrics(again)
+    again.run()
+    check_same(folder, unbroken)
+    assert (folder / "metrics.json.before").read_bytes() == written
+    assert scalars(folder, "total_loss") == scalars(unbroken, "total_loss")
+
+
+TAILS = [b"\0" * 50, b"garbage\n", b"[1]\n", b"7\n", b'{"loss": 1}\n', b'{"iteration": "x"}\n']
+TAILS += [b'{"iteration": 5', b"[" * 100_000 + b"\n", b"\xff\xfe\n"]
+
+
+@pytest.mark.parametrize("tail", TAILS, ids=lambda x: repr(x[:10]))
+def test_a_longer_run_cuts_off_what_it_cannot_read_of_its_metrics(tmp_path, tail, caplog):
+    build(tmp_path, max_iter=6).run()
+    kept = metrics(tmp_path)
+    with (tmp_path / "metrics.json").open("ab") as file:
+        file.write(tail)
+    build(tmp_path, max_iter=12).run()
+    assert metrics(tmp_path)[: len(kept)] == kept
+    assert "metrics.json has a broken line" in caplog.text
+
+
+def change(folder, *path, value):
+    """Put a value into the state of the trainer of the last checkpoint."""
+    file = folder / "model_0000003.pth"
+    content = torch.load(file, weights_only=True)
+    node = content["trainer"]
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    torch.save(content, file)
+
+
+RESUME = ("hooks", "ExactResume")
+LOADER = (*RESUME, "loaders", "train")
+HOSTILE = [
+    *[(("iteration",), x) for x in ("3", None, -7, 3.5)],
+    *[((*RESUME, "seed"), x) for x in ("x", -5, 2**80, None, torch.ones(3))],
+    *[((*RESUME, "metrics"), x) for x in ([1], "abc", [("a", True, "xy")], None)],
+    *[((*RESUME, "max_iter"), x) for x in ([], "12")],
+    *[((*RESUME, "writers", "ResumableJSONWriter"), x) for x in ({"size": "big"}, [1], None)],
+    *[((*RESUME, "writers"), x) for x in ("none", [])],
+    *[((*RESUME, "loaders"), x) for x in (3, {"train": 4})],
+    *[((*LOADER, "position"), x) for x in (10**8, 2**62, "4", -1, 2.5)],
+    *[((*LOADER, "seed"), x) for x in ("1", -1, [])],
+    *[((*LOADER, "batches"), x) for x in ({}, {"processes": "x" * 9}, None)],
+    *[((*LOADER, "batches", "images of a process"), x) for x in (10**12, "3")],
+    *[((*LOADER, "sampler"), x) for x in ({"_seed": "x"}, [], {"_seed": -1})],
+    *[((*LOADER, "data"), x) for x in ({"images": "all"}, 5)],
+    *[(("hooks", "RunCheckpointer"), x) for x in ({}, {"recent_checkpoints": 3}, "x")],
+    *[(("hooks",), x) for x in ([], 5)],
+    *[(("optimizer",), x) for x in ({}, {"state": {}, "param_groups": []}, None)],
+    *[(("optimizer", "param_groups", 0, "lr"), x) for x in ("fast", [])],
+    *[(("solver",), x) for x in ({}, {"kind": "SGD", "options": 5}, "x")],
+]
+
+
+@pytest.mark.parametrize(("path", "value"), HOSTILE, ids=str)
+def test_an_unusable_state_is_named_with_its_checkpoint(state_of_4, path, value):
+    change(state_of_4, *path, value=value)
+    before = (state_of_4 / "metrics.json").read_bytes()
+    sentence = f"checkpoint {state_of_4}/model_0000003.pth cannot be resumed: .*"
+    with pytest.raises(UserError, match=sentence) as caught:
+        build(state_of_4)
+    assert len(str(caught.value)) < 700
+    assert (state_of_4 / "metrics.json").read_bytes() == before
+
+
+@pytest.fixture
+def state_of_4(tmp_path):
+    die(tmp_path, (5, "step"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("key", ["_size", "_rank", "__iter__", "_infinite_indices", "dataset"])
+def test_a_state_sets_nothing_of_a_sampler_but_what_it_draws(state_of_4, key):
+    change(state_of_4, *LOADER, "sampler", key, value=0)
+    trainer = build(state_of_4)
+    assert vars(trainer.data_loader.sampler).get(key) != 0 or key == "_rank"
+    trainer.run()
+
+
+def test_no_file_is_removed_that_is_no_periodic_checkpoint(state_of_4, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("home") / "model_0000001.pth"
+    inside = [state_of_4 / x for x in ("config.yaml", "model_best.pth", "model_01.pth", "x.tex")]
+    for path in [outside, *inside]:
+        path.write_text("mine")
+    names = [str(outside), "../home0/model_0000001.pth", *(x.name for x in inside), 7, None]
+    change(state_of_4, "hooks", "RunCheckpointer", "recent_checkpoints", value=names)
+    build(state_of_4, max_to_keep=1).run()
+    assert all(path.read_text() == "mine" for path in [outside, *inside])
+    periodic = [x.name for x in state_of_4.glob("model_*.pth") if x not in inside]
+    assert sorted(periodic) == ["model_0000003.pth", "model_0000011.pth", "model_final.pth"]
