@@ -44,8 +44,8 @@ def read_objects(dataset_name: str) -> Objects:
     metadata = MetadataCatalog.get(dataset_name)
     with paused_gc():
         if json_file := metadata.get("json_file"):
-            with PathManager.open(json_file, encoding="utf-8") as file:
-                content = json.load(file)
+            with PathManager.open(json_file, "rb") as file:
+                content = json.loads(file.read())
         else:
             content = convert_to_coco_dict(dataset_name)
         images, classes = (
@@ -59,7 +59,7 @@ def read_objects(dataset_name: str) -> Objects:
                 "image_id": images[x["image_id"]],
                 "category_id": classes[x["category_id"]],
                 "bbox": x["bbox"],
-                "area": min(x.get("area", x["bbox"][2] * x["bbox"][3]), 1e300),  # may be 10**400
+                "area": _area(x),
                 "iscrowd": int(bool(x.get("iscrowd"))),
             }
             for i, x in enumerate(content.get("annotations", ()), start=1)  # 0 means no match
@@ -72,6 +72,12 @@ def read_objects(dataset_name: str) -> Objects:
     }
     category_ids = sorted(classes, key=classes.__getitem__)
     return Objects(images, category_ids, numbered, "annotations" in content)
+
+
+def _area(annotation: dict) -> float:
+    _, _, width, height = annotation["bbox"]
+    area = annotation.get("area")
+    return width * height if area is None else min(area, 1e300)  # json's may be 10**400
 
 
 def evaluate_boxes(
@@ -101,10 +107,9 @@ def evaluate_boxes(
 
 def _average_precisions(precision: np.ndarray) -> dict[str, float]:
     """Return the APs of precisions, (thresholds, recalls, K, areas)."""
-    everything, at_50, at_75 = precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]
-    by_area = [precision[..., area] for area in (1, 2, 3)]
-    values = map(_mean, (everything, at_50, at_75, *by_area))
-    return dict(zip(AP_NAMES, values, strict=True))
+    everything, *by_area = np.moveaxis(precision, -1, 0)
+    values = (everything, everything[0], everything[5], *by_area)
+    return dict(zip(AP_NAMES, map(_mean, values), strict=True))
 
 
 def _mean(values: np.ndarray) -> float:

@@ -13,7 +13,6 @@ from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from detectron2.structures import Instances
 from detectron2.utils import comm
 from detectron2.utils.logger import create_small_table
-from tabulate import tabulate
 
 from focal_retina.errors import UserError
 from focal_retina.evaluation.average_precision import (
@@ -123,18 +122,17 @@ class BoxEvaluator(DatasetEvaluator):
         logger.info(f"Average recall (%) on {name}:\n{create_small_table(recalls)}")
         if undefined := [x for x, value in results.items() if np.isnan(value)]:
             logger.info(f"{name} has no objects to measure {', '.join(undefined)} by: they are NaN")
-        by_class = dict(zip(ap_names, by_class, strict=False))
-        if by_class:
-            table = tabulate(by_class.items(), ("class", "AP"), "pipe", floatfmt=".3f")
-            logger.info(f"Average precision (%) on {name} by class:\n{table}")
-        return results | by_class
+        if ap_names:
+            by_class = dict(zip(ap_names, by_class, strict=True))
+            logger.info(", ".join(f"{x} {ap:.1f}" for x, ap in by_class.items()))
+            results |= by_class
+        return results
 
 
 def _is_boxes(output: dict) -> bool:
-    instances = output.get("instances")
-    if instances is None or "proposals" in output:
+    if "instances" not in output or "proposals" in output:
         return False
-    return not (instances.has("pred_masks") or instances.has("pred_keypoints"))
+    return not {"pred_masks", "pred_keypoints"} & output["instances"].get_fields().keys()
 
 
 def _rows(instances: Instances) -> np.ndarray:

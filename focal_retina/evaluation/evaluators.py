@@ -17,6 +17,7 @@ from focal_retina.settings.run_settings import RunSettings
 
 _KEYS_OF_RETINANETS = ("MODEL.RETINANET.NUM_CLASSES", "model.num_classes")
 _TASKS = ("bbox", "segm", "keypoints")
+_APS = {"coco": AP_NAMES, "lvis": (*AP_NAMES, "APr", "APc", "APf"), "pascal_voc": AP_NAMES[:3]}
 
 
 def build_evaluator(
@@ -25,20 +26,21 @@ def build_evaluator(
     """Return the evaluator that suits a dataset; UserError as :func:`evaluator_type`.
 
     Args:
-        max_dets_per_image: the model gives no more; COCO's metrics are at this limit, or at 100.
+        max_dets_per_image: the model gives no more. COCO's metrics are at this limit, or at 100;
+            LVIS' at this, or at 300.
     """
-    kind, limit = evaluator_type(dataset_name), max(max_dets_per_image, 100)
-    if kind == "coco":
-        return BoxEvaluator(dataset_name, output_dir=output_dir, max_dets_per_image=limit)
-    if kind == "lvis":
-        return LVISEvaluator(dataset_name, output_dir=output_dir)
-    return PascalVOCDetectionEvaluator(dataset_name)
+    kind = evaluator_type(dataset_name)
+    if kind == "pascal_voc":
+        return PascalVOCDetectionEvaluator(dataset_name)
+    evaluator, least = {"coco": (BoxEvaluator, 100), "lvis": (LVISEvaluator, 300)}[kind]
+    limit = max(max_dets_per_image, least)
+    return evaluator(dataset_name, output_dir=output_dir, max_dets_per_image=limit)
 
 
 def evaluator_type(dataset_name: str) -> str:
     """Return the dataset's ``evaluator_type``; raise a UserError if none evaluates its boxes."""
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
-    if kind not in ("coco", "lvis", "pascal_voc"):
+    if kind not in _APS:
         raise UserError(
             f"dataset {dataset_name} has evaluator_type {kind!r}, which has no evaluator of "
             "boxes; allowed are 'coco', 'lvis' and 'pascal_voc'"
@@ -70,9 +72,11 @@ def check_best_metric(settings: RunSettings) -> None:
 def _metric_names(settings: RunSettings, tasks: tuple[str, ...]) -> Iterator[str]:
     node, loaders = settings.parts.evaluator(), settings.parts.test_loaders()
     for dataset in loaders if node is None else [node.dataset_name]:
-        classes = MetadataCatalog.get(dataset).get("thing_classes", ())
-        aps = [*AP_NAMES, "APr", "APc", "APf"] if evaluator_type(dataset) == "lvis" else AP_NAMES
-        at_100 = [f"{x}@100" for x in AP_NAMES] if settings.detections_per_image > 100 else ()
+        kind = evaluator_type(dataset) if node is None else "coco"
+        names = list(_APS[kind])
+        if kind == "coco":
+            classes = MetadataCatalog.get(dataset).get("thing_classes", ())
+            names += [f"{x}@100" for x in AP_NAMES if settings.detections_per_image > 100]
+            names += [f"AP-{x}" for x in classes if len(classes) > 1]
         prefix = f"{dataset}/" if len(loaders) > 1 else ""
-        for name in (*aps, *at_100, *(f"AP-{x}" for x in classes if len(classes) > 1)):
-            yield from (f"{prefix}{task}/{name}" for task in tasks)
+        yield from (f"{prefix}{task}/{name}" for task in tasks for name in names)

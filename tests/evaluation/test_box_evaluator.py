@@ -182,3 +182,11 @@ def test_perfect_detections_of_the_same_model_are_100_again_after_a_reset(name, 
     evaluator = BoxEvaluator(name)
     for _ in range(2):
         assert evaluated(evaluator, content, perfect_detections)["bbox"]["AP"] == 100
+
+
+def test_nothing_is_printed(name, content, capfd):
+    assert (
+        "AP@100"
+        in evaluated(BoxEvaluator(name, max_dets_per_image=130), content, detections_near)["bbox"]
+    )
+    assert capfd.readouterr() == ("", "")
