@@ -4,7 +4,9 @@ import itertools
 import json
 import logging
 import os
+from array import array
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +26,11 @@ from focal_retina.evaluation.average_precision import (
 from focal_retina.files import replacing
 
 logger = logging.getLogger(__name__)
+
+
+class _Found(NamedTuple):
+    images: list[tuple[object, int]]  # id, and how many detections
+    rows: np.ndarray  # (N, 6), float32: x, y, width, height, score, class; image by image
 
 
 class BoxEvaluator(DatasetEvaluator):
@@ -56,7 +63,8 @@ class BoxEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._found: list[tuple[object, np.ndarray]] = []  # image id, (n, 6): see _rows
+        # One block that grows: small ones among a model's large tensors would scatter the memory.
+        self._images, self._values = [], array("f")
         self._detectron2s: COCOEvaluator | None = None
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
@@ -65,21 +73,26 @@ class BoxEvaluator(DatasetEvaluator):
             self._detectron2s.process(inputs, outputs)
             return
         for image, output in zip(inputs, outputs, strict=True):
-            self._found.append((image["image_id"], _rows(output["instances"])))
+            rows = _rows(output["instances"])
+            self._images.append((image["image_id"], len(rows)))
+            self._values.frombytes(rows.tobytes())
 
     def evaluate(self) -> dict:
         """Return the metrics by task; the main process has them, and writes all detections."""
-        found = self._found
         if self._distributed:
             comm.synchronize()
             if any(comm.all_gather(self._detectron2s is not None)):
                 self._become_detectron2s()  # this process may have had no images
         if self._detectron2s is not None:
             return self._detectron2s.evaluate()
+        rows = np.frombuffer(self._values, np.float32).reshape(-1, 6)
+        found = _Found(self._images, rows)
         if self._distributed:
-            found = list(itertools.chain(*comm.gather(found)))
+            shares = comm.gather(found)
             if not comm.is_main_process():
                 return {}
+            images, rows = zip(*shares, strict=True)
+            found = _Found(list(itertools.chain(*images)), np.concatenate(rows))
         objects = read_objects(self._name)
         if self._output_dir:
             self._write(found, objects)
@@ -93,7 +106,7 @@ class BoxEvaluator(DatasetEvaluator):
             self._detectron2s = COCOEvaluator(self._name, **self._arguments)
             self._detectron2s.reset()
 
-    def _write(self, found: Sequence[tuple[object, np.ndarray]], objects: Objects) -> None:
+    def _write(self, found: _Found, objects: Objects) -> None:
         """Write what Detectron2 writes; a disk that refuses it does not end a training."""
         path = os.path.join(self._output_dir, "coco_instances_results.json")
         try:
@@ -142,23 +155,20 @@ def _rows(instances: Instances) -> np.ndarray:
     return torch.cat([*columns, instances.pred_classes[:, None]], dim=1).float().cpu().numpy()
 
 
-def _detections(
-    found: Sequence[tuple[object, np.ndarray]], objects: Objects, name: str
-) -> np.ndarray:
+def _detections(found: _Found, objects: Objects, name: str) -> np.ndarray:
     """Return all detections, as :func:`evaluate_boxes` takes them."""
-    if unknown := [x for x, _ in found if x not in objects.images]:
+    ids, counts = zip(*found.images, strict=True) if found.images else ((), ())
+    if unknown := [x for x in ids if x not in objects.images]:
         raise UserError(f"{name} has no image {unknown[0]!r}: evaluate on the set that it is of")
-    counts = [len(rows) for _, rows in found]
-    images = np.repeat([objects.images[x] for x, _ in found], counts)
-    rows = np.concatenate([np.zeros((0, 6)), *(rows for _, rows in found)])
-    return np.column_stack([images, rows])
+    images = np.repeat([objects.images[x] for x in ids], counts)
+    return np.column_stack([images, found.rows.astype(np.float64)])
 
 
-def _results(found: Sequence[tuple[object, np.ndarray]], category_ids: list) -> Iterator[str]:
+def _results(found: _Found, category_ids: list) -> Iterator[str]:
     """Yield the detections as entries of COCO's results, with what separates them."""
-    separator = ""
-    for image_id, rows in found:
-        for *box, score, label in rows.tolist():
+    separator, rows = "", iter(found.rows)
+    for image_id, count in found.images:
+        for *box, score, label in map(np.ndarray.tolist, itertools.islice(rows, count)):
             entry = {"image_id": image_id, "category_id": category_ids[int(label)]}
             yield separator + json.dumps({**entry, "bbox": box, "score": score})
             separator = ", "
