@@ -2,7 +2,7 @@
 
 import pytest
 from helpers.random_detections import random_content, register
-from helpers.tiny_jobs import catalogs_restored, options, run_here
+from helpers.tiny_jobs import catalogs_restored, metrics, options, run_here
 
 from focal_retina.evaluation.box_evaluator import BoxEvaluator
 from focal_retina.evaluation.evaluators import build_evaluator
@@ -50,3 +50,12 @@ def test_a_metric_without_a_number_so_far_lets_training_go_on(metric, jobs, tmp_
     run_here("--config-file", jobs / "tiny.yaml", *given, *nothing)
     assert (tmp_path / "model_final.pth").is_file()
     assert not (tmp_path / "model_best.pth").exists()
+
+
+@pytest.mark.parametrize("kind", ["yaml", "py"])
+def test_the_config_s_limit_of_detections_is_that_of_the_ap(kind, jobs, tmp_path):
+    given = options(kind, output_dir=tmp_path, detections_per_image=130)
+    thresh = ("MODEL.RETINANET.SCORE_THRESH_TEST", "model.postprocessor.score_thresh")[kind == "py"]
+    given += [thresh, "0.0"] if kind == "yaml" else [f"{thresh}=0.0"]
+    run_here("--config-file", jobs / f"tiny.{kind}", *given)
+    assert {"bbox/AP", "bbox/AP@100", "bbox/APl@100"} < metrics(tmp_path)[-1].keys()
