@@ -25,7 +25,7 @@ DETECTIONS_PER_IMAGE = 100
 
 
 def evaluation_cases(setting: Setting) -> Iterator[Case]:
-    """Yield ``evaluate()`` of a Detectron2 evaluator that has all detections."""
+    """Yield ``evaluate()`` of evaluators that have all detections; ours reads the json in it."""
     images = [
         random_objects(setting, OBJECTS_PER_IMAGE, seed).to("cpu")
         for seed in range(setting.num_evaluation_images)
@@ -42,9 +42,7 @@ def evaluation_cases(setting: Setting) -> Iterator[Case]:
             "focal_retina (hotcoco)": BoxEvaluator(DATASET),
         }
         if importlib.util.find_spec("faster_coco_eval"):
-            evaluators["faster-coco-eval"] = _FasterCOCOEvaluator(
-                DATASET, tasks=("bbox",), use_fast_impl=False
-            )
+            evaluators["faster-coco-eval"] = _FasterCOCOEvaluator(DATASET, tasks=("bbox",))
         implementations = {name: _evaluation(x, images) for name, x in evaluators.items()}
         name = f"{DETECTIONS_PER_IMAGE} detections per image"
         yield Case("evaluation", name, "pycocotools", implementations)
@@ -53,10 +51,15 @@ def evaluation_cases(setting: Setting) -> Iterator[Case]:
 class _FasterCOCOEvaluator(COCOEvaluator):
     """Detectron2's evaluator with the classes of faster-coco-eval."""
 
-    def evaluate(self, img_ids=None) -> dict:
-        from faster_coco_eval import COCO, COCOeval_faster
+    def __init__(self, dataset_name: str, **kwargs):
+        from faster_coco_eval import COCO
 
+        super().__init__(dataset_name, use_fast_impl=False, **kwargs)
         self._coco_api = COCO(self._coco_api.dataset)
+
+    def evaluate(self, img_ids=None) -> dict:
+        from faster_coco_eval import COCOeval_faster
+
         with mock.patch("detectron2.evaluation.coco_evaluation.COCOeval", COCOeval_faster):
             return super().evaluate(img_ids)
 
