@@ -121,7 +121,7 @@ class BoxEvaluator(DatasetEvaluator):
     def _metrics(self, objects: Objects, detections: np.ndarray) -> dict[str, float]:
         """Return the results by name and log them, and why those are NaN that are."""
         name = self._name
-        classes = MetadataCatalog.get(name).get("thing_classes") or objects.category_ids
+        classes = MetadataCatalog.get(name).get("thing_classes", ())
         ap_names = [f"AP-{x}" for x in classes] if len(classes) > 1 else []
         if not len(detections):
             logger.warning(
