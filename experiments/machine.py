@@ -10,7 +10,7 @@ from pathlib import Path
 import detectron2
 import torch
 
-PACKAGES = ("torch", "torchvision", "fvcore", "pycocotools", "faster-coco-eval", "triton")
+PACKAGES = ("torch", "torchvision", "fvcore", "pycocotools", "hotcoco", "triton")
 
 
 def describe_machine(device: torch.device) -> dict[str, str]:

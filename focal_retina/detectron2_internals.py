@@ -4,14 +4,13 @@ Other modules use the public names given here. ``tests/test_detectron2_internals
 each, which fails when another release changes it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import hooks
-from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, EventWriter, JSONWriter, TensorboardXWriter
 from fvcore.common.registry import Registry
@@ -105,22 +104,6 @@ def reopen_events(writer: TensorboardXWriter) -> None:
 def hide_events_from(writer: TensorboardXWriter, iteration: int) -> None:
     """Let TensorBoard hide older events of this iteration and later ones."""
     writer._writer_args["purge_step"] = iteration
-
-
-def replace_coco_api(evaluator: COCOEvaluator, kind: Callable[[dict], object]) -> None:
-    """Let an evaluator keep its dataset in what ``kind`` makes of it."""
-    evaluator._coco_api = kind(evaluator._coco_api.dataset)
-
-
-@contextmanager
-def coco_eval_class(replacement) -> Iterator[None]:
-    """Let Detectron2's COCO evaluation use another class than pycocotools' ``COCOeval``."""
-    original = coco_evaluation.COCOeval
-    coco_evaluation.COCOeval = replacement
-    try:
-        yield
-    finally:
-        coco_evaluation.COCOeval = original
 
 
 @contextmanager

@@ -1,14 +1,12 @@
 """The private names of others that we lean on still mean what they meant."""
 
 from itertools import islice
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from detectron2.data.samplers import RandomSubsetTrainingSampler, TrainingSampler
 from detectron2.engine import SimpleTrainer, hooks
-from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter, TensorboardXWriter
 from fvcore.common.registry import Registry
@@ -109,20 +107,6 @@ def test_groups_of_processes_are_set_and_forgotten():
     assert comm._LOCAL_PROCESS_GROUP is group
     internals.forget_process_groups()
     assert comm._LOCAL_PROCESS_GROUP is None
-
-
-def test_the_class_of_coco_s_evaluation_is_another_inside_only():
-    before = coco_evaluation.COCOeval
-    with internals.coco_eval_class(dict):
-        assert coco_evaluation.COCOeval is dict
-    assert coco_evaluation.COCOeval is before
-
-
-def test_a_coco_evaluator_keeps_its_dataset_in_another_class():
-    evaluator = COCOEvaluator.__new__(COCOEvaluator)
-    evaluator._coco_api = SimpleNamespace(dataset={"images": []})
-    internals.replace_coco_api(evaluator, list)
-    assert evaluator._coco_api == ["images"]
 
 
 def test_sizes_of_an_example_are_not_taken_for_constants():

@@ -83,9 +83,9 @@ def _setting(args: argparse.Namespace) -> Setting:
 
 def _groups(args: argparse.Namespace) -> list[str]:
     groups = args.only or [g for g in CASES if g != "throughput" or args.device == "cuda"]
-    if "evaluation" in groups and importlib.util.find_spec("faster_coco_eval") is None:
+    if "evaluation" in groups and importlib.util.find_spec("hotcoco") is None:
         raise MissingExtraError(
-            "the group evaluation needs faster-coco-eval; "
+            "the group evaluation needs hotcoco; "
             "pip install 'focal_retina[eval]', or name the other groups with --only"
         )
     return groups

@@ -17,7 +17,8 @@ from torch import nn
 
 from focal_retina.acceleration.folding import folded_batch_norm
 from focal_retina.distributed import without_ddp
-from focal_retina.evaluation.evaluators import build_evaluator, coco_evaluator
+from focal_retina.evaluation.box_evaluator import BoxEvaluator
+from focal_retina.evaluation.evaluators import build_evaluator
 from focal_retina.evaluation.validation_losses import validation_losses
 from focal_retina.modeling.test_time_augmentation import FocalRetinaNetWithTTA
 from focal_retina.settings.run_settings import RunSettings
@@ -81,13 +82,13 @@ def _metrics(
 
 def _evaluator(settings: RunSettings, name: str, suffix: str) -> DatasetEvaluator:
     folder = os.path.join(settings.output_dir, "inference")
-    node = settings.parts.evaluator()
+    node, limit = settings.parts.evaluator(), settings.detections_per_image
     if node is None:
-        return build_evaluator(name, folder + suffix)
+        return build_evaluator(name, folder + suffix, limit)
     arguments = dict(node)
     if arguments.get("_target_") is COCOEvaluator:
-        # A dataset without a json needs the folder.
-        arguments = {"output_dir": folder, **arguments, "_target_": coco_evaluator}
+        defaults = {"output_dir": folder, "max_dets_per_image": max(limit, 100)}
+        arguments = {**defaults, **arguments, "_target_": BoxEvaluator}
     if arguments.get("output_dir"):
         arguments["output_dir"] += suffix
     return instantiate(arguments)

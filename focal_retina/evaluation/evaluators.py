@@ -1,8 +1,6 @@
-"""The evaluator that suits a dataset; COCO's metrics by faster-coco-eval where it is installed."""
+"""The evaluator that suits a dataset, and the metrics that it can have."""
 
-import inspect
-import logging
-from functools import partial
+from collections.abc import Iterator
 
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
@@ -12,32 +10,37 @@ from detectron2.evaluation import (
     PascalVOCDetectionEvaluator,
 )
 
-from focal_retina.data.garbage_collection import paused_gc
-from focal_retina.detectron2_internals import coco_eval_class, replace_coco_api
-from focal_retina.errors import UserError
+from focal_retina.errors import UserError, did_you_mean
+from focal_retina.evaluation.average_precision import AP_NAMES
+from focal_retina.evaluation.box_evaluator import BoxEvaluator
+from focal_retina.settings.run_settings import RunSettings
 
-try:
-    from faster_coco_eval import COCO, COCOeval_faster
-except ModuleNotFoundError:
-    COCO = None
-
-logger = logging.getLogger(__name__)
+_KEYS_OF_RETINANETS = ("MODEL.RETINANET.NUM_CLASSES", "model.num_classes")
+_TASKS = ("bbox", "segm", "keypoints")
+_APS = {"coco": AP_NAMES, "lvis": (*AP_NAMES, "APr", "APc", "APf"), "pascal_voc": AP_NAMES[:3]}
 
 
-def build_evaluator(dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    """Return the evaluator that suits a dataset; UserError as :func:`evaluator_type`."""
+def build_evaluator(
+    dataset_name: str, output_dir: str, max_dets_per_image: int = 100
+) -> DatasetEvaluator:
+    """Return the evaluator that suits a dataset; UserError as :func:`evaluator_type`.
+
+    Args:
+        max_dets_per_image: the model gives no more. COCO's metrics are at this limit, or at 100;
+            LVIS' at this, or at 300.
+    """
     kind = evaluator_type(dataset_name)
-    if kind == "coco":
-        return coco_evaluator(dataset_name, output_dir=output_dir)
-    if kind == "lvis":
-        return LVISEvaluator(dataset_name, output_dir=output_dir)
-    return PascalVOCDetectionEvaluator(dataset_name)
+    if kind == "pascal_voc":
+        return PascalVOCDetectionEvaluator(dataset_name)
+    evaluator, least = {"coco": (BoxEvaluator, 100), "lvis": (LVISEvaluator, 300)}[kind]
+    limit = max(max_dets_per_image, least)
+    return evaluator(dataset_name, output_dir=output_dir, max_dets_per_image=limit)
 
 
 def evaluator_type(dataset_name: str) -> str:
     """Return the dataset's ``evaluator_type``; raise a UserError if none evaluates its boxes."""
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
-    if kind not in ("coco", "lvis", "pascal_voc"):
+    if kind not in _APS:
         raise UserError(
             f"dataset {dataset_name} has evaluator_type {kind!r}, which has no evaluator of "
             "boxes; allowed are 'coco', 'lvis' and 'pascal_voc'"
@@ -45,32 +48,35 @@ def evaluator_type(dataset_name: str) -> str:
     return kind
 
 
-def coco_evaluator(dataset_name: str, **kwargs) -> COCOEvaluator:
-    """Return the fastest ``COCOEvaluator`` that is installed; log a line where that is not ours."""
-    # A cached conversion to COCO json may stem from an older state of the dataset; Detectron2 0.6
-    # cannot be told to make it anew.
-    if "allow_cached_coco" in inspect.signature(COCOEvaluator).parameters:
-        kwargs = {"allow_cached_coco": False, **kwargs}
-    if COCO is not None:
-        return FasterCOCOEvaluator(dataset_name, **kwargs)
-    logger.info(
-        "faster-coco-eval is not installed; evaluating with pycocotools, ten times slower. "
-        "Install it with: pip install 'focal_retina[eval]'"
-    )
-    return COCOEvaluator(dataset_name, **kwargs)
+def check_best_metric(settings: RunSettings) -> None:
+    """Raise a UserError if no evaluation of this run can have a number of TEST.BEST.METRIC."""
+    metric, node = settings.best_metric, settings.parts.evaluator()
+    if metric is None or (node is not None and node.get("_target_") is not COCOEvaluator):
+        return
+    is_retinanet = settings.parts.num_classes_key() in _KEYS_OF_RETINANETS
+    if not is_retinanet and metric.startswith(("val_", "box_proposals/")):
+        return  # named by the model's own losses, or those of a proposal generator
+    names = list(_metric_names(settings, ("bbox",) if is_retinanet else _TASKS))
+    if settings.parts.tta_mapper() is not None:
+        names += [name.replace("/", "_TTA/", 1) for name in names]
+    if settings.val_loss:
+        names += [f"val_{x}" for x in ("loss_cls", "loss_box_reg", "total_loss")]
+    if metric not in names:
+        few = ", ".join(name for name in names if "AP-" not in name) or "none"
+        raise UserError(
+            f"{settings.key('best_metric')} is {metric!r}, which no evaluation of this run has"
+            f"{did_you_mean(metric, names)}; it has {few}, and of several classes AP-<class>"
+        )
 
 
-class FasterCOCOEvaluator(COCOEvaluator):
-    """Detectron2's ``COCOEvaluator`` with faster-coco-eval in the place of pycocotools.
-
-    Takes the same arguments but ``use_fast_impl`` and gives the same results; the sums that make
-    them are rounded in another order, at the 17th digit.
-    """
-
-    def __init__(self, dataset_name: str, **kwargs):
-        super().__init__(dataset_name, use_fast_impl=False, **kwargs)
-        replace_coco_api(self, COCO)
-
-    def evaluate(self, img_ids=None) -> dict:
-        with coco_eval_class(partial(COCOeval_faster, print_function=print)), paused_gc():
-            return super().evaluate(img_ids)
+def _metric_names(settings: RunSettings, tasks: tuple[str, ...]) -> Iterator[str]:
+    node, loaders = settings.parts.evaluator(), settings.parts.test_loaders()
+    for dataset in loaders if node is None else [node.dataset_name]:
+        kind = evaluator_type(dataset) if node is None else "coco"
+        names = list(_APS[kind])
+        if kind == "coco":
+            classes = MetadataCatalog.get(dataset).get("thing_classes", ())
+            names += [f"{x}@100" for x in AP_NAMES if settings.detections_per_image > 100]
+            names += [f"AP-{x}" for x in classes if len(classes) > 1]
+        prefix = f"{dataset}/" if len(loaders) > 1 else ""
+        yield from (f"{prefix}{task}/{name}" for task in tasks for name in names)

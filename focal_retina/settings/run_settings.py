@@ -73,6 +73,9 @@ class RunSettings:
         "SOLVER.EMA_DECAY", "train.ema_decay", rules.optional(rules.number(above=0, below=1))
     )
     val_loss: bool = _setting("TEST.VAL_LOSS", "train.val_loss", rules.flag, False)
+    detections_per_image: int = _setting(
+        "TEST.DETECTIONS_PER_IMAGE", "model.postprocessor.max_detections", rules.whole(1), 100
+    )
     best_metric: str | None = _setting(
         "TEST.BEST.METRIC", "train.best.metric", rules.optional(rules.text)
     )

@@ -115,9 +115,14 @@ class BestModel(HookBase):
             )
 
     def _value(self) -> float:
-        """Return what the main process has just evaluated, on every process."""
-        latest = {name: value for name, (value, _) in self.trainer.storage.latest().items()}
-        value, names = comm.all_gather((latest.get(self._metric), sorted(latest)))[0]
+        """Return what the main process has just evaluated, on every process; NaN for no number."""
+        storage, metric = self.trainer.storage, self._metric
+        latest = {x: value for x, (value, when) in storage.latest().items() if when == storage.iter}
+        value, names = comm.all_gather((latest.get(metric), sorted(latest)))[0]
+        # Without detections Detectron2 has no AP of a class; augmentation comes after training.
+        task, _, is_of_class = metric.partition("/AP-")
+        if value is None and ((is_of_class and f"{task}/AP" in names) or "_TTA/" in metric):
+            return math.nan
         if value is None:
             names = [x for x in names if "/" in x or x.startswith("val_")]
             raise TrainingError(

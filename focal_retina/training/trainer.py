@@ -13,6 +13,7 @@ from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.data.register import class_names
 from focal_retina.distributed import distribute
 from focal_retina.evaluation.evaluate import evaluate, evaluate_with_tta
+from focal_retina.evaluation.evaluators import check_best_metric
 from focal_retina.settings.foreign_errors import weights_errors
 from focal_retina.settings.load import settings_of
 from focal_retina.settings.run_settings import RunSettings
@@ -39,6 +40,7 @@ class FocalTrainer(TrainingLoop):
         if not isinstance(settings, RunSettings):
             settings = settings_of(settings)
             settings.check()
+        check_best_metric(settings)
         parts = settings.parts
         model = parts.model()
         logger.info(f"Model:\n{model}")

@@ -1,69 +1,61 @@
-"""faster-coco-eval gives Detectron2's results, and its absence is said."""
-
-import logging
+"""The evaluator that suits a dataset, and the names of metrics that can be watched."""
 
 import pytest
-import torch
-from detectron2.data.datasets import register_coco_instances
-from detectron2.evaluation import COCOEvaluator
-from detectron2.structures import Boxes, Instances
-from helpers.small_datasets import write_json
+from helpers.random_detections import random_content, register
+from helpers.tiny_jobs import catalogs_restored, metrics, options, run_here
 
-from focal_retina.evaluation import evaluators
+from focal_retina.evaluation.box_evaluator import BoxEvaluator
+from focal_retina.evaluation.evaluators import build_evaluator
 
 
-@pytest.fixture
-def content(tmp_path):
-    """A dataset "boxes" of three classes, small to large, one box a crowd; the last image empty."""
-    images = [{"id": i, "file_name": f"{i}.jpg", "height": 400, "width": 400} for i in range(12)]
-    boxes = torch.rand(66, 4, generator=torch.Generator().manual_seed(0)) * 180 + 2
-    annotations = [
-        {"id": i + 1, "image_id": i // 6, "category_id": 1 + 2 * (i % 3)}
-        | {"bbox": box, "area": box[2] * box[3], "iscrowd": int(i == 5)}
-        for i, box in enumerate(boxes.tolist())
-    ]
-    categories = [{"id": 1 + 2 * i, "name": name} for i, name in enumerate("abc")]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    path = write_json(tmp_path / "instances.json", content)
-    register_coco_instances("boxes", {}, path, str(tmp_path))
-    return content
+def test_coco_datasets_have_the_evaluator_of_boxes(tmp_path):
+    name = register("boxes", random_content(), tmp_path)
+    assert isinstance(build_evaluator(name, str(tmp_path)), BoxEvaluator)
 
 
-def detections_near(content, image, noise):
-    generator = torch.Generator().manual_seed(image["id"])
-    boxes = [a["bbox"] for a in content["annotations"] if a["image_id"] == image["id"]] * 3
-    boxes = torch.tensor(boxes).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    return Instances(
-        (400, 400),
-        pred_boxes=Boxes(boxes + torch.randn(boxes.shape, generator=generator) * noise),
-        scores=torch.rand(len(boxes), generator=generator),
-        pred_classes=torch.randint(3, (len(boxes),), generator=generator),
-    )
-
-
-def evaluate(evaluator, content, noise):
-    evaluator.reset()
-    for image in content["images"]:
-        inputs = {"image_id": image["id"]}
-        evaluator.process([inputs], [{"instances": detections_near(content, image, noise)}])
-    return evaluator.evaluate()["bbox"]
-
-
-@pytest.mark.parametrize("noise", [0.0, 3.0, 40.0])
-def test_results_are_those_of_pycocotools(content, tmp_path, noise):
-    slow = evaluate(COCOEvaluator("boxes", output_dir=str(tmp_path)), content, noise)
-    fast = evaluate(evaluators.build_evaluator("boxes", str(tmp_path)), content, noise)
-    assert list(fast) == list(slow)
-    assert fast == pytest.approx(slow, rel=1e-12, nan_ok=True)
-    assert 0 <= fast["AP"] < 100 or noise == 0.0
-
-
-def test_without_faster_coco_eval_detectron2s_evaluator_is_used_and_that_is_logged(
-    content, tmp_path, monkeypatch, caplog
+@pytest.mark.parametrize("kind", ["yaml", "py"])
+@pytest.mark.parametrize(
+    "metric, hint",
+    [
+        ("bbox/AP-nonesuch", "it has bbox/AP, bbox/AP50"),
+        ("bbox/ap50", "did you mean bbox/AP50?"),
+        ("bbox/AP@100", "did you mean bbox/AP"),
+        ("segm/AP", "it has bbox/AP, bbox/AP50"),
+        ("bbox_TTA/AP", "did you mean bbox/AP"),
+        ("tiny_val/bbox/AP", "it has bbox/AP"),
+    ],
+)
+def test_a_metric_that_can_never_be_is_refused_before_training(
+    kind, metric, hint, jobs, tmp_path, sentence_of
 ):
-    monkeypatch.setattr(evaluators, "COCO", None)
-    with caplog.at_level(logging.INFO):
-        evaluator = evaluators.build_evaluator("boxes", str(tmp_path))
-    assert type(evaluator) is COCOEvaluator
-    assert "focal_retina[eval]" in caplog.text
+    given = options(kind, best_metric=metric, output_dir=tmp_path, eval_period=1)
+    said = sentence_of("--config-file", jobs / f"tiny.{kind}", *given)
+    assert f"is '{metric}', which no evaluation of this run has" in said and hint in said
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_with_two_test_sets_a_metric_needs_the_name_of_one(jobs, tmp_path, sentence_of):
+    sets = ["DATASETS.TEST", "('tiny_train', 'tiny_val')", "OUTPUT_DIR", tmp_path]
+    arguments = ["--config-file", jobs / "tiny.yaml", *sets, "TEST.BEST.METRIC"]
+    said = sentence_of(*arguments, "bbox/AP")
+    assert "did you mean tiny_" in said
+    with catalogs_restored():
+        run_here(*arguments, "tiny_val/bbox/AP-ellipse", "SOLVER.MAX_ITER", 1)
+
+
+@pytest.mark.parametrize("metric", ["bbox/AP-ellipse", "bbox/APs"])
+def test_a_metric_without_a_number_so_far_lets_training_go_on(metric, jobs, tmp_path):
+    given = ["TEST.EVAL_PERIOD", 1, "TEST.BEST.METRIC", metric, "TEST.BEST.PATIENCE", 5]
+    nothing = ["MODEL.RETINANET.SCORE_THRESH_TEST", 0.99, "OUTPUT_DIR", tmp_path]
+    run_here("--config-file", jobs / "tiny.yaml", *given, *nothing)
+    assert (tmp_path / "model_final.pth").is_file()
+    assert not (tmp_path / "model_best.pth").exists()
+
+
+@pytest.mark.parametrize("kind", ["yaml", "py"])
+def test_the_config_s_limit_of_detections_is_that_of_the_ap(kind, jobs, tmp_path):
+    given = options(kind, output_dir=tmp_path, detections_per_image=130)
+    thresh = ("MODEL.RETINANET.SCORE_THRESH_TEST", "model.postprocessor.score_thresh")[kind == "py"]
+    given += [thresh, "0.0"] if kind == "yaml" else [f"{thresh}=0.0"]
+    run_here("--config-file", jobs / f"tiny.{kind}", *given)
+    assert {"bbox/AP", "bbox/AP@100", "bbox/APl@100"} < metrics(tmp_path)[-1].keys()

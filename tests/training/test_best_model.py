@@ -17,13 +17,17 @@ from focal_retina.training.hooks import build_hooks
 
 
 def run(folder, metrics, *, iterations=6, resume=False, **options):
-    """Train with an evaluation after each iteration, which finds the given values of bbox/AP."""
+    """Train with an evaluation after each iteration, which finds the given values of bbox/AP.
+
+    A value may be a dictionary, in the place of all that an evaluation of boxes finds.
+    """
     loop, values, weights = line_loop(steps=iterations), iter(metrics), []
     loop.checkpointer = FocalCheckpointer(loop.model, str(folder), trainer=loop)
 
     def evaluate(model):
         weights.append(model.layer.weight.detach().clone())
-        return {"bbox": {"AP": next(values), "AP50": 1.0}}
+        found = next(values)
+        return {"bbox": found if isinstance(found, dict) else {"AP": found, "AP50": 1.0}}
 
     loop.scheduler = torch.optim.lr_scheduler.ConstantLR(loop.optimizer, 1.0)
     options = {"best_metric": "bbox/AP", "eval_period": 1, "checkpoint_period": 1, **options}
@@ -98,6 +102,15 @@ def test_a_finished_run_that_goes_on_knows_its_last_evaluation(tmp_path):
     run(tmp_path, [1, 2, 5], iterations=3)
     run(tmp_path, [3, 4, 4], iterations=6, resume=True)
     assert (best(tmp_path)["value"], best(tmp_path)["iteration"]) == (5, 2)
+
+
+def test_the_ap_of_a_class_that_is_missing_is_no_number_and_not_the_one_before(tmp_path):
+    nothing, found = {"AP": math.nan}, {"AP": 2.0, "AP-ant": 3.0}
+    loop, weights = run(
+        tmp_path, [nothing, found, nothing, nothing], best_metric="bbox/AP-ant", best_patience=2
+    )
+    assert (best(tmp_path)["iteration"], best(tmp_path)["value"]) == (1, 3)
+    assert len(weights) == 4
 
 
 def test_an_unknown_metric_is_named_at_the_first_evaluation_with_those_there_are(tmp_path):

@@ -1,21 +1,23 @@
 """The case of COCO evaluation, with random objects and detections near them."""
 
 import contextlib
+import importlib.util
 import io
 import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import torch
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
 
 from experiments.benchmark.case import Case, Implementation
 from experiments.benchmark.random_inputs import random_objects
 from experiments.benchmark.setting import Setting
-from focal_retina.evaluation.evaluators import FasterCOCOEvaluator
+from focal_retina.evaluation.box_evaluator import BoxEvaluator
 
 DATASET = "focal_retina_benchmark"
 OBJECTS_PER_IMAGE = 7
@@ -23,7 +25,7 @@ DETECTIONS_PER_IMAGE = 100
 
 
 def evaluation_cases(setting: Setting) -> Iterator[Case]:
-    """Yield ``evaluate()`` of a Detectron2 evaluator that has all detections."""
+    """Yield ``evaluate()`` of evaluators that have all detections; ours reads the json in it."""
     images = [
         random_objects(setting, OBJECTS_PER_IMAGE, seed).to("cpu")
         for seed in range(setting.num_evaluation_images)
@@ -31,20 +33,38 @@ def evaluation_cases(setting: Setting) -> Iterator[Case]:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         json_file = Path(folder) / "instances.json"
         json_file.write_text(json.dumps(_coco_content(images, setting)))
-        # Category ids are classes, without a mapping: evaluate() would map the detections in place,
-        # once more in every run.
+        # Category ids are classes, without a mapping: COCOEvaluator would map the detections in
+        # place, once more in every run.
         MetadataCatalog.get(DATASET).set(json_file=str(json_file))
         stack.callback(MetadataCatalog.remove, DATASET)
         evaluators = {
             "pycocotools": COCOEvaluator(DATASET, tasks=("bbox",), use_fast_impl=False),
-            "faster-coco-eval": FasterCOCOEvaluator(DATASET, tasks=("bbox",)),
+            "focal_retina (hotcoco)": BoxEvaluator(DATASET),
         }
+        if importlib.util.find_spec("faster_coco_eval"):
+            evaluators["faster-coco-eval"] = _FasterCOCOEvaluator(DATASET, tasks=("bbox",))
         implementations = {name: _evaluation(x, images) for name, x in evaluators.items()}
         name = f"{DETECTIONS_PER_IMAGE} detections per image"
         yield Case("evaluation", name, "pycocotools", implementations)
 
 
-def _evaluation(evaluator: COCOEvaluator, images: list[Instances]) -> Implementation:
+class _FasterCOCOEvaluator(COCOEvaluator):
+    """Detectron2's evaluator with the classes of faster-coco-eval."""
+
+    def __init__(self, dataset_name: str, **kwargs):
+        from faster_coco_eval import COCO
+
+        super().__init__(dataset_name, use_fast_impl=False, **kwargs)
+        self._coco_api = COCO(self._coco_api.dataset)
+
+    def evaluate(self, img_ids=None) -> dict:
+        from faster_coco_eval import COCOeval_faster
+
+        with mock.patch("detectron2.evaluation.coco_evaluation.COCOeval", COCOeval_faster):
+            return super().evaluate(img_ids)
+
+
+def _evaluation(evaluator: DatasetEvaluator, images: list[Instances]) -> Implementation:
     evaluator.reset()
     for image_id, objects in enumerate(images):
         detections = _detections_near(objects, seed=image_id)

@@ -35,7 +35,8 @@ def _repeated_values(table: Table) -> Found:
         (Problem.CATEGORY_NAME_REPEATED, table.category_place, "name", categories.names),
         (Problem.ANNOTATION_ID_REPEATED, table.annotation_place, "id", annotation_ids),
     ):
-        repeated = repeats(None if value == "" else value for value in values)
+        is_id = key == "id"  # a text may be one, empty too
+        repeated = repeats(x if is_id or x != "" else None for x in values)
         yield problem, [place(i, key, values[i], f"as {place(j, key).path}") for i, j in repeated]
 
 

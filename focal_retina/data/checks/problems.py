@@ -38,7 +38,8 @@ class Problem(Enum):
     BOX_NOT_FINITE = _error(
         "a box is NaN or infinite",
         "where it is NaN its object is dropped and learnt as background, where it is infinite it "
-        "is cut at the image's border; evaluation may count the object as missed",
+        "is cut at the image's border; evaluation is by pycocotools, not by hotcoco, which refuses "
+        "it, and may count the object as missed",
     )
     BOX_NEGATIVE = _error(
         "a box has a negative width or height (is it xyxy instead of xywh?)",
@@ -84,14 +85,14 @@ class Problem(Enum):
     )
     EVALUATION_KEY_MISSING = _warning(
         "an annotation has no area or no iscrowd",
-        "training does not need them; evaluation by pycocotools stops, by faster-coco-eval goes on",
+        "training and evaluation do without (the area is the box's); pycocotools alone stops",
     )
-    ID_NOT_INTEGER = _error(
-        "an id is no integer", "training does not mind; evaluation by faster-coco-eval stops"
+    ID_NOT_INTEGER = _warning(
+        "an id is no integer", "training and evaluation do not mind; other programs may stop"
     )
     ANNOTATION_ID_BELOW_1 = _warning(
         "an annotation has an id below 1",
-        "training does not mind; evaluation counts its object as missed, whatever is found",
+        "training and evaluation do not mind; pycocotools alone may count its object as missed",
     )
 
     FILE_MISSING = _error("the picture does not exist", "training stops at it")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from focal_retina.data.checks.entries import check_entries, count_drops
 from focal_retina.data.checks.pictures import check_pictures, inspect_pictures
 from focal_retina.data.checks.reading import read_table
-from focal_retina.evaluation.evaluators import FasterCOCOEvaluator
+from focal_retina.evaluation.box_evaluator import BoxEvaluator
 
 NUMBERS_ODD = st.integers(-3, 20) | st.sampled_from([2**31, -(10**30), 10**400]) | st.floats()
 TEXTS = st.sampled_from(["", "1", "0.png", "cat"]) | st.text(max_size=3)
@@ -80,7 +80,7 @@ def test_a_json_without_errors_trains_and_evaluates(dataset, content):
     assume(not errors_in(dataset, content))
     inputs = small.detectron2_trains_on(*dataset)
     assert all(x["instances"].gt_boxes.tensor.isfinite().all() for x in inputs.values())
-    small.detectron2_evaluates(*dataset, FasterCOCOEvaluator)
+    small.detectron2_evaluates(*dataset, BoxEvaluator)
 
 
 @SETTINGS

@@ -31,7 +31,7 @@ def test_the_json_and_the_markdown_have_every_group_with_times_and_memory(tmp_pa
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_faster_coco_eval_the_group_evaluation_is_refused(monkeypatch, capsys):
+def test_without_hotcoco_the_group_evaluation_is_refused(monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["--only", "evaluation", "--device", "cpu"]) == 2
     assert "pip install 'focal_retina[eval]'" in capsys.readouterr().err
