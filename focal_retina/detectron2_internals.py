@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.data import detection_utils
 from detectron2.engine import hooks
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.utils import comm
@@ -121,6 +123,17 @@ def coco_eval_class(replacement) -> Iterator[None]:
         yield
     finally:
         coco_evaluation.COCOeval = original
+
+
+@contextmanager
+def images_read_by(read: Callable[..., np.ndarray]) -> Iterator[None]:
+    """Let Detectron2's mappers call another function, with the arguments of ``read_image``."""
+    original = detection_utils.read_image
+    detection_utils.read_image = read
+    try:
+        yield
+    finally:
+        detection_utils.read_image = original
 
 
 @contextmanager
