@@ -127,7 +127,7 @@ def coco_eval_class(replacement) -> Iterator[None]:
 
 @contextmanager
 def images_read_by(read: Callable[..., np.ndarray]) -> Iterator[None]:
-    """Let Detectron2's mappers call another function, with the arguments of ``read_image``."""
+    """Let Detectron2's mappers in this process call another function than ``read_image``."""
     original = detection_utils.read_image
     detection_utils.read_image = read
     try:
