@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.data import detection_utils
 from detectron2.engine import hooks
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, EventWriter, JSONWriter, TensorboardXWriter
@@ -104,6 +106,17 @@ def reopen_events(writer: TensorboardXWriter) -> None:
 def hide_events_from(writer: TensorboardXWriter, iteration: int) -> None:
     """Let TensorBoard hide older events of this iteration and later ones."""
     writer._writer_args["purge_step"] = iteration
+
+
+@contextmanager
+def images_read_by(read: Callable[..., np.ndarray]) -> Iterator[None]:
+    """Let Detectron2's mappers in this process call another function than ``read_image``."""
+    original = detection_utils.read_image
+    detection_utils.read_image = read
+    try:
+        yield
+    finally:
+        detection_utils.read_image = original
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetMapper
 from detectron2.data.samplers import RandomSubsetTrainingSampler, TrainingSampler
 from detectron2.engine import SimpleTrainer, hooks
 from detectron2.utils import comm
@@ -147,3 +148,18 @@ def test_a_pytorch_that_cannot_keep_sizes_open_is_refused(monkeypatch):
     monkeypatch.setattr(torch.fx.experimental, "_config", object())
     with pytest.raises(UserError, match="any image size; install a later"):
         internals.sizes_not_specialised().__enter__()
+
+
+def test_a_mapper_of_detectron2_reads_by_another_function_while_it_is_given():
+    asked = []
+
+    def read(file_name, format=None):
+        asked.append((file_name, format))
+        return np.ones((2, 3, 3), np.uint8)
+
+    mapper = DatasetMapper(is_train=False, augmentations=[], image_format="BGR")
+    with internals.images_read_by(read):
+        assert mapper({"file_name": "no.png"})["image"].shape == (3, 2, 3)
+    assert asked == [("no.png", "BGR")]
+    with pytest.raises(FileNotFoundError):
+        mapper({"file_name": "no.png"})

@@ -8,6 +8,7 @@ from detectron2.utils.file_io import PathManager
 
 from focal_retina.data.checks.reading import read_table
 from focal_retina.data.checks.table import Table
+from focal_retina.data.file_names import file_meant
 from focal_retina.errors import UserError
 
 
@@ -59,7 +60,9 @@ def register_coco(name: str, json_file: str, image_root: str) -> None:
     # One tells a wrong folder; to look for all of them takes minutes on a network drive.
     first = os.path.join(image_root, table.images.file_names[0])
     if not PathManager.isfile(first):
-        raise UserError(f"dataset {name}: {first}, which {json_file} names, does not exist")
+        raise UserError(
+            f"dataset {name}: {first}, which {json_file} names, does not exist{file_meant(first)}"
+        )
     DatasetCatalog.register(name, CocoLoader(name, json_file, image_root, table))
     MetadataCatalog.get(name).set(
         json_file=json_file,

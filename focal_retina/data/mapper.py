@@ -7,20 +7,20 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import SizeMismatchError
-from detectron2.utils.file_io import PathManager
-from PIL import Image
 
-from focal_retina.errors import ImageError, UserError
+from focal_retina.data.pictures import read_picture
+from focal_retina.detectron2_internals import images_read_by
+from focal_retina.errors import ImageError
 
-# Errors about a file that is missing, broken, too large or of another size than the dataset says.
-_BROKEN = (OSError, SyntaxError, EOFError, SizeMismatchError, Image.DecompressionBombError)
+# Errors of a mapper about a file that is missing, broken or of another size than the dataset says.
+_BROKEN = (OSError, SyntaxError, EOFError, SizeMismatchError)
 
 
 class NamingMapper:
     """A mapper whose errors name the image.
 
-    If ``mapper`` is Detectron2's ``DatasetMapper``, images are refused that it would read wrongly:
-    a PNG whose checksums do not fit, and pixels of more than 8 bits, which it clips to 255.
+    Where the mapper calls Detectron2's ``utils.read_image``, as ``DatasetMapper`` does,
+    :func:`~focal_retina.data.pictures.read_picture` reads the image.
     """
 
     def __init__(self, mapper: Callable[[dict], dict]):
@@ -28,26 +28,17 @@ class NamingMapper:
 
     def __call__(self, dataset_dict: dict) -> dict:
         """Return what the mapper returns; raise an ImageError about the image if it is wrong."""
-        name = dataset_dict.get("file_name")
-        is_detectron2s = isinstance(self.mapper, DatasetMapper)
-        # Pillow and Detectron2 raise ValueErrors of files and annotations, too.
-        broken = (*_BROKEN, ValueError) if is_detectron2s else _BROKEN
+        # Detectron2 raises ValueErrors of annotations, too.
+        broken = (*_BROKEN, ValueError) if isinstance(self.mapper, DatasetMapper) else _BROKEN
         try:
-            if is_detectron2s:
-                _check_file(name)
-            return self.mapper(dataset_dict)
+            with images_read_by(read_picture):
+                return self.mapper(dataset_dict)
+        except ImageError:
+            raise
         except broken as error:
             reason = " ".join(str(error).split()) or type(error).__name__
+            name = dataset_dict.get("file_name")
             raise ImageError(f"image {name} cannot be used: {reason}") from error
-
-
-def _check_file(name: str) -> None:
-    """Check what needs no decoding."""
-    with PathManager.open(name, "rb") as file, Image.open(file) as image:
-        if image.mode.startswith(("I", "F")):
-            raise UserError(f"its pixels (mode {image.mode}) have more than 8 bits; convert it")
-        if image.format == "PNG":
-            image.verify()
 
 
 class ResizeShortestEdge(T.ResizeShortestEdge):

@@ -10,11 +10,11 @@ from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from detectron2.utils.file_io import PathManager
-from PIL import Image, ImageOps
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.data.pictures import read_picture
 from focal_retina.data.register import class_names
-from focal_retina.errors import ImageError, UserError
+from focal_retina.errors import UserError
 from focal_retina.evaluation.evaluate import evaluation_mode
 from focal_retina.settings.foreign_errors import weights_errors
 from focal_retina.settings.load import load_settings
@@ -96,27 +96,6 @@ class Predictor:
         self._augmentations(aug_input)
         pixels = torch.from_numpy(np.ascontiguousarray(aug_input.image.transpose(2, 0, 1)))
         return {"image": pixels, "height": height, "width": width}
-
-
-def read_picture(path: str | Path) -> np.ndarray:
-    """Return a picture as (H, W, 3), uint8, RGB, turned as its EXIF data says.
-
-    Grey becomes RGB, transparency is dropped as in training, and 16-bit grey is scaled to 8 bits.
-
-    Raises:
-        ImageError: the file is missing or broken, or its pixels are no whole numbers.
-    """
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-    # What Pillow raises for broken files and for those that are too large.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path} cannot be read: {error}") from error
-    if image.mode == "F":
-        raise ImageError(f"{path} cannot be read: its pixels are numbers of unknown range")
-    if image.mode.startswith("I"):  # Pillow would clip values above 255
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    return np.array(image.convert("RGB"))
 
 
 def _category_ids(datasets: Sequence[str]) -> list[int] | None:

@@ -75,7 +75,7 @@ class LazyParts:
         for name in ("use_instance_mask", "use_keypoint", "instance_mask_format"):
             if name in dataloader.train.mapper:
                 mapper[name] = dataloader.train.mapper[name]
-        return instantiate(dataloader.test)
+        return self._build("dataloader.test", dataloader.test)
 
     def tta_mapper(self) -> Callable | None:
         if self.cfg.dataloader.get("tta_mapper") is None:
@@ -112,9 +112,9 @@ class LazyParts:
             return None
         return f"nothing reads {', '.join(unknown)}{did_you_mean(unknown[0], OPTIONAL)}"
 
-    def _build(self, key: str) -> Any:
-        """Return what a node makes; a mapper in it will name images that it cannot read."""
-        node = OmegaConf.select(self.cfg, key)
+    def _build(self, key: str, node: Any = None) -> Any:
+        """Return what a node makes, the config's if none is given; see ``NamingMapper``."""
+        node = OmegaConf.select(self.cfg, key) if node is None else node
         _check_calls(key, node)
         if not isinstance(node, DictConfig):
             return instantiate(node)

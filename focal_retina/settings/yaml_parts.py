@@ -103,7 +103,8 @@ class YamlParts:
         cfg = self.cfg
         resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
         mapper = DatasetMapper(cfg, is_train=True, augmentations=[resize], recompute_boxes=False)
-        return build_detection_test_loader(cfg, list(cfg.DATASETS.TEST), mapper=mapper)
+        datasets = list(cfg.DATASETS.TEST)
+        return build_detection_test_loader(cfg, datasets, mapper=NamingMapper(mapper))
 
     def tta_mapper(self) -> DatasetMapperTTA | None:
         """Return the mapper of test-time augmentation; None where it is off.

@@ -6,9 +6,9 @@
 
 A finding is an error, which stops training or evaluation or makes them wrong, or a warning. It says
 what they do about it. The exit status is 1 if there are errors and 0 otherwise; it is 2 after a
-mistake on the command line. Of each picture, the header and the end of the file are read: this
-finds pictures that are missing, cut off or of another size. With --decode, all of it is read, as in
-training.
+mistake on the command line. Of each JPEG and PNG, the header and the end of the file are read: this
+finds pictures that are missing, cut off or of another size. Other formats, and with --decode all
+pictures, are read whole, as in training.
 """
 
 import argparse

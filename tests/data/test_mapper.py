@@ -15,7 +15,7 @@ def test_the_error_is_one_line_that_names_the_image_whatever_the_process(tmp_pat
     loader = build_detection_test_loader([record], mapper=mapper, num_workers=num_workers)
     with pytest.raises(ImageError) as raised:
         list(loader)
-    assert str(raised.value).startswith(f"image {record['file_name']} cannot be used: ")
+    assert str(raised.value).startswith(f"image {record['file_name']} cannot be read: ")
     assert "\n" not in str(raised.value)
 
 

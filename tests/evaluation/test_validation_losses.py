@@ -10,7 +10,11 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from helpers.processes import run_processes
 from helpers.small_models import tiny_batch, tiny_config, tiny_model
+from helpers.tiny_jobs import catalogs_restored
 
+from focal_retina.data import mapper
+from focal_retina.engine import job
+from focal_retina.errors import ImageError
 from focal_retina.evaluation.validation_losses import validation_losses
 
 IMAGES = tiny_batch([2, 0, 1, 4, 3], (64, 96))
@@ -90,3 +94,16 @@ def test_processes_share_the_images_and_have_the_same_losses(tmp_path):
     assert first == second
     whole = validation_losses(tiny_model(NORMALIZER="ema"), [[x] for x in IMAGES])
     assert first == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["yaml", "py"])
+def test_pictures_are_read_as_in_training(jobs, monkeypatch, kind):
+    def read(file_name, format=None):
+        raise ImageError(f"asked for {format}")
+
+    monkeypatch.setattr(mapper, "read_picture", read)
+    zero = ["DATALOADER.NUM_WORKERS", "0"] if kind == "yaml" else ["dataloader.test.num_workers=0"]
+    with catalogs_restored():
+        settings = job.load(str(jobs / f"tiny.{kind}"), zero)
+        with pytest.raises(ImageError, match="asked for (BGR|RGB)"):
+            next(iter(settings.parts.validation_loader()))

@@ -1,22 +1,29 @@
 """Checks of the picture files: do they exist, can they be read, are size and mode right."""
 
+import contextlib
+import functools
+import math
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from detectron2.data.detection_utils import read_image
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 from tqdm import tqdm
 
 from focal_retina.data.checks.problems import Finding, Place, Problem, findings
 from focal_retina.data.checks.table import Table
+from focal_retina.data.file_names import Listing, file_meant, names_in
+from focal_retina.data.pictures import LYING, load, opened, orientation, pixels
+from focal_retina.errors import ImageError
 
-_EXIF_ORIENTATION = 274
-_TRANSPOSED = (5, 6, 7, 8)  # the orientations that exchange width and height
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # of a file that is not cut off
+_EXIF_OF_PNG = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+_LARGE = 2**26  # pixels
+_one_at_a_time = threading.Lock()
 _BATCH = 64  # pictures per task of the pool
 
 
@@ -32,54 +39,62 @@ class Picture(NamedTuple):
 
 
 def inspect_pictures(table: Table, decode: bool, num_threads: int) -> list[Picture]:
-    """Read each picture of a table: its header and its end, or with ``decode`` all of it."""
+    """Read each picture of a table: its header and its end, or with ``decode`` all of it.
+
+    All of it is read, too, where its format does not tell whether the file is cut off.
+    """
     names = table.images.file_names
     paths = [table.picture(i) if name else None for i, name in enumerate(names)]
     batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
+    listing = functools.cache(names_in)
     pictures: list[Picture] = []
     with (
         ThreadPoolExecutor(num_threads) as pool,
         tqdm(total=len(paths), desc="pictures", disable=None) as bar,
     ):
-        for batch in pool.map(lambda batch: [inspect(path, decode) for path in batch], batches):
+        for batch in pool.map(lambda batch: [_inspect(p, decode, listing) for p in batch], batches):
             pictures += batch
             bar.update(len(batch))
     return pictures
 
 
-def inspect(path: str | None, decode: bool) -> Picture:
+def _inspect(path: str | None, decode: bool, listing: Listing) -> Picture:
     """Read the facts of one picture; there are none of None, a malformed file name."""
     if path is None:
         return Picture()
     if not PathManager.exists(path):
-        return Picture(Problem.FILE_MISSING)
+        return Picture(Problem.FILE_MISSING, file_meant(path, listing).removeprefix("; "))
     try:
-        picture, is_whole = _read_header(path)
-        if decode or not is_whole:
-            height, width = read_image(path, "RGB").shape[:2]
-            picture = picture._replace(size=(width, height))
-    except Exception as error:  # Pillow's parsers raise whatever a broken file makes them
-        return Picture(Problem.FILE_UNREADABLE, f"{type(error).__name__}: {error}")
-    return picture
+        with opened(path) as file:
+            return _facts(file, decode)
+    except ImageError as error:
+        reason = str(error).removeprefix(f"image {path} cannot be read: ")
+        return Picture(Problem.FILE_UNREADABLE, reason)
 
 
-def _read_header(path: str) -> tuple[Picture, bool]:
-    """Return the facts of a picture, and whether its file is not cut off."""
-    with PathManager.open(path, "rb") as file:
-        image = Image.open(file)
-        orientation = _orientation(image)
-        size = image.size[::-1] if orientation in _TRANSPOSED else image.size
-        end = _ENDS.get(image.format, b"")
-        num_bytes = file.seek(0, os.SEEK_END)
-        file.seek(max(0, num_bytes - len(end)))
-        is_whole = file.read() == end
-    return Picture(None, "", size, image.mode, orientation, num_bytes), is_whole
+def _facts(file: BinaryIO, decode: bool) -> Picture:
+    image = Image.open(file)
+    size, turn, num_bytes = image.size, orientation(image), file.seek(0, os.SEEK_END)
+    if decode or not _is_whole(file, image.format):
+        # Several large ones at a time would not fit into the memory.
+        with _one_at_a_time if math.prod(size) > _LARGE else contextlib.nullcontext():
+            upright, turn = load(file)
+            height, width = pixels(upright, "RGB").shape[:2]
+        size = width, height
+    elif turn in LYING:
+        size = size[::-1]
+    return Picture(None, "", size, image.mode, turn, num_bytes)
 
 
-def _orientation(image: Image.Image) -> int:
-    if image.format == "PNG" and "exif" not in image.info:
-        return 1  # hardly any PNG has EXIF after its pixels, and to look there means to decode it
-    return image.getexif().get(_EXIF_ORIENTATION, 1)
+def _is_whole(file: BinaryIO, format: str | None) -> bool:
+    """Return whether the end shows that a file is not cut off, and that no EXIF follows pixels."""
+    if format not in _ENDS:
+        return False
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 2**16))
+    end = file.read()
+    return end.endswith(_ENDS[format]) and not (
+        format == "PNG" and any(word in end for word in _EXIF_OF_PNG)
+    )
 
 
 def check_pictures(table: Table, pictures: Sequence[Picture]) -> list[Finding]:
@@ -99,7 +114,7 @@ def _problems(picture: Picture, stated: np.ndarray) -> Iterator[tuple[Problem, s
     if picture.size and not np.isnan(stated).any() and picture.size != tuple(stated):
         width, height = (int(side) for side in stated)
         note = f"{picture.size[0]}x{picture.size[1]}, the json says {width}x{height}"
-        if picture.orientation in _TRANSPOSED:
+        if picture.orientation in LYING:
             note += f", before EXIF's orientation {picture.orientation} turns it upright"
         yield Problem.SIZE_DIFFERS, note
     elif picture.orientation in range(2, 9):

@@ -104,9 +104,9 @@ class Problem(Enum):
     )
     GREY = _warning("the picture is grey", "training repeats the channel three times")
     CMYK = _warning("the picture is CMYK", "training converts it to RGB without a profile")
-    MORE_THAN_8_BITS = _error(
-        "the picture has one channel of more than 8 bits",
-        "training stops at it, rather than cut values above 255 as Detectron2 does",
+    MORE_THAN_8_BITS = _warning(
+        "the picture has one channel of 16 bits",
+        "training divides its values by 257; pixels of fewer bits become nearly black",
     )
 
     LEAK_SAME_FILE = _warning(

@@ -10,10 +10,8 @@ from helpers import small_datasets as small
 from PIL import Image
 
 from focal_retina.data.checks.pictures import check_pictures, inspect_pictures
-from focal_retina.data.checks.problems import Problem
 from focal_retina.data.checks.reading import read_table
 from focal_retina.data.mapper import NamingMapper
-from focal_retina.errors import ImageError
 
 HEIGHT, WIDTH = UPRIGHT = small.HEIGHT, small.WIDTH
 LYING = WIDTH, HEIGHT
@@ -119,16 +117,14 @@ def test_grey_and_cmyk_become_rgb_as_pillow_converts_them(dataset, second, mode,
     assert np.array_equal(read_image(second, "RGB"), np.asarray(Image.open(second).convert("RGB")))
 
 
-def test_sixteen_bits_which_detectron2_cuts_off_at_255_are_an_error(dataset, second):
-    image = pixels(*UPRIGHT, dtype=np.uint16, high=2**16)
-    image.save(second)
+def test_sixteen_bits_are_scaled_where_detectron2_cuts_them_off_at_255(dataset, second):
+    values = rng.integers(2**16, size=UPRIGHT, dtype=np.uint16)
+    Image.fromarray(values).save(second)
     (place,) = found(dataset)["more-than-8-bits"]
     assert place.path == str(second)
-    assert np.array_equal(read_image(second, "BGR")[:, :, 0], np.asarray(image).clip(max=255))
-    assert Problem.MORE_THAN_8_BITS.is_error
+    assert np.array_equal(read_image(second, "BGR")[:, :, 0], values.clip(max=255))
     mapper = NamingMapper(DatasetMapper(is_train=False, augmentations=[], image_format="BGR"))
-    with pytest.raises(ImageError, match="more than 8 bits"):
-        mapper({"file_name": str(second)})
+    assert np.array_equal(mapper({"file_name": str(second)})["image"][0], values // 257)
 
 
 def test_pictures_of_malformed_entries_are_left_alone(dataset):
