@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -57,6 +58,19 @@ class LazyParts:
         with empty_data_errors(names, "dataloader.train.dataset.filter_empty"):
             exact_loader_config(self.cfg.dataloader.train)
             return self._build("dataloader.train")
+
+    def boxes_only(self) -> bool:
+        mapper = value_of(self.cfg, "dataloader.train.mapper")
+        is_known = "augmentations" in mapper if isinstance(mapper, DictConfig) else False
+        return is_known and not (mapper.get("use_instance_mask") or mapper.get("use_keypoint"))
+
+    def smallest_resize(self) -> tuple[int, int] | None:
+        for node in value_of(self.cfg, "dataloader.train.mapper.augmentations") or []:
+            if isinstance(node, DictConfig) and "short_edge_length" in node:
+                sizes = node.short_edge_length
+                sizes = [sizes] if isinstance(sizes, int) else sizes
+                return min(sizes), node.get("max_size", sys.maxsize)
+        return None
 
     def precise_bn(self, model: nn.Module) -> hooks.HookBase | None:
         return None

@@ -9,7 +9,7 @@ from detectron2.evaluation import COCOEvaluator
 from helpers.small_datasets import box_ap
 
 from focal_retina.data.register import register_datasets
-from focal_retina.data.voc import load_voc, voc_classes
+from focal_retina.data.voc import read_voc
 from focal_retina.errors import UserError
 
 OBJECT = """<object><name>{}</name><difficult>1</difficult><bndbox>
@@ -38,12 +38,12 @@ def write_image(folder, file_name, objects):
 
 
 def test_the_classes_are_those_of_all_splits_sorted(folder):
-    assert voc_classes(str(folder)) == ["cat", "dog"]
+    assert read_voc(str(folder), "test").class_names == ["cat", "dog"]
 
 
 def test_records_equal_those_of_detectron2_but_for_the_image_id(folder):
     (folder / "ImageSets/Main/jpegs.txt").write_text("000001\n000003\n")
-    ours = load_voc(str(folder), "jpegs", ["cat", "dog"])
+    ours = read_voc(str(folder), "jpegs").records
     theirs = load_voc_instances(str(folder), "jpegs", ["cat", "dog"])
     assert [record.pop("image_id") for record in ours] == [0, 1]
     assert [record.pop("image_id") for record in theirs] == ["000001", "000003"]
@@ -51,10 +51,10 @@ def test_records_equal_those_of_detectron2_but_for_the_image_id(folder):
 
 
 def test_an_image_may_be_empty_or_png_or_the_only_one(folder):
-    empty = load_voc(str(folder), "train", ["cat", "dog"])[1]
+    empty = read_voc(str(folder), "train").records[1]
     assert empty["annotations"] == []
     assert empty["file_name"].endswith("000002.png")
-    assert len(load_voc(str(folder), "test", ["cat", "dog"])) == 1
+    assert len(read_voc(str(folder), "test").records) == 1
 
 
 def test_a_registered_folder_is_evaluated_with_the_metrics_of_coco(folder, tmp_path):
@@ -72,9 +72,13 @@ def test_a_registered_folder_is_evaluated_with_the_metrics_of_coco(folder, tmp_p
     "file, text, complaint",
     [
         ("ImageSets/Main/test.txt", None, "VOC split .*test.txt cannot be read: No such file"),
-        ("JPEGImages/000003.jpg", None, "VOC image .*000003 does not exist"),
-        ("Annotations/000003.xml", "<annotation><object/></annotation>", "xml lacks <name>"),
-        ("Annotations/000003.xml", "<annotation>", "000003.xml cannot be read"),
+        ("JPEGImages/000003.jpg", None, "VOC image .*000003: does not exist"),
+        (
+            "Annotations/000003.xml",
+            "<annotation><object/></annotation>",
+            "000003.xml, object 1, <name>: missing",
+        ),
+        ("Annotations/000003.xml", "<annotation>", "000003.xml: cannot be read"),
     ],
 )
 def test_missing_and_broken_files_are_named(folder, file, text, complaint):
@@ -82,9 +86,11 @@ def test_missing_and_broken_files_are_named(folder, file, text, complaint):
     if text:
         (folder / file).write_text(text)
     with pytest.raises(UserError, match=complaint):
-        load_voc(str(folder), "test", voc_classes(str(folder)))
+        register_datasets([["mine", "voc", str(folder), "test"]])
 
 
 def test_a_folder_without_annotations_is_named(folder):
-    with pytest.raises(UserError, match="no objects in .*Main/Annotations"):
-        voc_classes(str(folder / "ImageSets/Main"))
+    for path in (folder / "Annotations").glob("*.xml"):
+        path.write_text("<annotation/>")
+    with pytest.raises(UserError, match="no objects in .*Annotations"):
+        read_voc(str(folder), "train")

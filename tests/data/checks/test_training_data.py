@@ -88,7 +88,7 @@ def test_warnings_are_a_handful_of_lines(check, caplog):
     warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert len(warnings) == 6
     assert "annotations[0].bbox (annotation 10, image 0.png) is [1.0, 1.0, 0.0, 2.0]" in caplog.text
-    assert warnings[-1].startswith("4 more kinds of warnings are listed by: ")
+    assert warnings[-1].startswith("5 more kinds of warnings are listed by: ")
     assert warnings[-1].endswith(COMMAND)
 
 
