@@ -9,7 +9,7 @@ from detectron2.utils.file_io import PathManager
 
 from focal_retina.data.checks.entries import unknown_categories
 from focal_retina.data.checks.reading import read_table
-from focal_retina.data.checks.table import Table
+from focal_retina.data.checks.table import Table, repeats
 from focal_retina.data.garbage_collection import paused_gc
 from focal_retina.errors import UserError
 
@@ -118,7 +118,5 @@ def _why_not(table: Table) -> str | None:
     if unknown := unknown_categories(table):
         note = f" ({unknown[0].note})" if unknown[0].note else ""
         return f"has objects of category {unknown[0].value!r}, which its categories lack{note}"
-    ids = table.categories.ids
-    if twice := next((x for x in ids if ids.count(x) > 1), None):
-        return f"has two categories of the id {twice!r}"
-    return None
+    twice = [table.categories.ids[i] for i, _ in repeats(table.categories.ids)]
+    return f"has two categories of the id {twice[0]!r}" if twice else None

@@ -61,8 +61,10 @@ class LazyParts:
 
     def boxes_only(self) -> bool:
         mapper = value_of(self.cfg, "dataloader.train.mapper")
-        is_known = "augmentations" in mapper if isinstance(mapper, DictConfig) else False
-        return is_known and not (mapper.get("use_instance_mask") or mapper.get("use_keypoint"))
+        target = mapper.get("_target_") if isinstance(mapper, DictConfig) else ""
+        if getattr(target, "__name__", str(target)).rpartition(".")[2] != "DatasetMapper":
+            return False  # who knows what it reads
+        return not (mapper.get("use_instance_mask") or mapper.get("use_keypoint"))
 
     def smallest_resize(self) -> tuple[int, int] | None:
         for node in value_of(self.cfg, "dataloader.train.mapper.augmentations") or []:

@@ -79,14 +79,11 @@ def check_resized(table: Table, resize: tuple[int, int]) -> Found:
     scales = np.minimum(shortest / sizes.min(axis=1), longest / sizes.max(axis=1))
     resized = sides * (scales if shortest else np.ones_like(scales))[:, None]
     tiny = np.isfinite(sizes).all(axis=1) & (sides > EMPTY).all(axis=1) & (resized < 1).any(axis=1)
-    yield (
-        Problem.BOX_TINY,
-        [
-            table.annotation_place(i, "bbox", box, "{:.2f} x {:.2f} pixels".format(*resized[i]))
-            for i, box in enumerate(table.annotations.boxes.tolist())
-            if tiny[i]
-        ],
-    )
+    found = [
+        table.annotation_place(i, "bbox", None, "{:.2f} x {:.2f} pixels there".format(*resized[i]))
+        for i in np.flatnonzero(tiny).tolist()
+    ]
+    yield Problem.BOX_TINY, found
 
 
 def sides_inside(table: Table) -> np.ndarray:

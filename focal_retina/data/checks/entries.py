@@ -50,15 +50,10 @@ def _repeated_values(table: Table) -> Found:
 
 def _alike_names(table: Table) -> Found:
     names = table.categories.names
-    spelt = [" ".join(unicodedata.normalize("NFKC", x).casefold().split()) for x in names]
-    yield (
-        Problem.CATEGORY_NAMES_ALIKE,
-        [
-            table.category_place(i, "name", names[i], f"there is {names[j]!r}, too")
-            for i, j in repeats(x or None for x in spelt)
-            if names[i] != names[j]
-        ],
-    )
+    spelt = (" ".join(unicodedata.normalize("NFKC", x).casefold().split()) for x in names)
+    alike = [(i, names[j]) for i, j in repeats(x or None for x in spelt) if names[i] != names[j]]
+    places = [table.category_place(i, "name", names[i], f"there is {x!r}, too") for i, x in alike]
+    yield Problem.CATEGORY_NAMES_ALIKE, places
 
 
 def _ids(table: Table) -> Found:
@@ -119,19 +114,7 @@ def _nothing_left(table: Table) -> Found:
     drops = count_drops(table, False)
     if drops.annotations and not drops.used:
         note = f"none of {drops.annotations:,} is left: {drops.unused}"
-        key, mask = next((k, x) for k, x in zip(_REASONS, _dropped(table), strict=True) if x.any())
-        i = int(mask.argmax())
-        value = table.annotations.image_ids[i] if key == "image_id" else None
-        yield Problem.NO_OBJECT_LEFT, [table.annotation_place(i, key, value, note)]
-
-
-# Key of an annotation -> why training drops it.
-_REASONS = {
-    "image_id": "of unknown images",
-    "segmentation": "without a valid polygon",
-    "iscrowd": "crowds",
-    "bbox": "with boxes of no area inside the image",
-}
+        yield Problem.NO_OBJECT_LEFT, [Place("annotations", None, note)]
 
 
 class Drops(NamedTuple):
@@ -159,23 +142,21 @@ class Drops(NamedTuple):
         return text
 
 
-def _dropped(table: Table) -> tuple[np.ndarray, ...]:
-    """Return, for each reason, which annotations it drops, (A,), bool."""
-    annotations = table.annotations
-    empty = ~(sides_inside(table) > EMPTY).all(axis=1)
-    return annotations.image_idxs < 0, annotations.lacks_polygons, annotations.is_crowd, empty
-
-
 def count_drops(table: Table, filter_empty: bool) -> Drops:
     """Count what Detectron2's loader, filter of empty images and mapper drop, before crops."""
     annotations = table.annotations
-    masks = _dropped(table)
+    reasons = {
+        "of unknown images": annotations.image_idxs < 0,
+        "without a valid polygon": annotations.lacks_polygons,
+        "crowds": annotations.is_crowd,
+        "with boxes of no area inside the image": ~(sides_inside(table) > EMPTY).all(axis=1),
+    }
     left, dropped = np.ones(len(annotations.ids), dtype=bool), {}
-    for reason, applies in zip(_REASONS.values(), masks, strict=True):
+    for reason, applies in reasons.items():
         dropped[reason] = int((left & applies).sum())
         left &= ~applies
     # The filter of images comes before the mapper, which looks at boxes.
-    *seen_by_filter, _ = masks
+    *seen_by_filter, _ = reasons.values()
     objects = ~np.any(seen_by_filter, axis=0)
     num_images = len(table.images.ids)
     empty = num_images - len(np.unique(annotations.image_idxs[objects]))
