@@ -60,14 +60,14 @@ class LazyParts:
             return self._build("dataloader.train")
 
     def boxes_only(self) -> bool:
-        mapper = value_of(self.cfg, "dataloader.train.mapper")
+        mapper = OmegaConf.select(self.cfg, "dataloader.train.mapper")
         target = mapper.get("_target_") if isinstance(mapper, DictConfig) else ""
         if getattr(target, "__name__", str(target)).rpartition(".")[2] != "DatasetMapper":
             return False  # who knows what it reads
         return not (mapper.get("use_instance_mask") or mapper.get("use_keypoint"))
 
     def smallest_resize(self) -> tuple[int, int] | None:
-        for node in value_of(self.cfg, "dataloader.train.mapper.augmentations") or []:
+        for node in OmegaConf.select(self.cfg, "dataloader.train.mapper.augmentations") or []:
             if isinstance(node, DictConfig) and "short_edge_length" in node:
                 sizes = node.short_edge_length
                 sizes = [sizes] if isinstance(sizes, int) else sizes
