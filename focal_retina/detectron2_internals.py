@@ -4,7 +4,7 @@ Other modules use the public names given here. ``tests/test_detectron2_internals
 each, which fails when another release changes it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 

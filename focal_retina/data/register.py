@@ -1,13 +1,12 @@
 """Register the user's own datasets, which a config declares, and agree on their classes."""
 
-import copy
 import logging
 from collections.abc import Sequence
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from focal_retina.data.coco import register_coco
-from focal_retina.data.voc import load_voc, voc_classes
+from focal_retina.data.voc import register_voc
 from focal_retina.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -16,7 +15,7 @@ logger = logging.getLogger(__name__)
 _DEFAULT_NUM_CLASSES = 80
 
 
-def register_datasets(entries: Sequence[Sequence[str]]) -> None:
+def register_datasets(entries: Sequence[Sequence[str]], boxes_only: bool = True) -> None:
     """Register datasets with their class names; those that are registered already stay.
 
     Args:
@@ -24,6 +23,8 @@ def register_datasets(entries: Sequence[Sequence[str]]) -> None:
             paths are absolute or relative to the working directory. The folder of a VOC dataset
             has ``Annotations``, ``ImageSets/Main/<split>.txt`` and ``JPEGImages``; its classes are
             those found in ``Annotations``, and it is evaluated with COCO's metrics.
+        boxes_only: leave segmentations and keypoints of json alone, whatever they are, since the
+            model uses none.
 
     Raises:
         UserError: a malformed entry, a missing or malformed file, another dataset of that name.
@@ -32,10 +33,12 @@ def register_datasets(entries: Sequence[Sequence[str]]) -> None:
         match entry:
             case [str(name), "voc", str(folder), str(split)]:
                 if not _is_registered(name, dirname=folder, split=split):
-                    _register_voc(name, folder, split)
+                    register_voc(name, folder, split)
             case [str(name), str(json_file), str(image_root)]:
                 if not _is_registered(name, json_file=json_file, image_root=image_root):
-                    register_coco(name, json_file, image_root)
+                    register_coco(name, json_file, image_root, boxes_only)
+                elif not boxes_only:
+                    DatasetCatalog[name].boxes_only = False
             case _:
                 raise UserError(
                     "a dataset is declared as [name, COCO json, image folder] or "
@@ -104,12 +107,3 @@ def _is_registered(name: str, **metadata: str) -> bool:
                 f"registered with {found}; choose another name"
             )
     return True
-
-
-def _register_voc(name: str, folder: str, split: str) -> None:
-    classes = voc_classes(folder)
-    records = load_voc(folder, split, classes)
-    DatasetCatalog.register(name, lambda: copy.deepcopy(records))
-    MetadataCatalog.get(name).set(
-        thing_classes=classes, dirname=folder, split=split, evaluator_type="coco"
-    )

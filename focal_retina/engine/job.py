@@ -69,7 +69,8 @@ def prepare(
     if eval_only:
         return partial(_verified, settings, _evaluation(settings, resume))
     train, test = settings.train_datasets, settings.test_datasets
-    check_training_data(train, test, settings.filter_empty, config_file, opts)
+    resize = settings.parts.smallest_resize()
+    check_training_data(train, test, settings.filter_empty, config_file, opts, resize)
     return partial(_verified, settings, _trainer(settings, resume).train)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -57,6 +58,21 @@ class LazyParts:
         with empty_data_errors(names, "dataloader.train.dataset.filter_empty"):
             exact_loader_config(self.cfg.dataloader.train)
             return self._build("dataloader.train")
+
+    def boxes_only(self) -> bool:
+        mapper = OmegaConf.select(self.cfg, "dataloader.train.mapper")
+        target = mapper.get("_target_") if isinstance(mapper, DictConfig) else ""
+        if getattr(target, "__name__", str(target)).rpartition(".")[2] != "DatasetMapper":
+            return False  # who knows what it reads
+        return not (mapper.get("use_instance_mask") or mapper.get("use_keypoint"))
+
+    def smallest_resize(self) -> tuple[int, int] | None:
+        for node in OmegaConf.select(self.cfg, "dataloader.train.mapper.augmentations") or []:
+            if isinstance(node, DictConfig) and "short_edge_length" in node:
+                sizes = node.short_edge_length
+                sizes = [sizes] if isinstance(sizes, int) else sizes
+                return min(sizes), node.get("max_size", sys.maxsize)
+        return None
 
     def precise_bn(self, model: nn.Module) -> hooks.HookBase | None:
         return None

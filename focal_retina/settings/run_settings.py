@@ -149,7 +149,7 @@ class RunSettings:
         """
         device = usable_device(self.key("device"), self.device)
         set_value(self.cfg, self.key("device"), device)
-        register_datasets(self.register)
+        register_datasets(self.register, self.parts.boxes_only())
         if opens_datasets:
             check_datasets(datasets, self.key("register"))
         key = self.parts.num_classes_key()

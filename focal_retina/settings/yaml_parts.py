@@ -76,6 +76,17 @@ class YamlParts:
             ):
                 raise UserError(f"MODEL.MASK_ON is True, but dataset {name} has no masks")
 
+    def boxes_only(self) -> bool:
+        """Return whether training is known to use neither masks nor keypoints."""
+        return not (self.cfg.MODEL.MASK_ON or self.cfg.MODEL.KEYPOINT_ON)
+
+    def smallest_resize(self) -> tuple[int, int] | None:
+        """Return the smallest size of training: the shorter side, and the limit of the longer one.
+
+        None where images are not resized.
+        """
+        return min(self.cfg.INPUT.MIN_SIZE_TRAIN), self.cfg.INPUT.MAX_SIZE_TRAIN
+
     def precise_bn(self, model: nn.Module) -> hooks.HookBase | None:
         """Return the hook of precise batch norm; None where it is off."""
         if not (self.cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(model)):

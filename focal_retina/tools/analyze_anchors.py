@@ -110,8 +110,18 @@ def load(cfg: CfgNode, names: Sequence[str]) -> Objects:
     )
     objects = load_objects(names, resize)
     if not len(objects):
-        raise UserError(f"{', '.join(names)}: no object in {len(objects.file_names)} images")
+        raise UserError(
+            f"{', '.join(names)}: no object is left in {len(objects.file_names)} images at the "
+            f"size of training (INPUT.MIN_SIZE_TRAIN {keys.MIN_SIZE_TRAIN}); left out, as in "
+            f"training: {_left_out(objects)}"
+        )
     return objects
+
+
+def _left_out(objects: Objects) -> str:
+    return (
+        f"{objects.num_crowds} crowds, {objects.num_empty} boxes without area in the resized image"
+    )
 
 
 def section(
@@ -120,10 +130,7 @@ def section(
     """Return the table of some datasets under a line that says what it is about."""
     about = f"{len(objects.file_names)} images, {len(objects)} objects"
     if objects.num_crowds or objects.num_empty:
-        about += (
-            f"; left out, as in training: {objects.num_crowds} crowds, {objects.num_empty} boxes "
-            "without area in the image"
-        )
+        about += f"; left out, as in training: {_left_out(objects)}"
     images = len(objects.image_idxs.unique())
     labelled = len(objects.image_idxs[fits[0].is_labelled].unique())
     about += f". Labelled as in training: {labelled} of {images} images with objects"

@@ -21,17 +21,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from detectron2.config import get_cfg
+
 from focal_retina.data.checks.entries import check_entries, count_drops
 from focal_retina.data.checks.pictures import check_pictures, inspect_pictures
 from focal_retina.data.checks.problems import Finding, Place
 from focal_retina.data.checks.reading import read_table
-from focal_retina.data.checks.registered import table_of_dataset
+from focal_retina.data.checks.registered import table_of_dataset, table_of_voc
 from focal_retina.data.checks.splits import check_splits
 from focal_retina.data.checks.table import Table
 from focal_retina.data.register import register_datasets
+from focal_retina.data.voc import read_voc
 from focal_retina.errors import UserError, reports_errors
 from focal_retina.settings.load import load_settings
 from focal_retina.settings.machine import check_datasets
+from focal_retina.settings.yaml_parts import YamlParts
 from focal_retina.tools.command_line import add_config_arguments, count, tool_parser
 
 
@@ -41,6 +45,7 @@ class Task(NamedTuple):
     tables: dict[str, Table]
     pairs: list[tuple[str, str]]  # keys of tables to compare, training and test
     filter_empty: bool  # DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    resize: tuple[int, int] | None  # the smallest size of training
 
 
 @reports_errors("check_dataset")
@@ -83,8 +88,12 @@ def json_task(args: argparse.Namespace) -> Task:
     if len(args.images) not in (0, len(args.json)):
         raise UserError("--images names a folder for each --json, or is left out")
     folders = args.images or [None] * len(args.json)
-    tables = {j: read_table(j, f) for j, f in zip(args.json, folders, strict=True)}
-    return Task(tables, list(itertools.combinations(tables, 2)), True)
+    tables = {
+        json_file: read_table(json_file, folder, boxes_only=True)
+        for json_file, folder in zip(args.json, folders, strict=True)
+    }
+    resize = YamlParts(get_cfg()).smallest_resize()
+    return Task(tables, list(itertools.combinations(tables, 2)), True, resize)
 
 
 def configured_task(args: argparse.Namespace) -> Task:
@@ -93,16 +102,20 @@ def configured_task(args: argparse.Namespace) -> Task:
         raise UserError("--config-file names the datasets: leave out --json and --images")
     data = load_settings(args.config_file, args.opts, trust_config=args.trust_config, trains=False)
     train, test = data.train_datasets, data.test_datasets
-    tables = {name: _table(name, data.register) for name in dict.fromkeys([*train, *test])}
-    return Task(tables, list(itertools.product(train, test)), data.filter_empty)
+    boxes_only, resize = data.parts.boxes_only(), data.parts.smallest_resize()
+    names = dict.fromkeys([*train, *test])
+    tables = {name: _table(name, data.register, boxes_only) for name in names}
+    return Task(tables, list(itertools.product(train, test)), data.filter_empty, resize)
 
 
-def _table(name: str, entries: Sequence[Sequence[str]]) -> Table:
-    """Return the table of a dataset; if the config declares a json, of that json."""
+def _table(name: str, entries: Sequence[Sequence[str]], boxes_only: bool) -> Table:
+    """Return the table of a dataset; if the config declares its files, of these files."""
     for entry in entries:
         match entry:
+            case [first, "voc", str(folder), str(split)] if first == name:
+                return table_of_voc(read_voc(folder, split), f"{name} ({folder})")
             case [first, str(json_file), str(image_root)] if first == name:
-                return read_table(json_file, image_root, f"{name} ({json_file})")
+                return read_table(json_file, image_root, f"{name} ({json_file})", boxes_only)
             case [first, *_] if first == name:
                 register_datasets([entry])
     check_datasets([name], "DATASETS.REGISTER")
@@ -116,7 +129,7 @@ def check(task: Task, args: argparse.Namespace) -> list[Finding]:
     """Check the tables and the pairs of them; print the findings and return them."""
     pictures, findings = {}, []
     for name, table in task.tables.items():
-        found = check_entries(table)
+        found = check_entries(table, task.resize)
         if table.image_root is not None and not args.json_only:
             pictures[name] = inspect_pictures(table, args.decode, args.threads)
             found += check_pictures(table, pictures[name])

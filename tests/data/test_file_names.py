@@ -64,7 +64,7 @@ def test_training_the_check_and_the_registration_say_it(tmp_path):
     with pytest.raises(ImageError, match=f"it does not exist; {expected}"):
         training_reads(f"{folder}/0.PNG")
     with pytest.raises(UserError, match=f"does not exist; {expected}"):
-        register_coco("nearly", json_file, folder)
+        register_coco("nearly", json_file, folder, boxes_only=True)
 
 
 def test_a_folder_is_listed_once_for_all_the_files_that_it_lacks(tmp_path, monkeypatch):

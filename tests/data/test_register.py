@@ -4,6 +4,7 @@ import logging
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
 from helpers.small_datasets import changed, coco_content, write_dataset
 
 from focal_retina.data.register import agree_on_classes, class_names, register_datasets
@@ -48,6 +49,10 @@ def test_a_malformed_entry_is_shown_with_the_right_forms(entry):
         ({"categories": []}, r"a.json is not COCO json: categories is \[\]"),
         ({"images": []}, r"a.json is not COCO json: images is \[\]"),
         ({"categories": [{"id": 7, "name": "cat"}]}, "category 9, which its categories lack"),
+        (
+            changed("annotations", 1, category_id="9"),
+            r"category '9', which its categories lack \(9 is there: a text is .* --json",
+        ),
         ({"categories": [{"id": 7}]}, r"categories\[0\].name: missing"),
         ({"images": [{"file_name": "b.png"}]}, r"images\[0\].id .image b.png.: missing"),
         (changed("images", 0, file_name="b.png"), "images/b.png, which .*a.json names"),
@@ -110,3 +115,67 @@ def test_datasets_that_state_no_classes_leave_the_number_alone(tmp_path):
     register(tmp_path, "cat")
     assert class_names(["silent"]) is None
     assert class_names(["silent", "mine"]) == ["cat"]
+
+
+@pytest.mark.parametrize(
+    "encoding, name",
+    [
+        ("utf-8-sig", "UTF-8 with a byte order mark"),
+        ("utf-16", "UTF-16"),
+        ("utf-16-be", "UTF-16-BE"),
+        ("utf-32", "UTF-32"),
+    ],
+)
+def test_a_json_of_another_encoding_is_told_to_be_saved_as_utf_8(tmp_path, encoding, name):
+    dataset = write_dataset(tmp_path)
+    text = (tmp_path / "a.json").read_text()
+    (tmp_path / "a.json").write_bytes(text.encode(encoding))
+    with pytest.raises(UserError, match=f"it is {name}; save it as UTF-8"):
+        register_datasets([["mine", *dataset]])
+    (tmp_path / "a.json").write_bytes(text.replace("cat", "c\xe4t").encode("latin1"))
+    with pytest.raises(UserError, match=r"byte \d+ is not UTF-8"):
+        register_datasets([["mine", *dataset]])
+
+
+def odd_content():
+    """Return a content with ids out of order, whole and broken boxes, and odd annotations."""
+    content = coco_content() | {"categories": [{"id": 9, "name": "cat"}, {"id": 7, "name": "dog"}]}
+    content["images"].reverse()
+    content["annotations"][0] |= {"bbox": [1, 2, 30, 40], "iscrowd": 1}
+    content["annotations"][1] |= {"bbox": [1, 2.5, 30, 40], "iscrowd": True}
+    content["annotations"][2]["image_id"] = 99
+    del content["annotations"][3]["iscrowd"]
+    return content
+
+
+def test_records_of_boxes_are_those_of_detectron2(tmp_path):
+    dataset = write_dataset(tmp_path, odd_content())
+    register_datasets([["mine", *dataset]])
+    records = DatasetCatalog.get("mine")
+    expected = load_coco_json(*dataset, "theirs", ["id"])
+    assert records == expected
+    boxes = [
+        [x["bbox"] for record in y for x in record["annotations"]] for y in (records, expected)
+    ]
+    types = [[[type(v) for v in box] for box in z if box == [1, 2, 30, 40]] for z in boxes]
+    assert types[0] == types[1] == [[int] * 4]
+    metadata = MetadataCatalog.get("mine"), MetadataCatalog.get("theirs")
+    assert len({str(x.thing_dataset_id_to_contiguous_id) for x in metadata}) == 1
+
+
+def test_boxes_stay_whatever_a_segmentation_is_unless_masks_are_used(tmp_path):
+    content = changed("annotations", 3, segmentation=[[4, 5, 20, 30]], keypoints="none")
+    dataset = write_dataset(tmp_path, content)
+    register_datasets([["mine", *dataset]])
+    assert sum(len(x["annotations"]) for x in DatasetCatalog.get("mine")) == 6
+    with pytest.raises(UserError, match=r"annotations\[3\].keypoints"):
+        register_datasets([["masks", *dataset]], boxes_only=False)
+
+
+def test_masks_are_loaded_for_a_model_that_uses_them(tmp_path):
+    polygon = [[4, 5, 20, 30, 7, 7]]
+    dataset = write_dataset(tmp_path, changed("annotations", 3, segmentation=polygon))
+    register_datasets([["mine", *dataset]])
+    register_datasets([["mine", *dataset]], boxes_only=False)
+    annotations = [x for record in DatasetCatalog.get("mine") for x in record["annotations"]]
+    assert annotations[3]["segmentation"] == polygon

@@ -131,3 +131,24 @@ def test_every_key_of_ours_outside_the_model_fills_a_field():
     added = dotted_keys(ours).keys() - dotted_keys(detectron2s).keys()
     added -= {key for key in added if key.startswith("MODEL.FOCAL_RETINA")}
     assert added - {"TEST.AMP", "TEST.BEST"} <= {f.metadata["keys"][0] for f in FIELDS}
+
+
+@pytest.mark.parametrize(
+    "kind, opts, resize, boxes_only",
+    [
+        ("yaml", [], (64, 1333), True),
+        ("yaml", ["INPUT.MIN_SIZE_TRAIN", "(300, 200)"], (200, 1333), True),
+        ("yaml", ["MODEL.MASK_ON", "True"], (64, 1333), False),
+        ("yaml", ["MODEL.KEYPOINT_ON", "True"], (64, 1333), False),
+        ("py", [], (64, 1333), True),
+        ("py", ["dataloader.train.mapper.use_instance_mask=True"], (64, 1333), False),
+        ("py", ["dataloader.train.mapper.use_keypoint=True"], (64, 1333), False),
+        ("py", ["dataloader.train.mapper.augmentations=[]"], None, True),
+        ("py", ["dataloader.train.mapper._target_=mine.Mapper"], (64, 1333), False),
+    ],
+)
+def test_parts_say_how_small_images_become_and_whether_only_boxes_are_read(
+    jobs, kind, opts, resize, boxes_only
+):
+    parts = load_settings(str(jobs / f"tiny.{kind}"), opts).parts
+    assert (parts.smallest_resize(), parts.boxes_only()) == (resize, boxes_only)

@@ -1,5 +1,6 @@
 """The tool as users run it: what it prints, what it writes, and what it says of mistakes."""
 
+import json
 import re
 
 import cv2
@@ -90,6 +91,22 @@ def test_a_mistake_ends_in_one_sentence_that_names_it(
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("analyze_anchors: error: ")
     assert named in message
+
+
+def test_objects_that_vanish_at_the_size_of_training_are_said_to(tmp_path, capsys):
+    jobs = write_jobs(tmp_path)
+    path = next(jobs.glob("train-*/instances.json"))
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        image["width"] = image["height"] = 3000
+    for annotation in content["annotations"]:
+        annotation["bbox"] = [1500, 1500, 2, 2]
+    path.write_text(json.dumps(content))
+    assert analyze(str(jobs / "tiny.yaml"), tmp_path / "out") == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    count = len(content["annotations"])
+    assert "INPUT.MIN_SIZE_TRAIN (64,)" in line
+    assert f"0 crowds, {count} boxes without area in the resized image" in line
 
 
 FLAGS = ("--scales-per-octave", "--aspect-ratios", "--max-images", "--max-objects")

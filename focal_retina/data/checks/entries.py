@@ -1,26 +1,35 @@
 """Checks of the entries of a json, without its pictures."""
 
-from collections.abc import Iterator
+import unicodedata
 from typing import NamedTuple
 
 import numpy as np
 
+from focal_retina.data.checks.boxes import (
+    EMPTY,
+    Found,
+    check_areas,
+    check_boxes,
+    check_resized,
+    sides_inside,
+)
 from focal_retina.data.checks.problems import Finding, Place, Problem, findings
 from focal_retina.data.checks.table import Table, repeats
 
-# Longest side of an empty box, pixels, as in Detectron2's ``filter_empty_instances``.
-EMPTY = 1e-5
-# Pixels that a box of a good dataset may reach over the border, by rounding.
-_TOLERANCE = 1.0
 
-Found = Iterator[tuple[Problem, list[Place]]]
+def check_entries(table: Table, resize: tuple[int, int] | None = None) -> list[Finding]:
+    """Return what is wrong with a table's entries, errors first.
 
-
-def check_entries(table: Table) -> list[Finding]:
-    """Return what is wrong with a table's entries, errors first."""
+    Args:
+        resize: the smallest size that training resizes images to: their shorter side, and the
+            limit of the longer one, pixels. None for a set that is not trained on.
+    """
     found = [(Problem.MALFORMED, table.malformed)]
-    for check in (_repeated_values, _ids, _references, _boxes, _unused):
+    checks = _repeated_values, _alike_names, _ids, _references, check_boxes, check_areas, _unused
+    for check in (*checks, _nothing_left):
         found += check(table)
+    if resize:
+        found += check_resized(table, resize)
     return findings(table.source, found)
 
 
@@ -38,6 +47,14 @@ def _repeated_values(table: Table) -> Found:
         is_id = key == "id"  # a text may be one, empty too
         repeated = repeats(x if is_id or x != "" else None for x in values)
         yield problem, [place(i, key, values[i], f"as {place(j, key).path}") for i, j in repeated]
+
+
+def _alike_names(table: Table) -> Found:
+    names = table.categories.names
+    spelt = (" ".join(unicodedata.normalize("NFKC", x).casefold().split()) for x in names)
+    alike = [(i, names[j]) for i, j in repeats(x or None for x in spelt) if names[i] != names[j]]
+    places = [table.category_place(i, "name", names[i], f"there is {x!r}, too") for i, x in alike]
+    yield Problem.CATEGORY_NAMES_ALIKE, places
 
 
 def _ids(table: Table) -> Found:
@@ -58,66 +75,28 @@ def _ids(table: Table) -> Found:
 
 def _references(table: Table) -> Found:
     found, places = table.annotations, table.annotation_places
-    unknown = (found.category_idxs < 0) & (found.image_idxs >= 0)
-    yield Problem.CATEGORY_UNKNOWN, places(unknown, "category_id", found.category_ids)
-    yield Problem.IMAGE_UNKNOWN, places(found.image_idxs < 0, "image_id", found.image_ids)
+    yield Problem.CATEGORY_UNKNOWN, unknown_categories(table)
+    known, missing = table.images.ids, found.image_idxs < 0
+    yield Problem.IMAGE_UNKNOWN, _unknown(table, missing, "image_id", found.image_ids, known)
     yield Problem.CROWD, places(found.is_crowd, "iscrowd")
     yield Problem.POLYGON_INVALID, places(found.lacks_polygons, "segmentation")
     missing = places(found.lacks_area, "area") + places(found.lacks_crowd_flag, "iscrowd")
     yield Problem.EVALUATION_KEY_MISSING, missing
 
 
-def _boxes(table: Table) -> Found:
-    """Yield the places of wrong boxes; of the problems of its form, a box has at most one."""
-    boxes = table.annotations.boxes
-    start, end = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
-    finite = np.isfinite(boxes).all(axis=1)
-    negative = finite & (boxes[:, 2:] < 0).any(axis=1)
-    empty = finite & ~negative & (boxes[:, 2:] <= EMPTY).any(axis=1)
-    usable = finite & ~negative & ~empty
-    outside = usable & (sides_inside(table) <= EMPTY).any(axis=1)
-    across = ((start < -_TOLERANCE) | (end > _image_sizes(table) + _TOLERANCE)).any(axis=1)
-    for problem, mask in (
-        (Problem.BOX_NOT_FINITE, ~finite),
-        (Problem.BOX_NEGATIVE, negative),
-        (Problem.BOX_EMPTY, empty),
-        (Problem.BOX_OUTSIDE, outside),
-        (Problem.BOX_ACROSS_BORDER, usable & ~outside & across),
-    ):
-        found = np.flatnonzero(mask).tolist()
-        yield problem, [table.annotation_place(i, "bbox", boxes[i].tolist()) for i in found]
-    yield Problem.ANNOTATION_REPEATED, _repeated_boxes(table)
+def unknown_categories(table: Table) -> list[Place]:
+    """Return the places of annotations of known images whose category is unknown."""
+    found, known = table.annotations, table.categories.ids
+    mask = (found.category_idxs < 0) & (found.image_idxs >= 0)
+    return _unknown(table, mask, "category_id", found.category_ids, known)
 
 
-def sides_inside(table: Table) -> np.ndarray:
-    """Return width and height of what training uses of each box, (A, 2), float32, pixels.
-
-    Detectron2's mapper orders the corners of a box of negative size, cuts boxes at the border of
-    their image, and rounds to float32. A box with NaN has NaN.
-    """
-    boxes, sizes = table.annotations.boxes, _image_sizes(table)
-    with np.errstate(invalid="ignore"):  # infinity minus infinity
-        corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
-        start, end = np.clip(np.sort(corners, axis=0), 0, sizes).astype(np.float32)
-        return end - start
-
-
-def _image_sizes(table: Table) -> np.ndarray:
-    """Return width and height of each annotation's image, (A, 2); infinite if unknown."""
-    rows = table.annotations.image_idxs
-    sizes = np.full((len(rows), 2), np.inf)
-    sizes[rows >= 0] = table.images.sizes[rows[rows >= 0]]
-    return np.where(np.isnan(sizes), np.inf, sizes)
-
-
-def _repeated_boxes(table: Table) -> list[Place]:
-    """Return the places of boxes that an earlier annotation of the same image and class has."""
-    annotations, place = table.annotations, table.annotation_place
-    columns = annotations.image_idxs, annotations.category_idxs, *annotations.boxes.T
-    keys = zip(*(column.tolist() for column in columns), strict=True)
+def _unknown(table: Table, mask: np.ndarray, key: str, values: list, known: list) -> list[Place]:
+    """Return the places of unknown ids; a note tells that one is there as number or as text."""
+    twins = {str(x): f"{x!r} is there: a text is no number" for x in known} if mask.any() else {}
     return [
-        place(i, "bbox", annotations.boxes[i].tolist(), f"as {place(j, 'bbox').path}")
-        for i, j in repeats(key if key[0] >= 0 else None for key in keys)
+        table.annotation_place(i, key, values[i], twins.get(str(values[i]), ""))
+        for i in np.flatnonzero(mask).tolist()
     ]
 
 
@@ -132,6 +111,13 @@ def _unused(table: Table) -> Found:
     yield Problem.CATEGORY_UNUSED, places
 
 
+def _nothing_left(table: Table) -> Found:
+    drops = count_drops(table, False)
+    if drops.annotations and not drops.used:
+        note = f"none of {drops.annotations:,} is left: {drops.unused}"
+        yield Problem.NO_OBJECT_LEFT, [Place("annotations", None, note)]
+
+
 class Drops(NamedTuple):
     annotations: int
     dropped: dict[str, int]  # the first reason to drop annotations -> how many
@@ -143,10 +129,13 @@ class Drops(NamedTuple):
         """The number of annotations that training uses."""
         return self.annotations - sum(self.dropped.values())
 
+    @property
+    def unused(self) -> str:
+        return ", ".join(f"{count:,} {why}" for why, count in self.dropped.items() if count)
+
     def __str__(self) -> str:
-        unused = ", ".join(f"{count:,} {why}" for why, count in self.dropped.items() if count)
         text = f"{self.used:,} of {self.annotations:,} annotations"
-        text += f" (not {unused})" if unused else ""
+        text += f" (not {self.unused})" if self.unused else ""
         text += f" and {self.images - self.images_empty:,} of {self.images:,} images"
         if self.images_empty:
             text += f" (not {self.images_empty:,} without objects, as "

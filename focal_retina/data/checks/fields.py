@@ -1,6 +1,7 @@
 """The form of COCO json: which keys an entry has, with which values."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from focal_retina.data.checks.problems import Place
 # The width or height of an image that need not state it.
 NOT_STATED = object()
 _NUMBERS = {int, float}  # not bool, which json keeps apart
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which no file can hold
 
 
 class Names(NamedTuple):
@@ -43,10 +45,32 @@ def _is_name(value: object) -> bool:
     return type(value) is str and value != ""
 
 
+def class_name(value: object) -> str:
+    """Return the name of a class, which may be a number; "" where it is malformed."""
+    name = str(value) if type(value) in {str, *_NUMBERS} else ""
+    return "" if _SURROGATE.search(name) else name
+
+
 def _is_segmentation(value: object) -> bool:
-    if type(value) is dict:
-        return type(value.get("counts")) in (list, str) and type(value.get("size")) is list
-    return not value or (type(value) is list and {*map(type, value)} == {list})
+    """Return whether a value is nothing, polygons, or a run-length code."""
+    if not value:
+        return True
+    if type(value) is not dict:
+        return type(value) is list and all(type(x) is list and _are_numbers(x) for x in value)
+    counts, size = value.get("counts"), value.get("size")
+    if not (type(size) is list and len(size) == 2 and all(_is_side(x) for x in size)):
+        return False
+    if type(counts) is list:
+        return all(type(x) is int and x >= 0 for x in counts) and sum(counts) == math.prod(size)
+    return type(counts) is str and counts.isascii()
+
+
+def _is_keypoints(value: object) -> bool:
+    return not value or (type(value) is list and len(value) % 3 == 0 and _are_numbers(value))
+
+
+def _are_numbers(values: list) -> bool:
+    return {*map(type, values)} <= _NUMBERS
 
 
 # Field of a place -> key of the entry that tells it.
@@ -65,7 +89,7 @@ _FIELDS = {
     },
     "categories": {
         "id": (is_id, "expected an integer", None),
-        "name": (_is_name, "expected a name", None),
+        "name": (class_name, "expected a name", None),
     },
     "annotations": {
         "id": (is_id, "expected an integer", None),
@@ -75,19 +99,30 @@ _FIELDS = {
         "iscrowd": (lambda x: type(x) in {*_NUMBERS, bool} and x in (0, 1), "expected 0 or 1", 0),
         "ignore": (lambda x: x == 0, "Detectron2 refuses annotations to be ignored", 0),
         "area": (lambda x: type(x) in _NUMBERS, "expected the area in pixels", 0),
+    },
+}
+# The same for Detectron2's own loader, which also reads masks and keypoints.
+_DETECTRON2S = {
+    "images": {},
+    "categories": {"name": (lambda x: _is_name(x) and class_name(x), "expected a name", None)},
+    "annotations": {
         "segmentation": (_is_segmentation, "expected polygons or a run-length code", None),
+        "keypoints": (_is_keypoints, "expected three numbers for each point", None),
     },
 }
 
 
-def malformed_entries(kind: str, entries: Sequence, names: Names) -> Iterator[tuple[int, Place]]:
+def malformed_entries(
+    kind: str, entries: Sequence, names: Names, boxes_only: bool
+) -> Iterator[tuple[int, Place]]:
     """Yield number and place of every value in a section of COCO's json that is not of its form."""
     name = getattr(names, kind)
+    fields = _FIELDS[kind] | ({} if boxes_only else _DETECTRON2S[kind])
     for number, entry in enumerate(entries):
         if type(entry) is not dict:
             yield number, Place(name(number), entry, "expected an object with keys")
             continue
-        for key, (allows, expected, default) in _FIELDS[kind].items():
+        for key, (allows, expected, default) in fields.items():
             value = entry.get(key, default)
             if not allows(value):
                 note = expected if key in entry else f"missing, {expected}"

@@ -26,7 +26,9 @@ class Problem(Enum):
     consequence says what they do about it.
     """
 
-    MALFORMED = _error("this is not COCO's format", "loading stops, or takes it for something else")
+    MALFORMED = _error(
+        "this is not of the dataset's format", "loading stops, or takes it for something else"
+    )
     IMAGE_ID_REPEATED = _error(
         "another image has this id", "only the last of them is loaded, with the objects of all"
     )
@@ -35,6 +37,14 @@ class Problem(Enum):
         "another category has this id", "loading stops, or numbers the classes wrongly"
     )
     CATEGORY_UNKNOWN = _error("no category has this id", "loading stops at this annotation")
+    NO_OBJECT_LEFT = _error(
+        "annotations are there, but none can be used",
+        "training would learn that nothing is to be found, and evaluation would have no AP",
+    )
+    BOX_NORMALIZED = _error(
+        "a box has no number above 1 (is it relative to the size of the image?)",
+        "training and evaluation take it for pixels, a speck in the image's corner",
+    )
     BOX_NOT_FINITE = _error(
         "a box is NaN or infinite",
         "where it is NaN its object is dropped and learnt as background, where it is infinite it "
@@ -42,7 +52,7 @@ class Problem(Enum):
         "it, and may count the object as missed",
     )
     BOX_NEGATIVE = _error(
-        "a box has a negative width or height (is it xyxy instead of xywh?)",
+        "a box has a negative width or height",
         "training mirrors it at its corner, evaluation counts its object as missed",
     )
     BOX_EMPTY = _warning(
@@ -52,8 +62,16 @@ class Problem(Enum):
         "a box lies outside the image", "training drops its object, evaluation counts it as missed"
     )
     BOX_ACROSS_BORDER = _warning(
-        "a box reaches over the image's border by more than a pixel (is it xyxy instead of xywh?)",
+        "a box reaches over the image's border by more than a pixel",
         "training cuts it at the border, evaluation does not",
+    )
+    BOX_TINY = _warning(
+        "an object is less than a pixel wide or high at the smallest size of training",
+        "training drops it, or learns from what cannot be seen: use larger images, or crop them",
+    )
+    AREA_DIFFERS = _warning(
+        "an area does not fit its box",
+        "AP by size takes the object for another size; training does not mind, if the box is right",
     )
     IMAGE_UNKNOWN = _warning("no image has this id", "the annotation is never loaded")
     POLYGON_INVALID = _warning(
@@ -83,6 +101,10 @@ class Problem(Enum):
         "another category has this name",
         "they are learnt as different classes, and share a line of the AP by class",
     )
+    CATEGORY_NAMES_ALIKE = _warning(
+        "another category has this name in other letters or white space",
+        "they are learnt as different classes",
+    )
     EVALUATION_KEY_MISSING = _warning(
         "an annotation has no area or no iscrowd",
         "training and evaluation do without (the area is the box's); pycocotools alone stops",
@@ -97,7 +119,7 @@ class Problem(Enum):
 
     FILE_MISSING = _error("the picture does not exist", "training stops at it")
     FILE_UNREADABLE = _error("the picture cannot be read", "training stops at it")
-    SIZE_DIFFERS = _error("the picture has another size than the json says", "training stops at it")
+    SIZE_DIFFERS = _error("the picture has another size than is stated", "training stops at it")
     EXIF_ROTATED = _warning(
         "EXIF rotates or mirrors the picture",
         "training turns it upright and expects size and boxes of the upright picture",

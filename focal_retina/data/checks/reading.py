@@ -7,35 +7,64 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from detectron2.utils.file_io import PathManager
 
-from focal_retina.data.checks.fields import Names, is_id, malformed_entries
+from focal_retina.data.checks.fields import Names, class_name, is_id, malformed_entries
 from focal_retina.data.checks.problems import Place
 from focal_retina.data.checks.table import Annotations, Categories, Images, Table
 from focal_retina.data.garbage_collection import paused_gc
 from focal_retina.errors import UserError
 
+_BOX_HINT = "is it xyxy instead of xywh?"
 
-def read_table(json_file: str, image_root: str | None = None, source: str = "") -> Table:
-    """Return the table of a file; raise a UserError if there is none or it cannot be opened."""
+
+def read_table(
+    json_file: str, image_root: str | None = None, source: str = "", boxes_only: bool = False
+) -> Table:
+    """Return the table of a file; raise a UserError if there is none or it cannot be opened.
+
+    Args:
+        boxes_only: leave segmentations and keypoints alone, whatever they are.
+    """
     if not PathManager.isfile(json_file):
         raise UserError(f"the COCO json {json_file} does not exist")
     malformed = None
     with paused_gc():
         try:
-            with open(PathManager.get_local_path(json_file), encoding="utf-8") as file:
-                content = json.load(file)
+            path = PathManager.get_local_path(json_file)
+            content, malformed = {}, _wrong_encoding(path)
+            if not malformed:
+                with open(path, encoding="utf-8") as file:
+                    content = json.load(file)
         except OSError as error:
             raise UserError(f"the COCO json {json_file} cannot be read: {error}") from error
+        except UnicodeDecodeError as error:
+            note = f"byte {error.start} is not UTF-8, the encoding of json; save it as UTF-8"
+            malformed = [Place("the file", None, note)]
         except (RecursionError, ValueError) as error:
-            content, malformed = {}, [Place("the file", None, str(error))]
-        table = table_of(content, malformed)
-    return table._replace(source=source or json_file, image_root=image_root)
+            malformed = [Place("the file", None, str(error))]
+        table = table_of(content, malformed, boxes_only)
+    return table._replace(source=source or json_file, image_root=image_root, box_hint=_BOX_HINT)
 
 
-def table_of(content: object, malformed: list[Place] | None = None) -> Table:
+def _wrong_encoding(path: str) -> list[Place]:
+    """Return a place if a file is not UTF-8 or has a byte order mark.
+
+    Evaluation and other programs refuse such a json, too.
+    """
+    with open(path, "rb") as file:
+        encoding = json.detect_encoding(file.read(4))
+    if encoding == "utf-8":
+        return []
+    name = "UTF-8 with a byte order mark" if encoding == "utf-8-sig" else encoding.upper()
+    return [Place("the file", None, f"it is {name}; save it as UTF-8 without a byte order mark")]
+
+
+def table_of(
+    content: object, malformed: list[Place] | None = None, boxes_only: bool = False
+) -> Table:
     """Return the table of a json's content, or of why there is none, without source and folder."""
     places = malformed or list(_missing_sections(content))
     sections = {kind: [] if places else content.get(kind, []) for kind in Names._fields}
-    return table_of_sections(sections, Names(), places)
+    return table_of_sections(sections, Names(), places, boxes_only)
 
 
 def _missing_sections(content: object) -> Iterator[Place]:
@@ -49,16 +78,19 @@ def _missing_sections(content: object) -> Iterator[Place]:
             yield Place(kind, found, f"expected a list of {kind}{at_least}")
 
 
-def table_of_sections(sections: dict[str, list], names: Names, malformed: list[Place]) -> Table:
+def table_of_sections(
+    sections: dict[str, list], names: Names, malformed: list[Place], boxes_only: bool = True
+) -> Table:
     """Return a table without source and image folder.
 
     Args:
         sections: the lists "images", "categories" and "annotations" of COCO's json.
         malformed: places where the sections themselves are wrong.
+        boxes_only: leave segmentations and keypoints alone.
     """
     places, bad = list(malformed), set()
     for kind, entries in sections.items():
-        for number, place in malformed_entries(kind, entries, names):
+        for number, place in malformed_entries(kind, entries, names, boxes_only):
             bad.add((kind, number))
             places.append(place)
     rows = {kind: [x if type(x) is dict else {} for x in sections[kind]] for kind in sections}
@@ -67,12 +99,13 @@ def table_of_sections(sections: dict[str, list], names: Names, malformed: list[P
     sides = [[_number(x.get(key)) for key in ("width", "height")] for x in rows["images"]]
     images = Images(
         ids=_ids(rows["images"]),
-        file_names=_texts(rows["images"], "file_name"),
+        file_names=[x if type(x := row.get("file_name")) is str else "" for row in rows["images"]],
         sizes=np.array(sides, dtype=np.float64).reshape(-1, 2),
     )
-    categories = Categories(_ids(rows["categories"]), _texts(rows["categories"], "name"))
+    names_of_classes = [class_name(x.get("name")) for x in rows["categories"]]
+    categories = Categories(_ids(rows["categories"]), names_of_classes)
     good = [(i, x) for i, x in enumerate(rows["annotations"]) if ("annotations", i) not in bad]
-    annotations = _annotations(good, images, categories)
+    annotations = _annotations(good, images, categories, boxes_only)
     files = dict(zip(images.ids, images.file_names, strict=True))
     for i, place in enumerate(places):  # those of annotations lack the file of their image
         if place.file_name is None and is_id(place.image_id):
@@ -93,16 +126,12 @@ def _ids(entries: list[dict]) -> list:
     return [entry["id"] if is_id(entry.get("id")) else None for entry in entries]
 
 
-def _texts(entries: list[dict], key: str) -> list[str]:
-    return [entry.get(key) if type(entry.get(key)) is str else "" for entry in entries]
-
-
 def _number(value: object) -> float:
     return value if type(value) in (int, float) and abs(value) < 2**31 else math.nan
 
 
 def _annotations(
-    numbered: list[tuple[int, dict]], images: Images, categories: Categories
+    numbered: list[tuple[int, dict]], images: Images, categories: Categories, boxes_only: bool
 ) -> Annotations:
     entries = [entry for _, entry in numbered]
     ids, image_ids, category_ids, boxes = (
@@ -116,10 +145,15 @@ def _annotations(
         image_idxs=_positions(image_ids, images.ids),
         category_idxs=_positions(category_ids, categories.ids),
         boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        is_whole=np.array([{*map(type, box)} == {int} for box in boxes], dtype=bool),
+        areas=np.array([_area(entry) for entry in entries], dtype=np.float64),
+        has_shape=np.array([bool(entry.get("segmentation")) for entry in entries], dtype=bool),
         is_crowd=np.array([entry.get("iscrowd", 0) for entry in entries], dtype=bool),
         lacks_crowd_flag=np.array(["iscrowd" not in entry for entry in entries], dtype=bool),
         lacks_area=np.array(["area" not in entry for entry in entries], dtype=bool),
-        lacks_polygons=np.array([_lacks_polygons(entry) for entry in entries], dtype=bool),
+        lacks_polygons=np.array(
+            [not boxes_only and _lacks_polygons(entry) for entry in entries], dtype=bool
+        ),
     )
 
 
@@ -127,6 +161,11 @@ def _positions(ids: list, known: list) -> np.ndarray:
     """Return the last position of each id among the known ones; -1 where it is unknown."""
     position = {x: i for i, x in enumerate(known) if x is not None}
     return np.array([position.get(x, -1) for x in ids], dtype=np.int64)
+
+
+def _area(entry: dict) -> float:
+    """Return an annotation's area, NaN where it is missing; numpy takes no larger integers."""
+    return max(min(entry.get("area", math.nan), 1e300), -1e300)
 
 
 def _lacks_polygons(entry: dict) -> bool:

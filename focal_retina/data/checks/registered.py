@@ -11,6 +11,7 @@ from focal_retina.data.checks.fields import NOT_STATED, Names, is_box
 from focal_retina.data.checks.reading import read_table, table_of_sections
 from focal_retina.data.checks.table import Table
 from focal_retina.data.coco import CocoLoader, is_coco_json
+from focal_retina.data.voc import VocLoader, VocSplit
 
 
 def table_of_dataset(name: str) -> Table | None:
@@ -25,6 +26,8 @@ def table_of_dataset(name: str) -> Table | None:
         table = loader.take_table() if is_ours else read_table(metadata.json_file)
         source = f"{name} ({metadata.json_file})"
         return table._replace(source=source, image_root=metadata.image_root)
+    if isinstance(loader, VocLoader):
+        return table_of_voc(loader.split, name)
     records = _load_for_two(name)
     is_list = isinstance(records, list)
     return table_of_records(records, metadata.get("thing_classes"), name) if is_list else None
@@ -48,13 +51,23 @@ def _load_for_two(name: str) -> object:
     return records
 
 
+def table_of_voc(split: VocSplit, source: str) -> Table:
+    """Return the table of a VOC split, with all that is wrong with its files."""
+    names = Names(split.files.__getitem__, "class {}".format, split.objects.__getitem__)
+    table = table_of_records(split.records, split.class_names, source, names)
+    return table._replace(malformed=[*split.malformed, *table.malformed])
+
+
 def table_of_records(
-    records: Sequence[dict], class_names: Sequence[str] | None, source: str
+    records: Sequence[dict],
+    class_names: Sequence[str] | None,
+    source: str,
+    names: Names | None = None,
 ) -> Table:
     """Return the table of what a dataset's loader returns; without class names, any class is right.
 
-    Entries are called ``records[3].annotations[2]``. The ids of annotations count from 1, as
-    Detectron2 numbers them for evaluation.
+    Without ``names``, entries are called ``records[3].annotations[2]``. The ids of annotations
+    count from 1, as Detectron2 numbers them for evaluation.
     """
     paths, annotations = [], []
     for i, record in enumerate(records):
@@ -71,7 +84,7 @@ def table_of_records(
         "categories": [{"id": i, "name": name} for i, name in categories.items()],
         "annotations": annotations,
     }
-    names = Names("records[{}]".format, "thing_classes[{}]".format, paths.__getitem__)
+    names = names or Names("records[{}]".format, "thing_classes[{}]".format, paths.__getitem__)
     table = table_of_sections(sections, names, [])
     return table._replace(source=source, image_root="")  # file names are paths
 
@@ -89,4 +102,5 @@ def _as_coco(annotation_id: int, image_id: int, annotation: dict) -> dict:
     category = annotation.get("category_id", "missing")
     category = category.item() if isinstance(category, np.generic) else category
     ids = {"id": annotation_id, "image_id": image_id, "category_id": category}
-    return {**ids, "bbox": box, "iscrowd": annotation.get("iscrowd", 0), "area": 0}
+    area = box[2] * box[3] if is_box(box) else 0
+    return {**ids, "bbox": box, "iscrowd": annotation.get("iscrowd", 0), "area": area}

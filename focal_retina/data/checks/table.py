@@ -31,10 +31,13 @@ class Annotations(NamedTuple):
     image_idxs: np.ndarray  # (A,), int64, into Images; -1 where there is no such image
     category_idxs: np.ndarray  # (A,), int64, into Categories; -1 where there is no such category
     boxes: np.ndarray  # (A, 4), float64, pixels: x, y, width, height
+    is_whole: np.ndarray  # (A,), bool: the four numbers are integers
+    areas: np.ndarray  # (A,), float64, square pixels, as stated; NaN where missing
+    has_shape: np.ndarray  # (A,), bool: a segmentation is stated
     is_crowd: np.ndarray  # (A,), bool
     lacks_crowd_flag: np.ndarray  # (A,), bool
     lacks_area: np.ndarray  # (A,), bool
-    lacks_polygons: np.ndarray  # (A,), bool: a segmentation is stated, but no polygon is usable
+    lacks_polygons: np.ndarray  # (A,), bool: segmentations are read, and no polygon is usable
 
 
 class Table(NamedTuple):
@@ -45,6 +48,7 @@ class Table(NamedTuple):
     annotations: Annotations
     malformed: list[Place]
     names: Names
+    box_hint: str = ""  # what may be wrong with all boxes, if one is
 
     def image_place(self, idx: int, key: str, value: object = None, note: str = "") -> Place:
         images = self.images

@@ -35,6 +35,7 @@ def check_training_data(
     filter_empty: bool,
     config_file: str,
     opts: Sequence[object],
+    resize: tuple[int, int] | None = None,
 ) -> None:
     """Check the datasets without their pictures; log warnings and what training will not use.
 
@@ -44,24 +45,29 @@ def check_training_data(
     Args:
         train, test: names of registered datasets.
         filter_empty: ``DATALOADER.FILTER_EMPTY_ANNOTATIONS``.
+        resize: the smallest size of training, as in ``check_entries``.
     """
     words = ["python", "-m", "focal_retina.tools.check_dataset", "--config-file", config_file]
     command = shlex.join([*words, *map(str, opts)])
     is_main = comm.is_main_process()
-    complaint = _check(train, test, filter_empty, command) if is_main else None
+    complaint = _check(train, test, filter_empty, command, resize) if is_main else None
     complaint = comm.all_gather(complaint)[0]
     if complaint:
         raise SharedError(complaint)
 
 
 def _check(
-    train: Sequence[str], test: Sequence[str], filter_empty: bool, command: str
+    train: Sequence[str],
+    test: Sequence[str],
+    filter_empty: bool,
+    command: str,
+    resize: tuple[int, int] | None,
 ) -> str | None:
     """Return a sentence about an error; without errors, log warnings and what is dropped."""
     start = time.perf_counter()
     tables = _tables([*train, *test])
     train, test = ([name for name in names if name in tables] for names in (train, test))
-    findings = _findings(tables, train, test)
+    findings = _findings(tables, train, test, resize)
     errors = [finding for finding in findings if finding.problem.is_error]
     if errors:
         return f"{errors[0]}; all that is wrong is listed by: {command}"
@@ -89,11 +95,16 @@ def _tables(names: Sequence[str]) -> dict[str, Table]:
     return tables
 
 
-def _findings(tables: dict[str, Table], train: Sequence[str], test: Sequence[str]) -> list[Finding]:
+def _findings(
+    tables: dict[str, Table],
+    train: Sequence[str],
+    test: Sequence[str],
+    resize: tuple[int, int] | None,
+) -> list[Finding]:
     findings = [
         finding
         for name, table in tables.items()
-        for finding in check_entries(table)
+        for finding in check_entries(table, resize if name in train else None)
         if name in test or finding.problem not in _OF_EVALUATION
     ]
     for one, other in itertools.product(train, test):

@@ -27,11 +27,11 @@ COMMAND = "python -m focal_retina.tools.check_dataset --config-file a.yaml SOLVE
 def check(tmp_path, caplog):
     """Return a function that checks contents for training and test; it returns the log's lines."""
 
-    def run(train, test=None):
+    def run(train, test=None, resize=None):
         for name, content in (("train", train), ("val", test or coco_content())):
             register_datasets([[name, *write_dataset(tmp_path / name, content)]])
         with caplog.at_level(logging.INFO, "focal_retina"):
-            check_training_data(["train"], ["val"], True, *ARGS)
+            check_training_data(["train"], ["val"], True, *ARGS, resize)
         return [record.getMessage() for record in caplog.records]
 
     return run
@@ -89,8 +89,26 @@ def test_warnings_are_a_handful_of_lines(check, caplog):
     warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert len(warnings) == 6
     assert "annotations[0].bbox (annotation 10, image 0.png) is [1.0, 1.0, 0.0, 2.0]" in caplog.text
-    assert warnings[-1].startswith("4 more kinds of warnings are listed by: ")
+    assert warnings[-1].startswith("5 more kinds of warnings are listed by: ")
     assert warnings[-1].endswith(COMMAND)
+
+
+@pytest.mark.parametrize("filter_empty", [True, False])
+def test_a_training_set_whose_annotations_are_all_dropped_stops_the_run(tmp_path, filter_empty):
+    content = coco_content()
+    for annotation in content["annotations"]:
+        annotation["image_id"] += 100
+    register_datasets([["train", *write_dataset(tmp_path, content)]])
+    with pytest.raises(SharedError, match="none of 6 is left: 6 of unknown images"):
+        check_training_data(["train"], [], filter_empty, *ARGS)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_objects_below_a_pixel_matter_in_training_only(check, caplog, split):
+    content = changed("annotations", 3, bbox=[7, 5, 1, 30], area=30)
+    sets = (content, coco_content()) if split == "train" else (coco_content(), content)
+    check(*sets, resize=(24, 40))
+    assert ("less than a pixel" in caplog.text) == (split == "train")
 
 
 def test_a_dataset_of_pytorch_is_not_checked(caplog):
