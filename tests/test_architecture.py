@@ -12,6 +12,8 @@ PARTS = sorted(p.stem for p in (PACKAGE / "modeling").glob("*.py") if p.stem != 
 GROUND = {
     "errors",
     "files",
+    "terminal",
+    "box_drawing",
     "config",
     "registry",
     "distributed",

@@ -101,13 +101,13 @@ def test_a_lazy_config_predicts_like_a_yaml_config_of_the_same_choices(job, tmp_
 def test_a_camera_is_predicted_on_until_max_frames_or_ctrl_c(
     options, frames_until_ctrl_c, num_frames, job, tmp_path, monkeypatch
 ):
-    video = cv2.VideoCapture(str(job / "video.avi"))
+    open_with_opencv = cv2.VideoCapture
+    video = open_with_opencv(str(job / "video.avi"))
 
     class Camera:
         """OpenCV's camera 0, which shows the video and does not say how long it is."""
 
-        def __init__(self, number):
-            assert number == 0
+        def __init__(self):
             self.isOpened, self.release = video.isOpened, video.release
             self.frames_left = frames_until_ctrl_c
 
@@ -121,7 +121,10 @@ def test_a_camera_is_predicted_on_until_max_frames_or_ctrl_c(
             return video.read()
 
     with monkeypatch.context() as patching:
-        patching.setattr("focal_retina.inference.videos.cv2.VideoCapture", Camera)
+        patching.setattr(
+            "focal_retina.inference.videos.cv2.VideoCapture",
+            lambda source: Camera() if source == 0 else open_with_opencv(source),
+        )
         assert predict(job, tmp_path, "--webcam", "0", *options) == 0
     names = [x["file_name"] for x in content(tmp_path, "images.json")["images"]]
     assert names == [f"webcam0#{i}" for i in range(num_frames)]
