@@ -22,7 +22,7 @@ def draw_detections(
     ``font`` is a file, see ``label_font``.
     """
     # Large boxes come first, so that they do not cover the labels of small ones.
-    instances = instances[instances.pred_boxes.area().argsort(descending=True)]
+    instances = instances[instances.pred_boxes.area().argsort(descending=True).tolist()]
     classes = instances.pred_classes.tolist()
     names = (" ".join(printable(class_names[i]).split()) for i in classes)
     scores = instances.scores.tolist()
