@@ -134,9 +134,10 @@ class Run:
         print(printable(f"{detections} detections on {images} images: {self.output}"))
 
     def _target(self, image_id: int, name: str, suffix: str) -> Path:
-        """Return where to write a picture or video; the stem is cut to what disks take."""
+        """Return where to write a picture or video, a name that disks and terminals take."""
         stem = os.fsencode(Path(name).stem)[:_LONGEST_STEM].decode(errors="ignore")
-        return self.output / f"{image_id:06d}_{os.fsdecode(stem.encode())}{suffix}"
+        stem = os.fsdecode("".join(filter(str.isprintable, stem)).encode())
+        return self.output / f"{image_id:06d}_{stem}{suffix}"
 
     def _read(self, paths: Iterable[str]) -> Iterator[Picture]:
         for path in paths:
