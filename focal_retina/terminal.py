@@ -24,8 +24,9 @@ def make_output_safe() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  open until the end
-        elif hasattr(stream, "reconfigure"):
+            stream = open(os.devnull, "w")  # noqa: SIM115  open until the end
+            setattr(sys, name, stream)
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     logging.setLogRecordFactory(_PrintableRecord)
 

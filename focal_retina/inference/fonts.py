@@ -19,25 +19,24 @@ def label_font(names: Iterable[str], file: str | None = None) -> str:
     Raises:
         UserError: the given file is no font.
     """
-    # matplotlib, which brings DejaVu Sans, is imported late: that takes a while.
-    text = "".join(c for c in "".join(names) if c.isprintable() and not c.isspace())
-    fonts = iter([file]) if file else _system_fonts()
-    font = first = next(fonts)
-    lacking = first_lacking = _lacking(first, text, file is not None)
-    while lacking and (font := next(fonts, "")):
-        lacking = _lacking(font, text)
-    if font:
-        return font
-    logger.warning(
-        "%s lacks letters of the class names (%s): name a font that has them with --font",
-        first,
-        shown("".join(first_lacking)),
-    )
+    try:
+        fonts = [ImageFont.truetype(file).path] if file else _system_fonts()
+    except OSError as error:
+        raise UserError(f"--font {file} cannot be read as a font: {error}") from error
+    text = "".join(c for c in dict.fromkeys("".join(names)) if c.isprintable() and c != " ")
+    lacking = {}
+    for font in fonts:
+        lacking[font] = _lacking(font, text)
+        if not lacking[font]:
+            return font
+    first = next(iter(lacking))
+    letters = shown("".join(lacking[first]))
+    logger.warning(f"{first} lacks letters of the class names, {letters}: name a --font with them")
     return first
 
 
 def _system_fonts() -> Iterator[str]:
-    import matplotlib as mpl
+    import matplotlib as mpl  # takes a while, and tools should start fast
 
     yield str(Path(mpl.get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
     from matplotlib.font_manager import findSystemFonts
@@ -45,15 +44,12 @@ def _system_fonts() -> Iterator[str]:
     yield from sorted(findSystemFonts())
 
 
-def _lacking(file: str, text: str, is_named: bool = False) -> list[str]:
+def _lacking(font: str, text: str) -> list[str]:
     """Return the letters of a text that a font lacks."""
     from matplotlib.ft2font import FT2Font
 
     try:
-        ImageFont.truetype(file)
-        charmap = FT2Font(file).get_charmap()
-    except (OSError, RuntimeError) as error:
-        if is_named:
-            raise UserError(f"--font {file} cannot be read as a font: {error}") from error
+        letters = FT2Font(font).get_charmap()
+    except (OSError, RuntimeError):  # one of the system's is of another kind
         return list(text)
-    return [c for c in dict.fromkeys(text) if ord(c) not in charmap]
+    return [c for c in text if ord(c) not in letters]

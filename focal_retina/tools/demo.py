@@ -31,6 +31,7 @@ from focal_retina.inference.drawing import draw_detections, write_curves, write_
 from focal_retina.inference.fonts import label_font
 from focal_retina.inference.predictor import Predictor, read_picture
 from focal_retina.settings.run_settings import RunSettings
+from focal_retina.terminal import printable
 from focal_retina.tools import command_line as cli
 
 CONFIG_FILE = Path(__file__).parents[2] / "configs/shapes_focal_retinanet_R_18_FPN_demo.yaml"
@@ -84,7 +85,7 @@ def load_settings(args: argparse.Namespace) -> RunSettings:
     if len(tests) != 1:
         raise UserError(f"the demo needs one dataset in DATASETS.TEST, not {tests}")
     for name in (*settings.train_datasets, *tests):
-        print(f"dataset {name}:", end=" ", flush=True)
+        print(f"dataset {printable(name)}:", end=" ", flush=True)
         print(len(DatasetCatalog.get(name)), "images")
     return settings
 
