@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from reprlib import Repr
 
+from focal_retina.terminal import make_output_safe, printable
+
 Main = Callable[[Sequence[str] | None], int]
 
 _LONGEST_SENTENCE = 1000  # characters
@@ -53,17 +55,21 @@ class TrainingStopped(Exception):  # noqa: N818  no error, as StopIteration is n
 def report(error: UserError | TrainingError, program: str | None = None) -> int:
     """Print an error of ``program`` or else the running script; return the exit status."""
     program = program or os.path.basename(sys.argv[0])
-    sentence = shortened(" ".join(str(error).split()), _LONGEST_SENTENCE)
+    sentence = shortened(printable(" ".join(str(error).split())), _LONGEST_SENTENCE)
     print(f"{program}: error: {sentence}", file=sys.stderr)
     return error.status
 
 
 def reports_errors(program: str) -> Callable[[Main], Main]:
-    """Decorate the ``main`` of a tool: let it report a UserError or TrainingError."""
+    """Decorate the ``main`` of a tool: let it report a UserError or TrainingError.
+
+    What it prints then cannot fail, see ``make_output_safe``.
+    """
 
     def decorate(main: Main) -> Main:
         @functools.wraps(main)
         def run(argv: Sequence[str] | None = None) -> int:
+            make_output_safe()
             try:
                 return main(argv)
             except (UserError, TrainingError) as error:

@@ -13,6 +13,8 @@ GROUND = {
     "errors",
     "files",
     "states",
+    "terminal",
+    "box_drawing",
     "config",
     "registry",
     "distributed",

@@ -1,10 +1,9 @@
 """Every file that is written is whole, or the old one stays."""
 
 import os
-import resource
-import signal
 
 import pytest
+from helpers.mounts import files_limited_to
 from helpers.processes_gone import gone_process
 
 from focal_retina.errors import UserError
@@ -13,13 +12,8 @@ from focal_retina.files import output, replacing, unfinished_files, write_atomic
 
 @pytest.fixture
 def limited_files():
-    """A limit of 1,000 bytes for each file, as a full disk has it."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, old)
-    signal.signal(signal.SIGXFSZ, handler)
+    with files_limited_to(1000):
+        yield
 
 
 def test_a_file_is_replaced(tmp_path):

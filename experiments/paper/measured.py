@@ -1,6 +1,5 @@
 """The measured rows: results of all seeds, means and rank correlation."""
 
-import json
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from scipy.stats import spearmanr
 
+from experiments.paper.results import read_result
 from experiments.paper.rows import Row, load_rows
 
 MIN_RANKED = 3
@@ -51,7 +51,7 @@ def load_measured(output: Path) -> list[MeasuredRow]:
     measured = []
     for row in load_rows():
         paths = (output / row.id).glob("seed*/result.json")
-        results = [json.loads(path.read_text()) for path in paths]
+        results = [result for path in paths if (result := read_result(path.parent))]
         measured.append(MeasuredRow(row, sorted(results, key=lambda r: r["seed"])))
     return measured
 

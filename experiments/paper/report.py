@@ -19,7 +19,7 @@ COMMANDS_FILE = "commands.txt"
 def write_report(output: Path) -> Path:
     """Write report.md, report.csv and PNGs into the folder of the jobs; return report.md."""
     rows = load_measured(output)
-    with open(output / "report.csv", "w", newline="") as file:
+    with open(output / "report.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(_csv_lines(rows))
     for table, of_table in _by_table(rows):
         if any(r.values("AP") for r in of_table):

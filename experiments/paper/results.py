@@ -12,10 +12,14 @@ import torch
 
 from experiments.machine import describe_machine
 from experiments.paper.jobs import TRAIN_NET, Job
-from focal_retina.errors import TrainingError
+from focal_retina.errors import TrainingError, UserError
 from focal_retina.files import write_atomically
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_NUMBER = int | float | None
+_TEXTS = dict.fromkeys(("row", "status", "commit", "reason", "submission"), str)
+_KINDS = {**_TEXTS, "seed": int, "machine": dict, "metrics": dict | None, "ms": _NUMBER}
+_REQUIRED = {"row", "seed", "status", "commit", "machine"}
 
 
 def finished_result(job: Job, seconds: float) -> dict:
@@ -45,9 +49,33 @@ def failed_result(job: Job, seconds: float, reason: str) -> dict:
 
 
 def read_result(folder: Path) -> dict | None:
-    """Return the result in a job's folder, None if it has none yet."""
+    """Return the result in a job's folder, None if it has none yet.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     path = folder / "result.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        result = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        result = None
+    if not _is_result(result):
+        raise UserError(f"{path} is damaged: remove it, and its job runs again")
+    return result
+
+
+def _is_result(content: object) -> bool:
+    """Return whether a file holds all that the report reads."""
+    if not isinstance(content, dict) or not content.keys() >= _REQUIRED:
+        return False
+    if not all(isinstance(content[key], kind) for key, kind in _KINDS.items() if key in content):
+        return False
+    metrics = (content.get("metrics") or {}).values()
+    return all(isinstance(x, str) for x in content["machine"].values()) and all(
+        isinstance(x, _NUMBER) for x in metrics
+    )
 
 
 def write_result(folder: Path, result: dict) -> None:

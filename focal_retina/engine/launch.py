@@ -15,6 +15,7 @@ from focal_retina.engine import job
 from focal_retina.errors import SharedError, TrainingError, UserError, report
 from focal_retina.settings.plugins import add_plugin_argument, load_plugin
 from focal_retina.settings.rules import whole
+from focal_retina.terminal import make_output_safe
 
 _TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"}
 # As PyTorch's init_process_group takes it, and Detectron2's "auto".
@@ -77,6 +78,7 @@ def _run(args: Namespace) -> None:
     """Run the job as one of its processes, and leave the others."""
     for plugin in args.plugin:
         load_plugin(plugin)
+    make_output_safe()
     if not torch.cuda.is_available():  # the processes share the cores
         torch.set_num_threads(max(1, torch.get_num_threads() // comm.get_local_size()))
     status = _run_job(args)

@@ -1,6 +1,7 @@
 """Write an exported model to a file, run the file, and compare it with PyTorch."""
 
 import copy
+import io
 import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -12,6 +13,7 @@ from torch import Tensor
 from focal_retina.detectron2_internals import sizes_not_specialised
 from focal_retina.errors import MissingExtraError, UserError
 from focal_retina.export.modules import RawOutputs
+from focal_retina.files import output
 
 ONNX_OPSET = 17
 # Distance between detections of different classes or images.
@@ -25,18 +27,21 @@ def export_onnx(module: RawOutputs, path: str | Path) -> None:
     torch.onnx.export(
         module,
         (_example(module),),
-        str(path),
+        buffer := io.BytesIO(),
         dynamo=False,
         opset_version=ONNX_OPSET,
         input_names=["images"],
         output_names=list(module.output_axes),
         dynamic_axes={"images": {0: "batch", 2: "height", 3: "width"}, **module.output_axes},
     )
+    _write(path, buffer)
 
 
 def export_torchscript(module: RawOutputs, path: str | Path) -> None:
     """Write a trace for ``torch.jit.load``; it needs torchvision for NMS."""
-    torch.jit.trace(module, _example(module), check_trace=False).save(str(path))
+    traced = torch.jit.trace(module, _example(module), check_trace=False)
+    torch.jit.save(traced, buffer := io.BytesIO())
+    _write(path, buffer)
 
 
 def export_torch_export(module: RawOutputs, path: str | Path) -> None:
@@ -53,7 +58,14 @@ def export_torch_export(module: RawOutputs, path: str | Path) -> None:
         program = torch.export.export(
             module, (_example(module),), dynamic_shapes=(sizes,), strict=False
         )
-    torch.export.save(program, str(path))
+    torch.export.save(program, buffer := io.BytesIO())
+    _write(path, buffer)
+
+
+def _write(path: str | Path, buffer: io.BytesIO) -> None:
+    # PyTorch's own writers abort the process where the disk is full.
+    with output(path) as unfinished:
+        Path(unfinished).write_bytes(buffer.getbuffer())
 
 
 EXPORTERS = {

@@ -1,34 +1,98 @@
-"""Detections in COCO's format, as pycocotools reads them."""
+"""Detections in COCO's format, as pycocotools reads them, written as they come."""
 
+import errno
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 
+from focal_retina.errors import UserError
+
+UNFINISHED = "unfinished_"
+
 
 class CocoResults:
-    """The ``detections`` of many ``images``, whose ids are 1, 2, 3, ...; of K classes."""
+    """Write images, whose ids are 1, 2, 3, ..., and their detections, of K classes.
 
-    def __init__(self, class_names: Sequence[str], category_ids: Sequence[int]):
+    images.json has the images and categories, predictions.json the COCO results. Until
+    :meth:`finish` both names begin with "unfinished_", and the files are whole after each image,
+    even where the process is killed.
+
+    Raises:
+        UserError: the disk takes no more; the files have what came before.
+    """
+
+    def __init__(self, folder: Path, class_names: Sequence[str], category_ids: Sequence[int]):
         pairs = zip(category_ids, class_names, strict=True)
-        self.categories = [{"id": i, "name": name} for i, name in pairs]
-        self.images: list[dict] = []
-        self.detections: list[dict] = []
+        self._category_ids = category_ids
+        categories = [{"id": i, "name": name} for i, name in pairs]
+        # pycocotools' loadRes copies the info.
+        dataset = {"info": {}, "categories": categories, "annotations": [], "images": []}
+        self.images = _GrowingList(folder / "images.json", json.dumps(dataset))
+        self.detections = _GrowingList(folder / "predictions.json", "[]")
 
-    def add(self, name: str, instances: Instances) -> None:
-        """Add an image's detections, in pixels of the image."""
+    def add(self, name: str, instances: Instances) -> int:
+        """Write an image's detections, in pixels of the image; return the image's id."""
         height, width = instances.image_size
-        image = {"id": len(self.images) + 1, "file_name": name, "height": height, "width": width}
-        self.images.append(image)
-        for detection in instances_to_coco_json(instances, image["id"]):
-            detection["category_id"] = self.categories[detection["category_id"]]["id"]
-            self.detections.append(detection)
+        image_id = self.images.count + 1
+        found = instances_to_coco_json(instances, image_id)
+        for detection in found:
+            detection["category_id"] = self._category_ids[detection["category_id"]]
+        # First, as results of images that are not there cannot be loaded.
+        image = {"id": image_id, "file_name": name, "height": height, "width": width}
+        self.images.extend([image])
+        self.detections.extend(found)
+        return image_id
 
-    def write(self, folder: Path) -> None:
-        """Write predictions.json (COCO results) and images.json (the images and categories)."""
-        dataset = {"images": self.images, "categories": self.categories, "annotations": []}
-        dataset["info"] = {}  # pycocotools' loadRes copies it
-        (folder / "images.json").write_text(json.dumps(dataset))
-        (folder / "predictions.json").write_text(json.dumps(self.detections))
+    def finish(self) -> None:
+        """Give the files their names."""
+        self.images.finish()
+        self.detections.finish()
+
+
+class _GrowingList:
+    """A JSON file that ends in a list, which is on the disk after each ``extend``."""
+
+    def __init__(self, path: Path, content: str):
+        self.path, self.unfinished = path, path.with_name(UNFINISHED + path.name)
+        self.count, self._end = 0, content.rindex("]")
+        self._tail = content[self._end :]
+        try:
+            self._file = open(self.unfinished, "wb", buffering=0)  # noqa: SIM115
+            self._write(content)
+        except OSError as error:
+            raise self._error(error) from error
+
+    def extend(self, items: Sequence[dict]) -> None:
+        text = ",\n".join(map(json.dumps, items))
+        if not items:
+            return
+        separator = ",\n" if self.count else ""
+        self._file.seek(self._end)
+        try:
+            self._write(separator + text + self._tail)
+        except OSError as error:
+            self._file.seek(self._end)
+            self._file.write(self._tail.encode())
+            self._file.truncate()
+            raise self._error(error) from error
+        self.count += len(items)
+        self._end += len(separator + text)
+
+    def finish(self) -> None:
+        try:
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.replace(self.unfinished, self.path)
+        except OSError as error:
+            raise self._error(error) from error
+
+    def _write(self, content: str) -> None:
+        if self._file.write(content.encode()) < len(content):  # JSON is ASCII
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _error(self, error: OSError) -> UserError:
+        return UserError(f"{self.path} cannot be written: {error.strerror}")

@@ -26,6 +26,7 @@ class Predictor:
     Attributes:
         cfg: the config, with what the machine and the classes decide.
         model: with its weights, in eval mode.
+        weights: their file.
         class_names: K names; numbers where no dataset of the config states names.
         category_ids: K ids in the dataset; from 1 on where they are not known.
 
@@ -55,7 +56,7 @@ class Predictor:
         datasets = [*settings.test_datasets, *settings.train_datasets]
         settings = settings.completed(datasets, opens_datasets=False)
         self.cfg, self.model = settings.cfg, settings.parts.model()
-        names = class_names(datasets)
+        names, self.weights = class_names(datasets), weights
         with weights_errors(key, weights):
             FocalCheckpointer(self.model, class_names=names, complete=True).load(weights)
         self.model.eval()

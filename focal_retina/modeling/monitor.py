@@ -10,6 +10,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
+from focal_retina.box_drawing import draw_boxes
 from focal_retina.detectron2_internals import num_pending_images
 
 if TYPE_CHECKING:
@@ -88,9 +89,6 @@ class TrainingMonitor:
 
 
 def _draw_boxes(image: np.ndarray, boxes: Boxes) -> np.ndarray:
-    # Few runs draw, and the import takes a second: of matplotlib, among others.
-    from detectron2.utils.visualizer import Visualizer
-
-    boxes = boxes.to("cpu").clone()
-    boxes.clip(image.shape[:2])
-    return Visualizer(image, None).overlay_instances(boxes=boxes).get_image()
+    image = image.astype(np.uint8, order="C")
+    draw_boxes(image, boxes.tensor.tolist(), range(len(boxes)))
+    return image

@@ -33,6 +33,13 @@ def read_config(config_file: str, trust_config: bool) -> dict:
     return _Reader(trust_config).read(config_file, above=())
 
 
+def files_of_config(config_file: str, trust_config: bool) -> list[str]:
+    """Return the paths of the files that :func:`read_config` reads; errors as there."""
+    reader = _Reader(trust_config)
+    reader.read(config_file, above=())
+    return [*reader.found]
+
+
 class _Reader:
     """Reads files and their bases; ``found`` has the trees of those that are read already."""
 

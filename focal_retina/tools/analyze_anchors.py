@@ -24,6 +24,7 @@ import numpy as np
 import yaml
 from detectron2.config import CfgNode
 
+from focal_retina import files
 from focal_retina.anchor_analysis.anchor_config import AnchorConfig
 from focal_retina.anchor_analysis.fit import AnchorFit, measure_fit
 from focal_retina.anchor_analysis.objects import Objects, load_objects
@@ -33,6 +34,7 @@ from focal_retina.data.mapper import ResizeShortestEdge
 from focal_retina.engine import job
 from focal_retina.errors import UserError, reports_errors
 from focal_retina.settings.flat_keys import nested_keys
+from focal_retina.terminal import printable
 from focal_retina.tools import command_line as cli
 
 
@@ -64,6 +66,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def analyze(args: argparse.Namespace, output: Path) -> None:
     """Write and print the report, the plot and the proposal."""
     cfg = load_config(args)
+    names = "report.md", "anchors.png", "proposal.yaml"
+    cli.refuse_inputs(output, names, cli.files_read(args.config_file, args.trust_config))
     config = AnchorConfig.of(cfg)
     starts = starting_shapes(config, args.scales_per_octave, args.aspect_ratios)
     np.random.seed(args.seed)  # Detectron2's augmentations draw from this generator
@@ -87,11 +91,12 @@ def analyze(args: argparse.Namespace, output: Path) -> None:
         report.append(section(held_out, others, measured, thresholds))
     if not args.no_proposal:
         report.append(write_proposal(args, fits, output / "proposal.yaml"))
-    (output / "report.md").write_text("\n\n".join(report) + "\n")
+    write_text(output / "report.md", "\n\n".join(report) + "\n")
     drawn = [(x, config.build_generator(x.shapes)) for x in fits]
     named = dict(zip(("configured", "proposed"), drawn, strict=False))
-    plot_fits(objects, named, thresholds, output / "anchors.png")
-    print("\n\n".join([*report, f"{output}/report.md, {output}/anchors.png"]))
+    with files.output(output / "anchors.png") as unfinished:
+        plot_fits(objects, named, thresholds, unfinished)
+    print(printable("\n\n".join([*report, f"{output}/report.md, {output}/anchors.png"])))
 
 
 def load_config(args: argparse.Namespace) -> CfgNode:
@@ -139,6 +144,12 @@ def section(
     return f"## {', '.join(names)}\n\n{about}.\n\n{fit_table(objects, fits, thresholds)}"
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8; UserError if it cannot be."""
+    with files.output(path) as unfinished:
+        Path(unfinished).write_text(text, "utf-8", "backslashreplace")
+
+
 def write_proposal(args: argparse.Namespace, fits: list[AnchorFit], path: Path) -> str:
     """Write a config with the anchors of the last fit, and return it for the report."""
     base = Path(args.config_file).resolve()
@@ -150,7 +161,7 @@ def write_proposal(args: argparse.Namespace, fits: list[AnchorFit], path: Path) 
         "MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE": scales_per_octave,
     }
     text = yaml.safe_dump(nested_keys(keys), sort_keys=False, default_flow_style=None)
-    path.write_text(f"# Keys given on the command line are not in here.\n{text}")
+    write_text(path, f"# Keys given on the command line are not in here.\n{text}")
     found = "Proposed"
     if len(fits) == 1:
         found = "No anchors were better in one respect and worse in none; those of the config"

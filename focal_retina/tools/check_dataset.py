@@ -33,10 +33,17 @@ from focal_retina.data.checks.table import Table
 from focal_retina.data.register import register_datasets
 from focal_retina.data.voc import read_voc
 from focal_retina.errors import UserError, reports_errors
+from focal_retina.files import output, refuse_inputs
 from focal_retina.settings.load import load_settings
 from focal_retina.settings.machine import check_datasets
 from focal_retina.settings.yaml_parts import YamlParts
-from focal_retina.tools.command_line import add_config_arguments, count, tool_parser
+from focal_retina.terminal import printable
+from focal_retina.tools.command_line import (
+    add_config_arguments,
+    count,
+    files_read,
+    tool_parser,
+)
 
 
 class Task(NamedTuple):
@@ -56,6 +63,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.all:
         check_report_file(args.all)
     task = configured_task(args) if args.config_file else json_task(args)
+    if args.all:
+        refuse_inputs(args.all, [*args.json, *files_read(args.config_file, args.trust_config)])
     findings = check(task, args)
     if args.all:
         write_report(args.all, findings)
@@ -134,13 +143,14 @@ def check(task: Task, args: argparse.Namespace) -> list[Finding]:
             pictures[name] = inspect_pictures(table, args.decode, args.threads)
             found += check_pictures(table, pictures[name])
         drops = count_drops(table, task.filter_empty)
-        print(f"{table.source}\n  training would use {drops}\n{summary(found, args.examples)}")
+        said = summary(found, args.examples)
+        print(printable(f"{table.source}\n  training would use {drops}\n{said}"))
         findings += found
     for one, other in task.pairs:
         files = pictures.get(one, ()), pictures.get(other, ())
         found = check_splits(task.tables[one], task.tables[other], *files)
         if found:
-            print(f"{one} and {other}\n{summary(found, args.examples)}")
+            print(printable(f"{one} and {other}\n{summary(found, args.examples)}"))
         findings += found
     return findings
 
@@ -177,16 +187,14 @@ def write_report(path: str, findings: Sequence[Finding]) -> None:
         for place in finding.places
     ]
     columns = ["severity", "finding", "dataset", *Place._fields]
-    try:
-        with open(path, "w", newline="") as file:
-            if path.endswith(".json"):
-                json.dump(rows, file, indent=1)
-            else:
-                writer = csv.DictWriter(file, columns)
-                writer.writeheader()
-                writer.writerows(rows)
-    except OSError as error:
-        raise UserError(f"--all {path} cannot be written: {error.strerror}") from error
+    utf8 = {"encoding": "utf-8", "errors": "backslashreplace"}
+    with output(path) as unfinished, open(unfinished, "w", newline="", **utf8) as file:
+        if path.endswith(".json"):
+            json.dump(rows, file, indent=1)
+        else:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 if __name__ == "__main__":

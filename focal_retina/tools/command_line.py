@@ -2,14 +2,18 @@
 
 import argparse
 from argparse import ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+from detectron2.data import MetadataCatalog
+
+from focal_retina import files
 from focal_retina.errors import UserError, shown
 from focal_retina.settings.machine import why_not_writable
 from focal_retina.settings.plugins import add_plugin_argument
 from focal_retina.settings.rules import Rule, number, whole
+from focal_retina.settings.yaml_files import files_of_config
 
 
 def tool_parser(
@@ -52,6 +56,21 @@ def make_output_folder(folder: str) -> Path:
     if reason := why_not_writable(folder):
         raise UserError(f"--output {folder} cannot be written: {reason}; name another folder")
     return Path(folder)
+
+
+def files_read(config_file: str | None, trust_config: bool) -> list[str]:
+    """Return a config file, its bases, and the jsons of the data sets that are registered."""
+    configs = [config_file] if config_file else []
+    if config_file and not config_file.endswith(".py"):
+        configs = files_of_config(config_file, trust_config)
+    jsons = (MetadataCatalog.get(name).get("json_file") for name in MetadataCatalog.list())
+    return configs + [json for json in jsons if json]
+
+
+def refuse_inputs(output: Path, names: Iterable[str], inputs: Sequence[str]) -> None:
+    """Raise a UserError if writing files of these names would replace one of the inputs."""
+    for name in names:
+        files.refuse_inputs(output / name, inputs)
 
 
 def check_output_file(path: str) -> None:

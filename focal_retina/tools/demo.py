@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from detectron2.data import DatasetCatalog
 from detectron2.engine import HookBase
@@ -27,11 +28,14 @@ from focal_retina.data.shapes import register_shapes
 from focal_retina.engine import FocalTrainer, job
 from focal_retina.errors import UserError, reports_errors
 from focal_retina.inference.drawing import draw_detections, write_curves, write_grid
+from focal_retina.inference.fonts import label_font
 from focal_retina.inference.predictor import Predictor, read_picture
 from focal_retina.settings.run_settings import RunSettings
+from focal_retina.terminal import printable
 from focal_retina.tools import command_line as cli
 
 CONFIG_FILE = Path(__file__).parents[2] / "configs/shapes_focal_retinanet_R_18_FPN_demo.yaml"
+_SCALE = 2.5  # of the pictures
 
 
 @reports_errors("demo")
@@ -43,14 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     register_shapes(f"{output}/shapes", args.train_images, args.val_images)
     args.opts += ["OUTPUT_DIR", str(output)]
     settings = load_settings(args)
+    names = "detections.png", "loss_curve.png", "log.txt", "model_final.pth"
+    pictures = [x["file_name"] for x in DatasetCatalog.get(settings.test_datasets[0])]
+    read = [settings.weights, *pictures, *cli.files_read(args.config_file, args.trust_config)]
+    cli.refuse_inputs(output, names, read)
     storage = train(settings, output / "log.txt").storage
     losses = ("total_loss", "loss_cls", "loss_box_reg")
     histories = {name: storage.history(name).values() for name in losses}
     write_curves(output / "loss_curve.png", {k: [x for x, _ in v] for k, v in histories.items()})
     weights = output / "model_final.pth"
     predictor = Predictor(args.config_file, weights, args.opts, trust_config=args.trust_config)
-    files = [record["file_name"] for record in DatasetCatalog.get(settings.test_datasets[0])[:12]]
-    write_grid(output / "detections.png", draw_pictures(predictor, files), columns=4)
+    write_grid(output / "detections.png", draw_pictures(predictor, pictures[:12]), columns=4)
     print(f"pictures: {output}/detections.png and {output}/loss_curve.png")
     # COCO's results; nan stands where there is no such object.
     scalars = {name: value for name, (value, _) in storage.latest().items()}
@@ -78,7 +85,7 @@ def load_settings(args: argparse.Namespace) -> RunSettings:
     if len(tests) != 1:
         raise UserError(f"the demo needs one dataset in DATASETS.TEST, not {tests}")
     for name in (*settings.train_datasets, *tests):
-        print(f"dataset {name}:", end=" ", flush=True)
+        print(f"dataset {printable(name)}:", end=" ", flush=True)
         print(len(DatasetCatalog.get(name)), "images")
     return settings
 
@@ -114,12 +121,14 @@ class ProgressLine(HookBase):
 
 
 def draw_pictures(predictor: Predictor, files: Sequence[str]) -> list[np.ndarray]:
-    """Draw the detections with a score of at least 0.5 on pictures."""
-    pictures = []
+    """Draw the detections with a score of at least 0.5 on pictures, enlarged."""
+    pictures, font = [], label_font(predictor.class_names)
     for file in files:
         (instances,) = predictor([file])
         instances = instances[instances.scores >= 0.5]
-        pictures.append(draw_detections(read_picture(file), instances, predictor.class_names))
+        instances.pred_boxes.scale(_SCALE, _SCALE)
+        pictures.append(cv2.resize(read_picture(file), None, fx=_SCALE, fy=_SCALE))
+        draw_detections(pictures[-1], instances, predictor.class_names, font)
     return pictures
 
 

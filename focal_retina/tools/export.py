@@ -20,9 +20,16 @@ from focal_retina.errors import UserError, reports_errors
 from focal_retina.evaluation.evaluate import evaluation_mode
 from focal_retina.export.formats import EXPORTERS, ONNX_OPSET, largest_difference, load_exported
 from focal_retina.export.modules import Detections, RawOutputs
+from focal_retina.files import refuse_inputs
 from focal_retina.inference.predictor import Predictor, read_picture
 from focal_retina.modeling.retinanet import FocalRetinaNet
-from focal_retina.tools.command_line import add_detector_arguments, check_output_file, tool_parser
+from focal_retina.terminal import printable
+from focal_retina.tools.command_line import (
+    add_detector_arguments,
+    check_output_file,
+    files_read,
+    tool_parser,
+)
 
 # The file is for any device, but a compiled model is of this process alone.
 _YAML_ON_CPU = ["MODEL.DEVICE", "cpu", "MODEL.FOCAL_RETINA.COMPILE", "False"]
@@ -39,17 +46,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not isinstance(predictor.model, FocalRetinaNet):
         kind = type(predictor.model).__name__
         raise UserError(f"{args.config_file} is of a {kind}; only a FocalRetinaNet is exported")
+    read = [predictor.weights, *args.images, *files_read(args.config_file, args.trust_config)]
+    refuse_inputs(args.output, read)
     module = (RawOutputs if args.raw else Detections)(predictor.model).eval()
     with torch.no_grad(), evaluation_mode(predictor.model):
         EXPORTERS[args.format](module, args.output)
         opset = f", opset {ONNX_OPSET}" if args.format == "onnx" else ""
-        print(f"{args.output}: {args.format}{opset}; images -> {', '.join(module.output_axes)}")
+        outputs = ", ".join(module.output_axes)
+        print(printable(f"{args.output}: {args.format}{opset}; images -> {outputs}"))
         exported, worst = load_exported(args.format, args.output), 0.0
         for name, images in examples(predictor, args.images, module.size_divisibility):
             expected, found = module(images), exported(images)
             difference = largest_difference(expected, found)
             counts = "" if args.raw else f"{len(expected[0])} and {len(found[0])} detections, "
-            print(f"{name} {tuple(images.shape)}: {counts}largest difference {difference:.2g}")
+            said = f"{name} {tuple(images.shape)}: {counts}largest difference {difference:.2g}"
+            print(printable(said))
             worst = max(worst, difference)
     print(f"largest difference to PyTorch: {worst:.2g}")
     return 0

@@ -5,8 +5,10 @@ import sys
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
+from helpers.mounts import files_limited_to
 from helpers.small_models import tiny_model
-from helpers.tiny_jobs import write_random_weights
+from helpers.tiny_jobs import catalogs_restored, write_jobs, write_random_weights
+from PIL import Image
 
 from focal_retina.errors import UserError
 from focal_retina.export.formats import EXPORTERS, largest_difference, load_exported
@@ -192,3 +194,26 @@ def test_the_tool_writes_the_file_and_ends_with_the_largest_difference(
     assert len(torch.jit.load(str(file))(noise(1, 64, 64))) == len(outputs.split())
     assert last.startswith("largest difference to PyTorch: ")
     assert float(last.split()[-1]) < 1e-2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_full_disk_keeps_the_old_file(kind, tmp_path):
+    module, path = RawOutputs(confident_model()), tmp_path / "model.pt2"
+    path.write_bytes(b"old")
+    with files_limited_to(10_000), pytest.raises(UserError, match=r"model\.pt2 cannot be written"):
+        export(module, kind, path)
+    assert [(x.name, x.read_bytes()) for x in tmp_path.iterdir()] == [("model.pt2", b"old")]
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "tiny.yaml", "a.png"])
+def test_an_export_does_not_replace_what_it_reads(name, tmp_path, capsys):
+    write_jobs(tmp_path)
+    weights = write_random_weights(tmp_path / "tiny.yaml")
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    before = (tmp_path / name).read_bytes()
+    inputs = ["--config-file", tmp_path / "tiny.yaml", "--images", tmp_path / "a.png"]
+    options = ["--output", tmp_path / name, "--opts", "MODEL.WEIGHTS", weights]
+    with catalogs_restored():
+        assert main([str(x) for x in [*inputs, "--format", "torchscript", *options]]) == 2
+    assert f"{name} is read here" in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == before

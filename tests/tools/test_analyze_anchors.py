@@ -1,7 +1,9 @@
 """The tool as users run it: what it prints, what it writes, and what it says of mistakes."""
 
+import io
 import json
 import re
+import sys
 
 import cv2
 import pytest
@@ -118,3 +120,24 @@ def test_a_flag_that_is_missing_or_out_of_range_is_named(capsys, flag):
         main(["--config-file", "a.yaml", flag, "0"] if flag else [])
     named = f"argument {flag}: '0' is not" if flag else "--config-file"
     assert named in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["proposal.yaml", "other.yaml"])
+def test_a_proposal_is_not_written_over_the_config_that_it_is_based_on(
+    name, config_file, tmp_path, capsys
+):
+    (tmp_path / "proposal.yaml").write_text(f"_BASE_: {config_file}\n")
+    (tmp_path / "other.yaml").write_text("_BASE_: proposal.yaml\n")
+    assert analyze(str(tmp_path / name), tmp_path) == 2
+    assert "proposal.yaml is read here" in capsys.readouterr().err
+    assert (tmp_path / "proposal.yaml").read_text() == f"_BASE_: {config_file}\n"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_report_is_utf8_where_the_terminal_knows_ascii_only(config_file, tmp_path, monkeypatch):
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert analyze(config_file, tmp_path, *QUICK) == 0
+    screen.flush()
+    assert rb"\u2192" in screen.buffer.getvalue()
+    assert " \u2192 " in (tmp_path / "report.md").read_text("utf-8")

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from helpers.mounts import files_limited_to
 from helpers.small_datasets import changed, coco_content, write_dataset, write_json
 from helpers.tiny_jobs import write_jobs
 
@@ -186,3 +187,31 @@ def test_coco_is_free_of_errors(capsys):
         words += ["--images", f"{folder}/{split}"]
     assert run(*words) == 0
     assert "crowd: an annotation is a crowd" in capsys.readouterr().out
+
+
+def test_the_report_is_not_written_over_what_is_checked(tmp_path, capsys):
+    (tmp_path / "folder").mkdir()
+    json_file, link = write_json(tmp_path / "a.json", coco_content()), tmp_path / "folder/link.json"
+    link.symlink_to(json_file)
+    before = (tmp_path / "a.json").read_bytes()
+    for target in (json_file, link):
+        assert run("--json", json_file, "--all", target) == 2
+        assert f"{target} is read here" in capsys.readouterr().err
+    assert (tmp_path / "a.json").read_bytes() == before
+
+
+def test_a_full_disk_keeps_the_old_report(dataset, tmp_path, capsys):
+    (tmp_path / "all.csv").write_text("old")
+    with files_limited_to(50):
+        assert run("--json", dataset[0], "--all", tmp_path / "all.csv") == 2
+    assert "all.csv cannot be written" in capsys.readouterr().err
+    assert (tmp_path / "all.csv").read_text() == "old"
+
+
+def test_names_in_the_report_are_utf8_and_on_the_terminal_harmless(tmp_path, capsys):
+    content = coco_content()
+    content["images"][0]["file_name"] = "\x1b[2J\u732b\udcff.png"
+    json_file = write_json(tmp_path / "a.json", content)
+    assert run("--json", json_file, "--images", tmp_path, "--all", tmp_path / "all.csv") == 1
+    assert "\x1b" not in capsys.readouterr().out
+    assert "\u732b\\udcff.png" in (tmp_path / "all.csv").read_text("utf-8")

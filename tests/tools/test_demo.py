@@ -86,3 +86,14 @@ def test_a_mistake_ends_in_one_sentence_that_names_it(tmp_path, capsys, argument
     assert demo.main(["--output", str(tmp_path), *few, *arguments]) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
     assert sentence.startswith("demo: error: ") and named in sentence
+
+
+@pytest.mark.parametrize("name", ["log.txt", "model_final.pth"])
+def test_what_the_demo_reads_is_not_written_over(name, tmp_path, capsys):
+    config = f"_BASE_: {demo.CONFIG_FILE}\n"
+    (tmp_path / name).write_text(config)
+    few = ["--train-images", "2", "--val-images", "2", "--config-file", str(tmp_path / name)]
+    assert demo.main(["--output", str(tmp_path), *few]) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert f"{name} is read here" in sentence
+    assert (tmp_path / name).read_text() == config

@@ -1,13 +1,18 @@
 """The predict tool on pictures, folders, globs, videos and cameras."""
 
+import importlib
+import itertools
 import json
+import os
 
 import cv2
 import numpy as np
 import pytest
+from helpers.mounts import files_limited_to
 from helpers.tiny_jobs import catalogs_restored, write_jobs, write_random_weights
 from pycocotools.coco import COCO
 
+from focal_retina.inference.predictor import Predictor, read_picture
 from focal_retina.tools.predict import main
 
 pytestmark = pytest.mark.slow
@@ -101,13 +106,13 @@ def test_a_lazy_config_predicts_like_a_yaml_config_of_the_same_choices(job, tmp_
 def test_a_camera_is_predicted_on_until_max_frames_or_ctrl_c(
     options, frames_until_ctrl_c, num_frames, job, tmp_path, monkeypatch
 ):
-    video = cv2.VideoCapture(str(job / "video.avi"))
+    open_with_opencv = cv2.VideoCapture
+    video = open_with_opencv(str(job / "video.avi"))
 
     class Camera:
         """OpenCV's camera 0, which shows the video and does not say how long it is."""
 
-        def __init__(self, number):
-            assert number == 0
+        def __init__(self):
             self.isOpened, self.release = video.isOpened, video.release
             self.frames_left = frames_until_ctrl_c
 
@@ -121,7 +126,10 @@ def test_a_camera_is_predicted_on_until_max_frames_or_ctrl_c(
             return video.read()
 
     with monkeypatch.context() as patching:
-        patching.setattr("focal_retina.inference.videos.cv2.VideoCapture", Camera)
+        patching.setattr(
+            "focal_retina.inference.videos.cv2.VideoCapture",
+            lambda source: Camera() if source == 0 else open_with_opencv(source),
+        )
         assert predict(job, tmp_path, "--webcam", "0", *options) == 0
     names = [x["file_name"] for x in content(tmp_path, "images.json")["images"]]
     assert names == [f"webcam0#{i}" for i in range(num_frames)]
@@ -138,3 +146,126 @@ def test_no_input_and_a_camera_that_is_not_there_are_named(
 ):
     assert predict(job, tmp_path, *inputs.split()) == status
     assert f"predict: error: {sentence}" in capsys.readouterr().err
+
+
+def test_odd_names_and_kinds_are_predicted_on_and_drawn(job, tmp_path, capsys):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    picture = (job / "pictures/b.jpg").read_bytes()
+    stems = [
+        b"\xfe\xff",
+        b"two\nlines",
+        "\u732b\x1b[2J".encode(),
+        b"n" * 250,
+        "\u00e9".encode() * 125,
+    ]
+    for stem in stems:
+        (folder / os.fsdecode(stem + b".jpe")).write_bytes(picture)
+    cv2.imwrite(str(folder / "z.png"), np.zeros((2, 65_600, 3), np.uint8))  # no JPEG is as wide
+    os.mkfifo(folder / "pipe.jpg")
+    assert predict(job, tmp_path / "out", folder) == 0
+    assert len(content(tmp_path / "out", "images.json")["images"]) == len(stems) + 1
+    drawn = [path for path in (tmp_path / "out").iterdir() if path.suffix != ".json"]
+    assert len(drawn) == len(stems) + 1 and all(path.name.isprintable() for path in drawn)
+    said = capsys.readouterr()
+    assert "pipe.jpg is no regular file" in said.err and "\x1b" not in said.out + said.err
+
+
+@pytest.mark.parametrize("output", ["pictures", "pictures/../pictures", "."])
+def test_the_folder_of_an_input_is_not_written_to(output, job, capsys):
+    before = sorted(job.rglob("*"))
+    assert predict(job, job / output, job / "pictures/a.png", job / "video.avi") == 2
+    assert "name another folder" in capsys.readouterr().err
+    assert sorted(job.rglob("*")) == before
+
+
+def test_a_json_that_the_config_names_is_not_written_over(job, tmp_path, capsys):
+    (source,) = job.glob("val-*/instances.json")
+    (tmp_path / "images.json").write_bytes(source.read_bytes())
+    override = f"{SCORE_THRESH} DATASETS.TEST ('own',) DATASETS.REGISTER"
+    registered = f"[['own','{tmp_path}/images.json','{source.parent}/images']]"
+    assert predict(job, tmp_path, job / "pictures", threshold=f"{override} {registered}") == 2
+    assert f"{tmp_path}/images.json is read here" in capsys.readouterr().err
+    assert (tmp_path / "images.json").read_bytes() == source.read_bytes()
+
+
+def fails_at(number, error, function):
+    """Return a function that raises an error at one of its calls."""
+    calls = itertools.count(1)
+
+    def call(*args):
+        if next(calls) == number:
+            raise error
+        return function(*args)
+
+    return call
+
+
+PLACES = ("focal_retina.tools.predict.draw_detections", "focal_retina.tools.predict.write_picture")
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt], ids=lambda x: x.__name__)
+def test_results_so_far_are_kept_at_a_bug_and_at_ctrl_c(place, error, job, tmp_path, monkeypatch):
+    module, _, name = place.rpartition(".")
+    function = getattr(importlib.import_module(module), name)
+    monkeypatch.setattr(place, fails_at(2, error, function))
+    with pytest.raises(error):
+        predict(job, tmp_path, job / "pictures")
+    assert len(content(tmp_path, "images.json")["images"]) == 2
+    assert {x["image_id"] for x in content(tmp_path)} == {1, 2}
+    assert (tmp_path / "000001_a.jpg").is_file()
+
+
+@pytest.mark.parametrize(
+    "error", [AttributeError("exif"), MemoryError(), RecursionError()], ids=repr
+)
+def test_whatever_reading_a_picture_raises_the_others_are_predicted_on(
+    error, job, tmp_path, monkeypatch, capsys
+):
+    place = "focal_retina.tools.predict.read_picture"
+    monkeypatch.setattr(place, fails_at(1, error, read_picture))
+    assert predict(job, tmp_path, job / "pictures") == 1
+    assert "a.png cannot be read" in capsys.readouterr().err
+    assert (tmp_path / "000001_b.jpg").is_file()
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")], ids=repr
+)
+@pytest.mark.parametrize("batch_size", ["1", "2"])
+def test_a_picture_that_exceeds_the_memory_is_named_and_the_others_are_predicted_on(
+    batch_size, error, job, tmp_path, monkeypatch, capsys
+):
+    def network_input(self, image):
+        if image.shape[1] > 90:
+            raise error
+        return original(self, image)
+
+    original = Predictor.network_input
+    monkeypatch.setattr(Predictor, "network_input", network_input)
+    cv2.imwrite(str(tmp_path / "large.png"), np.zeros((50, 100, 3), np.uint8))
+    inputs = job / "pictures/a.png", tmp_path / "large.png", job / "pictures/b.jpg"
+    assert predict(job, tmp_path / "out", *inputs, "--batch-size", batch_size) == 1
+    (said,) = [x for x in capsys.readouterr().err.splitlines() if "error" in x]
+    assert "large.png needs more memory" in said
+    assert len(content(tmp_path / "out", "images.json")["images"]) == 2
+
+
+def test_a_full_disk_is_one_sentence_and_status_2(job, tmp_path, capsys):
+    with files_limited_to(5000):
+        assert predict(job, tmp_path, job / "pictures") == 2
+    (said,) = [x for x in capsys.readouterr().err.splitlines() if "error" in x]
+    assert "cannot be written" in said
+    assert content(tmp_path, "images.json")["images"] and content(tmp_path) == []
+
+
+def test_without_drawing_there_are_results_alone(job, tmp_path):
+    assert predict(job, tmp_path, job / "pictures", job / "video.avi", "--no-draw") == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"images.json", "predictions.json"}
+    assert len(content(tmp_path, "images.json")["images"]) == 6
+
+
+def test_a_file_gets_no_progress_bar(job, tmp_path, capsys):
+    assert predict(job, tmp_path, job / "pictures", job / "video.avi") == 0
+    assert "\r" not in capsys.readouterr().err
