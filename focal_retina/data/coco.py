@@ -39,7 +39,7 @@ def is_coco_json(name: str) -> bool:
     return is_detectron2s or isinstance(loader, CocoLoader)
 
 
-def register_coco(name: str, json_file: str, image_root: str) -> None:
+def register_coco(name: str, json_file: str, image_root: str, has_images: bool = True) -> None:
     """Register COCO json with the names of its classes, in the order of their ids.
 
     A UserError says that it is missing or malformed, or does not fit the image folder.
@@ -58,7 +58,7 @@ def register_coco(name: str, json_file: str, image_root: str) -> None:
         )
     # One tells a wrong folder; to look for all of them takes minutes on a network drive.
     first = os.path.join(image_root, table.images.file_names[0])
-    if not PathManager.isfile(first):
+    if has_images and not PathManager.isfile(first):
         raise UserError(f"dataset {name}: {first}, which {json_file} names, does not exist")
     DatasetCatalog.register(name, CocoLoader(name, json_file, image_root, table))
     MetadataCatalog.get(name).set(
@@ -66,4 +66,5 @@ def register_coco(name: str, json_file: str, image_root: str) -> None:
         image_root=image_root,
         evaluator_type="coco",
         thing_classes=[classes[i] for i in sorted(classes)],
+        thing_dataset_id_to_contiguous_id={x: i for i, x in enumerate(sorted(classes))},
     )
