@@ -38,10 +38,12 @@ def convert(weights: dict, checkpoint: dict) -> common.Conversion:
     converted = common.rename_all(weights, names(has_norm), DROPPED)
     common.add_missing_biases(converted)
     common.transpose_anchors(converted)
-    meta = checkpoint.get("meta") or {}
+    meta = checkpoint.get("meta")
+    meta = {} if meta is None else meta
     if not isinstance(meta, dict):
         raise UserError(f"its meta is a {type(meta).__name__}, not a dict")
-    text = dict.get(meta, "cfg") or dict.get(meta, "config") or ""
+    stated = [dict.get(meta, key) for key in ("cfg", "config")]
+    text = next((x for x in stated if x is not None), "")
     if not isinstance(text, str):
         raise UserError(f"the config in its meta is a {type(text).__name__}, not text")
     config = {
