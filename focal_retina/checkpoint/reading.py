@@ -169,4 +169,5 @@ def _read_pickle(path: str) -> object:
 
 
 def _read_safetensors(path: str) -> dict:
-    return safetensors.torch.load(Path(path).read_bytes())
+    # The package gives them in an order of chance.
+    return dict(sorted(safetensors.torch.load(Path(path).read_bytes()).items()))
