@@ -1,12 +1,13 @@
-"""Every private name of Detectron2, fvcore and PyTorch that this package leans on.
+"""Every private name of Detectron2, fvcore, PyTorch and Python that this package leans on.
 
 Other modules use the public names given here. ``tests/test_detectron2_internals.py`` has a test for
 each, which fails when another release changes it.
 """
 
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from focal_retina.errors import UserError
 # Layers that behave in another way in training: of any number of dimensions.
 BatchNorm = nn.modules.batchnorm._BatchNorm
 Dropout = nn.modules.dropout._DropoutNd
+# Python's own in Python: it takes no memory for what a file only announces.
+PythonUnpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]
 
 
 def registered_objects(registry: Registry) -> dict:
@@ -152,12 +155,9 @@ class OpenCheckpointer(DetectionCheckpointer):
         """Load ``checkpoint["model"]``; return what does not fit."""
         return super()._load_model(checkpoint)
 
-    def arrays_to_tensors(self, weights: dict) -> None:
-        """Turn NumPy arrays into tensors, in place; raise a UserError at anything else."""
-        try:
-            self._convert_ndarray_to_tensor(weights)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+    def log_misfits(self, incompatible) -> None:
+        """Log what :meth:`load_model` returned."""
+        self._log_incompatible_keys(incompatible)
 
     def asks_for_matching(self) -> bool:
         """Return whether the file being loaded was named with ?matching_heuristics=True."""

@@ -1,5 +1,7 @@
 """The private names of others that we lean on still mean what they meant."""
 
+import io
+import pickle
 from itertools import islice
 
 import numpy as np
@@ -44,13 +46,24 @@ def test_the_steps_of_a_checkpointer_are_called_by_their_public_names(tmp_path):
     assert checkpointer.asked
 
 
-def test_arrays_become_tensors_in_place_and_anything_else_is_refused():
-    weights = {"a": np.ones(2, np.float32)}
-    checkpointer = internals.OpenCheckpointer(nn.Linear(1, 1))
-    checkpointer.arrays_to_tensors(weights)
-    assert torch.equal(weights["a"], torch.ones(2))
-    with pytest.raises(UserError, match="a: <class 'str'>"):
-        checkpointer.arrays_to_tensors({"a": "text"})
+def test_what_does_not_fit_is_logged_by_a_public_name(caplog):
+    checkpointer = internals.OpenCheckpointer(nn.Linear(1, 2))
+    checkpointer.log_misfits(checkpointer.load_model({"model": {"weight": torch.ones(2, 1)}}))
+    assert "bias" in caplog.text
+
+
+def test_pythons_own_unpickler_has_a_table_of_opcodes_and_a_stack():
+    seen = []
+
+    class Watching(internals.PythonUnpickler):
+        def load_append(self):
+            seen.append(self.stack[-1])
+            self.stack.pop()
+
+        dispatch = {**internals.PythonUnpickler.dispatch, pickle.APPEND[0]: load_append}
+
+    assert Watching(io.BytesIO(pickle.dumps([7], protocol=4))).load() == []
+    assert seen == [7]
 
 
 @pytest.mark.parametrize("kind", [TrainingSampler, RandomSubsetTrainingSampler])

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from detectron2.utils import comm
 from torch import nn
 
-from focal_retina.checkpoint.classes import fit_class_logits
+from focal_retina.checkpoint.classes import classes_of, fit_class_logits, refuse_other_classes
 from focal_retina.checkpoint.conversion.sources import recognise
+from focal_retina.checkpoint.fit import check_finite, check_types
 from focal_retina.checkpoint.rank_states import apply_differences, gather_differences
 from focal_retina.checkpoint.reading import read_checkpoint, weights_of
 from focal_retina.checkpoint.resumable import newest_whole_file, resumable_files, tagged_file
@@ -25,14 +27,16 @@ class FocalCheckpointer(OpenCheckpointer):
     - A checkpoint of a run has what each of its processes has of its own.
     - A file that holds more than arrays and plain containers is refused.
     - Weights of another project are refused; the error names the command that converts them.
-    - A checkpoint has the names of the classes. If the model has other classes, those of the same
-      name keep their logits and the others start anew; the log says so.
+    - A checkpoint has the names and ids of the classes. If the model has other classes, those of
+      the same name keep their logits and the others start anew; the log says so.
 
     Args:
         model, save_dir, checkpointables: see ``DetectionCheckpointer``.
         class_names: of the model, in the order of its logits; None where they are unknown.
-        complete: refuse weights that leave any weight of the model at its random start. Use it for
-            evaluation. Otherwise weights are refused only if none of them fits.
+        category_ids: of these classes in the dataset; None where they are unknown.
+        complete: refuse weights of other classes, that are not finite, or that leave any weight of
+            the model at its random start. Use it for evaluation. Otherwise weights are refused
+            only if none of them fits.
     """
 
     def __init__(
@@ -41,11 +45,13 @@ class FocalCheckpointer(OpenCheckpointer):
         save_dir: str = "",
         *,
         class_names: Sequence[str] | None = None,
+        category_ids: Sequence[int] | None = None,
         complete: bool = False,
         **checkpointables: object,
     ):
         super().__init__(model, save_dir, **checkpointables)
         self.class_names = list(class_names) if class_names else None
+        self.category_ids = list(category_ids) if self.class_names and category_ids else None
         self.complete = complete
         self._resumes = False
 
@@ -65,7 +71,8 @@ class FocalCheckpointer(OpenCheckpointer):
 
     def _content(self, **kwargs: object) -> dict:
         states = {key: part.state_dict() for key, part in self.checkpointables.items()}
-        classes = {"class_names": self.class_names} if self.class_names else {}
+        classes = {"class_names": self.class_names, "category_ids": self.category_ids}
+        classes = {key: values for key, values in classes.items() if values}
         return {"model": self.model.state_dict(), **states, **kwargs, **classes}
 
     def _write(self, name: str, content: dict) -> None:
@@ -132,26 +139,24 @@ class FocalCheckpointer(OpenCheckpointer):
 
     def load_file(self, filename: str) -> dict:
         content = read_checkpoint(filename)
-        self._take_own_state(content)
-        kind = recognise(weights_of(content))
+        weights = weights_of(content)
+        kind = recognise(weights)
         if kind not in (None, "detectron2"):
             raise UserError(
                 f"{filename} has the weights of {kind}; convert them first: python -m "
                 f"focal_retina.tools.convert_checkpoint {filename} converted.pth"
             )
-        if filename.endswith(".pyth"):
-            return super().load_file(filename)
-        if not filename.endswith(".pkl"):
-            content = content if "model" in content else {"model": content}
-            if self.asks_for_matching():
-                content["matching_heuristics"] = True
-            return content
-        if "model" in content and "__author__" in content:
-            return content
-        blobs = content.get("blobs", content)
-        blobs = {name: blob for name, blob in blobs.items() if not name.endswith("_momentum")}
-        # As Detectron2 marks backbones of Caffe2.
-        return {"model": blobs, "__author__": "Caffe2", "matching_heuristics": True}
+        content = {"model": weights} if content is weights else {**content, "model": weights}
+        self._take_own_state(content)
+        suffix = filename.rpartition(".")[2]
+        if suffix == "pyth" or (suffix == "pkl" and "__author__" not in content):
+            # As Detectron2 marks backbones of pycls and Caffe2.
+            author = "pycls" if suffix == "pyth" else "Caffe2"
+            dropped = ("num_batches_tracked", "_momentum")
+            weights = {name: x for name, x in weights.items() if not name.endswith(dropped)}
+            return {"model": weights, "__author__": author, "matching_heuristics": True}
+        matching = content.get("matching_heuristics") is True or self.asks_for_matching()
+        return {**content, "matching_heuristics": matching}
 
     def _take_own_state(self, content: dict) -> None:
         """Replace the main process's state in a checkpoint by that of this process."""
@@ -168,27 +173,38 @@ class FocalCheckpointer(OpenCheckpointer):
             )
 
     def load_model(self, checkpoint: dict) -> object:
-        weights = checkpoint["model"]
-        self.arrays_to_tensors(weights)
-        num_classes = getattr(self.model, "num_classes", None)
+        weights, fresh = checkpoint["model"], self.model.state_dict()
+        num_classes, names = getattr(self.model, "num_classes", None), classes_of(checkpoint).names
+        is_matched = checkpoint["matching_heuristics"]
+        check_types(weights, fresh, is_matched)
+        if self.complete or self._resumes:
+            refuse_other_classes(weights, fresh, num_classes, names, self.class_names)
         if num_classes is not None:
-            fresh, found = self.model.state_dict(), checkpoint.get("class_names")
-            if self._resumes and isinstance(found, list) and len(found) != num_classes:
-                raise UserError(f"it has {len(found)} classes, and the model {num_classes}")
-            report = fit_class_logits(weights, fresh, num_classes, found, self.class_names)
+            report = fit_class_logits(weights, fresh, num_classes, names, self.class_names)
             if report:
                 self.logger.warning(report)
-        incompatible = super().load_model(checkpoint)
+        incompatible: Any = (self._match if is_matched else super().load_model)(checkpoint)
         # Weights of other projects lack this running mean of the training, and it starts anew.
         missing = incompatible.missing_keys
         missing[:] = [name for name in missing if not name.startswith("loss.normalizer.")]
         shapes = {name: shapes for name, *shapes in incompatible.incorrect_shapes}
         self._check_fit(missing, shapes)
+        if self.complete:
+            check_finite(self.model)
         return incompatible
+
+    def _match(self, checkpoint: dict) -> Any:
+        """Load weights by Detectron2's heuristics, which take the shapes of Caffe2 for granted."""
+        try:
+            return super().load_model(checkpoint)
+        except Exception as error:
+            kind = type(error).__name__
+            raise UserError(f"its weights cannot be matched by their names ({kind})") from error
 
     def _check_fit(self, missing: list[str], shapes: dict[str, list]) -> None:
         """Raise a UserError where too few of the weights have a place in the model."""
         names = [name for name, _ in self.model.named_parameters()]
+        names += [name for name, _ in self.model.named_buffers() if ".running_" in name]
         unfit = [name for name in names if name in shapes or name in missing]
         if not unfit or not (self.complete or self._resumes or len(unfit) == len(names)):
             return
@@ -199,3 +215,17 @@ class FocalCheckpointer(OpenCheckpointer):
             f"it is of another model: {len(unfit)} of {len(names)} weights do not fit, such as "
             f"{unfit[0]}, which {reason}"
         )
+
+
+class _Reader(FocalCheckpointer):
+    def load_model(self, checkpoint: dict) -> None:
+        pass
+
+
+def read_weights(path: str) -> dict:
+    """Return what :meth:`FocalCheckpointer.load_model` takes, of a file or URL.
+
+    Raises:
+        UserError, OSError, AssertionError: see ``weights_errors``.
+    """
+    return _Reader(nn.Module()).load(path, [])

@@ -1,159 +1,173 @@
-"""Read checkpoints from untrusted files without running code."""
+"""Read checkpoints from untrusted files: no code of theirs runs, and their size bounds the work."""
 
-import json
 import os
 import pickle
 import re
-import struct
+import stat
 import zipfile
-import zlib
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
+from torch import Tensor, nn
 
+from focal_retina.checkpoint.pickles import ArrayUnpickler
 from focal_retina.errors import UserError
 
 # Where projects keep the weights inside a checkpoint.
-_WEIGHTS_KEYS = ("model", "state_dict", "blobs", "model_state_dict")
+_WEIGHTS_KEYS = ("model", "state_dict", "blobs", "model_state_dict", "model_state")
+# Lists of names, beside the weights of some of Caffe2's files.
+_NO_WEIGHTS = ("weight_order",)
+_TYPES = {"bool", "uint8", "int8", "int16", "int32", "int64"}
+_TYPES |= {"float16", "bfloat16", "float32", "float64"}
+# How many times the size of a file its content may have: tied weights count more than once.
+_LARGEST = 8
 
 
 def read_checkpoint(path: str) -> dict:
     """Return the content of a ``.pkl``, a ``.safetensors`` or any other file, by ``torch.save``.
 
+    Its weights, see :func:`weights_of`, are dense tensors on the CPU by name.
+
     Raises:
-        UserError: there is no such file, it is none of the three kinds, or it asks for something
-            other than arrays and plain containers, which the error names and nothing runs.
+        UserError: there is no such file, it is none of the three kinds, it asks for something other
+            than arrays and plain containers, which the error names and nothing runs, or a weight
+            is no such tensor.
     """
+    try:
+        return _read(path)
+    except UserError as error:
+        raise UserError(f"{path} {error}") from error
+
+
+def damage(path: str) -> str | None:
+    """Return why a file cannot be read as a checkpoint; None if it can."""
+    try:
+        _read(path)
+    except UserError as error:
+        return str(error).removeprefix("is not a checkpoint: ")
+    return None
+
+
+def weights_of(checkpoint: dict) -> dict[str, Tensor]:
+    """Return the weights by name, wherever in the checkpoint they are."""
+    return _place(checkpoint)[1]
+
+
+def _read(path: str) -> dict:
+    """Do what :func:`read_checkpoint` does; errors have the end of a sentence on the file."""
     readers = {"pkl": _read_pickle, "safetensors": _read_safetensors}
     try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError("is no regular file")
         content = readers.get(path.rpartition(".")[2], _read_torch)(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"cannot be read: {error.strerror or error}") from error
+    except UserError:
+        raise
     except Exception as error:  # a damaged file may raise any
         # As torch.load and ArrayUnpickler word it.
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         if wanted and isinstance(error, pickle.UnpicklingError):
             raise UserError(
-                f"{path} is refused: it tried to use {wanted[1]}, and a checkpoint may hold arrays "
-                "and plain containers only"
+                f"is refused: it tried to use {wanted[1]}, and a checkpoint may hold arrays and "
+                "plain containers only"
             ) from error
-        # Without the advice of torch.load to let the file run its code.
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{path} is not a checkpoint: {reason}") from error
+        kind = type(error).__name__
+        raise UserError(
+            f"is not a checkpoint: it is damaged, or of another format ({kind})"
+        ) from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
-    weights = _weights(content)
-    if weights is None or not all(isinstance(name, str) for name in weights):
-        raise UserError(f"{path} is not a checkpoint: it holds no weights by name")
-    return content
+        raise UserError(f"is not a checkpoint: it holds a {type(content).__name__}")
+    key, weights = _place(content)
+    checked = _checked(weights, status.st_size)
+    # By the class's own method, which an attribute in the file cannot hide.
+    return checked if key is None else {**dict(dict.items(content)), key: checked}
 
 
-def weights_of(checkpoint: dict) -> dict:
-    """Return the weights by name, without the prefix of data-parallel training."""
-    return {name.removeprefix("module."): x for name, x in (_weights(checkpoint) or {}).items()}
+def _place(checkpoint: dict) -> tuple[str | None, dict]:
+    """Return the key of the weights, None if the checkpoint has nothing else, and the weights."""
+    found = [key for key in _WEIGHTS_KEYS if key in checkpoint]
+    if not found:
+        return None, checkpoint
+    return next(((k, checkpoint[k]) for k in found if isinstance(checkpoint[k], dict)), (None, {}))
 
 
-def _weights(checkpoint: dict) -> dict | None:
-    inner = [checkpoint[key] for key in _WEIGHTS_KEYS if key in checkpoint] or [checkpoint]
-    return next((x for x in inner if isinstance(x, dict)), None)
+def _checked(weights: dict, size: int) -> OrderedDict[str, Tensor]:
+    """Return the weights of a file of so many bytes; a UserError says what is no weight."""
+    found = {k: x for k, x in dict.items(weights) if k not in _NO_WEIGHTS}
+    if not found or not all(isinstance(name, str) for name in found):
+        raise UserError("is not a checkpoint: it holds no weights by name")
+    for name, value in found.items():
+        if reason := _fault(value):
+            raise UserError(f"is not a checkpoint: its {name} is {reason}, not a tensor of numbers")
+    if sum(x.nbytes for x in found.values()) > _LARGEST * size:
+        raise UserError(f"is not a checkpoint: its weights are {_LARGEST} times larger than it")
+    checked = OrderedDict((name, _tensor(value)) for name, value in found.items())
+    checked._metadata = _versions(getattr(weights, "_metadata", {}))  # type: ignore[attr-defined]
+    return checked
 
 
-def damage(path: str) -> str | None:
-    """Return what is wrong with a file of ``torch.save``; None if it is whole.
-
-    It looks at the checksums, which ``torch.load`` does not.
-    """
-    if not os.path.isfile(path):
-        return "there is no such file"
-    if _is_zip(path):
-        return _zip_damage(path)
-    try:  # a file of before PyTorch 1.6, or none at all
-        torch.load(path, map_location="cpu", weights_only=True)
-    except (EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        return str(error) or type(error).__name__
-    return None
+def _fault(value: Any) -> str | None:
+    """Return what a value is; None if it is a dense tensor or an array of numbers."""
+    if isinstance(value, np.ndarray | np.generic):
+        return None if value.dtype.name in _TYPES else f"an array of {value.dtype.name}"
+    if type(value) not in (Tensor, nn.Parameter):
+        return f"a {type(value).__name__}"
+    if value.layout != torch.strided or value.is_nested or value.is_quantized:
+        return "sparse, nested or quantized"
+    if value.device.type != "cpu":
+        return f"on device {value.device}"
+    kind = str(value.dtype).removeprefix("torch.")
+    return None if kind in _TYPES else f"of {kind}"
 
 
-def _is_zip(path: str) -> bool:
-    """Return whether a file begins as a zip file; its end may be missing."""
-    with open(path, "rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+def _tensor(value: Tensor | np.ndarray | np.generic) -> Tensor:
+    """Return a plain tensor, without attributes of its own."""
+    if isinstance(value, Tensor):
+        return Tensor.detach(value)
+    return torch.from_numpy(np.asarray(value).astype(value.dtype.newbyteorder("="), copy=False))
 
 
-def _zip_damage(path: str) -> str | None:
-    if not zipfile.is_zipfile(path):
-        return "its end is missing"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            part = archive.testzip()
-    except (
-        *(zipfile.BadZipFile, struct.error, zlib.error),
-        *(EOFError, NotImplementedError, OSError, RuntimeError, ValueError),
-    ) as error:
-        return str(error)
-    return f"the checksum of its part {part} does not fit" if part else None
+def _versions(metadata: object) -> OrderedDict:
+    """Return the versions of the modules that had the weights, as PyTorch keeps them."""
+    items = dict.items(metadata) if isinstance(metadata, dict) else [(None, None)]
+    found = OrderedDict()
+    for name, entry in items:
+        version = dict.get(entry, "version") if isinstance(entry, dict) else ""
+        if not isinstance(name, str) or not isinstance(version, int | None):
+            raise UserError("is not a checkpoint: the versions of its modules are malformed")
+        found[name] = {"version": version}
+    return found
 
 
 def _read_torch(path: str) -> object:
-    if _is_zip(path) and (reason := _zip_damage(path)):
-        raise ValueError(reason)
+    with open(path, "rb") as file:  # a zip file by its beginning; its end may be missing
+        is_zip = file.read(4) == b"PK\x03\x04"
+    if is_zip:
+        _check_zip(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def _check_zip(path: str) -> None:
+    """Raise a UserError unless a zip file is whole: ``torch.load`` looks at no checksum."""
+    if not zipfile.is_zipfile(path):
+        raise UserError("is not a checkpoint: its end is missing")
+    with zipfile.ZipFile(path) as archive:
+        if sum(x.file_size for x in archive.infolist()) > _LARGEST * os.path.getsize(path):
+            raise UserError(f"is not a checkpoint: its parts are {_LARGEST} times larger than it")
+        if part := archive.testzip():
+            raise UserError(f"is not a checkpoint: the checksum of its part {part} does not fit")
+
+
 def _read_pickle(path: str) -> object:
-    with open(path, "rb") as file:
-        # Detectron's files are of Python 2.
-        return ArrayUnpickler(file, encoding="latin1").load()
-
-
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """Do what pickles of bytes want of ``codecs.encode``, and nothing else of it."""
-    return text.encode("latin1")
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Unpickle NumPy arrays, numbers, strings, lists, tuples, sets and dicts; refuse all else."""
-
-    ALLOWED = {
-        "__builtin__.set": set,
-        "builtins.set": set,
-        "_codecs.encode": _encode,
-        "collections.OrderedDict": OrderedDict,
-        "numpy.dtype": np.dtype,
-        "numpy.ndarray": np.ndarray,
-        "numpy.core.multiarray._reconstruct": np.zeros(0).__reduce__()[0],
-        "numpy.core.multiarray.scalar": np.float32(0).__reduce__()[0],
-    }
-
-    def find_class(self, module: str, name: str) -> object:
-        wanted = f"{module}.{name}".replace("numpy._core", "numpy.core")  # NumPy 2 renamed it
-        if wanted not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"GLOBAL {module}.{name} is not allowed")
-        return self.ALLOWED[wanted]
-
-
-_SAFETENSORS_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-}
+    return ArrayUnpickler(Path(path).read_bytes()).load()
 
 
 def _read_safetensors(path: str) -> dict:
-    """Read timm's format: the length of a json header, the header, and the numbers."""
-    content = Path(path).read_bytes()
-    start = 8 + int.from_bytes(content[:8], "little")
-    header, numbers = json.loads(content[8:start]), bytearray(content[start:])
-    header.pop("__metadata__", None)
-    weights = {}
-    for name, entry in header.items():
-        start, end = entry["data_offsets"]
-        dtype = _SAFETENSORS_DTYPES[entry["dtype"]]
-        # PyTorch takes no empty buffer.
-        flat = torch.frombuffer(numbers[start:end], dtype=dtype) if start != end else torch.zeros(0)
-        weights[name] = flat.to(dtype).view(entry["shape"])
-    return weights
+    # The package gives them in an order of chance.
+    return dict(sorted(safetensors.torch.load(Path(path).read_bytes()).items()))

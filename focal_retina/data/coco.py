@@ -82,11 +82,14 @@ def is_coco_json(name: str) -> bool:
     return is_detectron2s or isinstance(loader, CocoLoader)
 
 
-def register_coco(name: str, json_file: str, image_root: str, boxes_only: bool) -> None:
+def register_coco(
+    name: str, json_file: str, image_root: str, *, boxes_only: bool, has_images: bool = True
+) -> None:
     """Register COCO json with the names of its classes, in the order of their ids.
 
     Args:
         boxes_only: leave segmentations and keypoints alone, whatever they are.
+        has_images: the images must be there, and not the annotations alone.
 
     Raises:
         UserError: it is missing or malformed, or does not fit the image folder.
@@ -100,7 +103,7 @@ def register_coco(name: str, json_file: str, image_root: str, boxes_only: bool) 
     classes = dict(zip(table.categories.ids, table.categories.names, strict=True))
     # One tells a wrong folder; to look for all of them takes minutes on a network drive.
     first = os.path.join(image_root, table.images.file_names[0])
-    if not PathManager.isfile(first):
+    if has_images and not PathManager.isfile(first):
         raise UserError(
             f"dataset {name}: {first}, which {json_file} names, does not exist{file_meant(first)}"
         )

@@ -1,9 +1,10 @@
 """Register the user's own datasets, which a config declares, and agree on their classes."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.file_io import PathManager
 
 from focal_retina.data.coco import register_coco
 from focal_retina.data.voc import register_voc
@@ -15,7 +16,9 @@ logger = logging.getLogger(__name__)
 _DEFAULT_NUM_CLASSES = 80
 
 
-def register_datasets(entries: Sequence[Sequence[str]], boxes_only: bool = True) -> None:
+def register_datasets(
+    entries: Sequence[Sequence[str]], *, boxes_only: bool = True, has_images: bool = True
+) -> None:
     """Register datasets with their class names; those that are registered already stay.
 
     Args:
@@ -25,6 +28,7 @@ def register_datasets(entries: Sequence[Sequence[str]], boxes_only: bool = True)
             those found in ``Annotations``, and it is evaluated with COCO's metrics.
         boxes_only: leave segmentations and keypoints of json alone, whatever they are, since the
             model uses none.
+        has_images: the images must be there, and not the annotations alone.
 
     Raises:
         UserError: a malformed entry, a missing or malformed file, another dataset of that name.
@@ -36,7 +40,8 @@ def register_datasets(entries: Sequence[Sequence[str]], boxes_only: bool = True)
                     register_voc(name, folder, split)
             case [str(name), str(json_file), str(image_root)]:
                 if not _is_registered(name, json_file=json_file, image_root=image_root):
-                    register_coco(name, json_file, image_root, boxes_only)
+                    options = {"boxes_only": boxes_only, "has_images": has_images}
+                    register_coco(name, json_file, image_root, **options)
                 elif not boxes_only:
                     DatasetCatalog[name].boxes_only = False
             case _:
@@ -46,18 +51,36 @@ def register_datasets(entries: Sequence[Sequence[str]], boxes_only: bool = True)
                 )
 
 
-def agree_on_classes(key: str, num_classes: int, names: Sequence[str]) -> int:
+def on_this_machine(entries: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """Return the entries but for those whose json or VOC folder is elsewhere."""
+
+    def is_here(entry: Sequence[str]) -> bool:
+        match entry:
+            case [_, "voc", str(path), _] | [_, str(path), _]:
+                return PathManager.exists(path)
+        return True  # to be refused
+
+    return [entry for entry in entries if is_here(entry)]
+
+
+def agree_on_classes(
+    key: str,
+    num_classes: int,
+    names: Sequence[str],
+    otherwise: Mapping[str, Sequence[str]] | None = None,
+) -> int:
     """Return the number of classes of the datasets; log it if the config's value changes.
 
     Args:
         key: what the config calls the number.
         num_classes: the config's value; 80, Detectron2's default, counts as not set.
         names: registered datasets. Those that do not state their classes do not count.
+        otherwise: who states which classes where no dataset does.
 
     Raises:
         UserError: two datasets have different classes, or the config contradicts them.
     """
-    stated = _stated_classes(names)
+    stated = _stated_classes(names) or {k: list(v) for k, v in (otherwise or {}).items()}
     if not stated:
         return num_classes
     first, classes = next(iter(stated.items()))
@@ -80,6 +103,13 @@ def agree_on_classes(key: str, num_classes: int, names: Sequence[str]) -> int:
 def class_names(names: Sequence[str]) -> list[str] | None:
     """Return the class names of the first of these registered datasets that states them."""
     return next(iter(_stated_classes(names).values()), None)
+
+
+def category_ids(names: Sequence[str]) -> list[int] | None:
+    """Return the ids of the classes in the first of these datasets that states them."""
+    key = "thing_dataset_id_to_contiguous_id"
+    found = (MetadataCatalog.get(name).get(key) for name in names)
+    return next((sorted(ids, key=ids.get) for ids in found if ids), None)
 
 
 def _stated_classes(names: Sequence[str]) -> dict[str, list[str]]:

@@ -90,6 +90,8 @@ def _evaluation(settings: RunSettings, resume: bool) -> Callable[[], dict]:
     model = settings.parts.model()
     names = class_names(settings.test_datasets)
     checkpointer = FocalCheckpointer(model, settings.output_dir, class_names=names, complete=True)
+    if not settings.weights and not (resume and checkpointer.has_checkpoint()):
+        raise UserError(f"{settings.key('weights')} is empty: name the weights to evaluate")
     with weights_errors(settings.key("weights"), settings.weights):
         checkpointer.resume_or_load(settings.weights, resume=resume)
     return lambda: {**evaluate(settings, model), **evaluate_with_tta(settings, model)}

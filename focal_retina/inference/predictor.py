@@ -1,19 +1,18 @@
 """A trained model on pictures, without a dataset."""
 
-import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
-from detectron2.utils.file_io import PathManager
 
-from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.checkpoint.checkpointer import FocalCheckpointer, read_weights
+from focal_retina.checkpoint.classes import classes_of
 from focal_retina.data.pictures import read_picture
-from focal_retina.data.register import class_names
+from focal_retina.data.register import category_ids, class_names, on_this_machine
 from focal_retina.errors import UserError
 from focal_retina.evaluation.evaluate import evaluation_mode
 from focal_retina.settings.foreign_errors import weights_errors
@@ -27,17 +26,20 @@ class Predictor:
         cfg: the config, with what the machine and the classes decide.
         model: with its weights, in eval mode.
         weights: their file.
-        class_names: K names; numbers where no dataset of the config states names.
+        class_names: K names of the config's datasets or else of the weights; numbers where neither
+            states any.
         category_ids: K ids in the dataset; from 1 on where they are not known.
 
     Args:
-        config_file: YAML, or Python for a LazyConfig; of its datasets only the classes are used.
+        config_file: YAML, or Python for a LazyConfig; of its datasets only the classes are used,
+            and they may be elsewhere if the weights state theirs.
         weights: in the place of the config's.
         opts: ``KEY VALUE KEY VALUE ...``, for a LazyConfig ``key=value ...``.
         trust_config: let Python tags in the YAML run their code.
 
     Raises:
-        UserError: as ``load_settings``; no weights, or weights that cannot be read.
+        UserError: as ``load_settings``; no weights, or weights that cannot be read or are of other
+            classes.
     """
 
     def __init__(
@@ -53,17 +55,27 @@ class Predictor:
         weights = str(weights or settings.weights)
         if not weights:
             raise UserError(f"{config_file} has no {key}; name the model's weights")
-        datasets = [*settings.test_datasets, *settings.train_datasets]
-        settings = settings.completed(datasets, opens_datasets=False)
-        self.cfg, self.model = settings.cfg, settings.parts.model()
-        names, self.weights = class_names(datasets), weights
         with weights_errors(key, weights):
-            FocalCheckpointer(self.model, class_names=names, complete=True).load(weights)
+            checkpoint = read_weights(weights)
+            found = classes_of(checkpoint)
+        if found.names:
+            settings = replace(settings, register=on_this_machine(settings.register))
+        datasets = [*settings.test_datasets, *settings.train_datasets]
+        otherwise = {weights: found.names} if found.names else None
+        settings = settings.completed(datasets, opens_datasets=False, otherwise=otherwise)
+        self.cfg, self.model = settings.cfg, settings.parts.model()
+        names = class_names(datasets) or found.names
+        with weights_errors(key, weights):
+            checkpointer = FocalCheckpointer(self.model, class_names=names, complete=True)
+            checkpointer.log_misfits(checkpointer.load_model(checkpoint))
         self.model.eval()
+        self.weights = weights
         self._image_format, self._augmentations = settings.parts.test_input()
         self._dtype = settings.test_dtype
         self.class_names = names or [str(i) for i in range(settings.num_classes or 0)]
-        self.category_ids = _category_ids(datasets) or list(range(1, len(self.class_names) + 1))
+        # The order of the names is the dataset's, if it states any.
+        ids = category_ids(datasets) or (found.ids if names == found.names else None)
+        self.category_ids = ids or list(range(1, len(self.class_names) + 1))
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[str | Path | np.ndarray]) -> list[Instances]:
@@ -97,16 +109,3 @@ class Predictor:
         self._augmentations(aug_input)
         pixels = torch.from_numpy(np.ascontiguousarray(aug_input.image.transpose(2, 0, 1)))
         return {"image": pixels, "height": height, "width": width}
-
-
-def _category_ids(datasets: Sequence[str]) -> list[int] | None:
-    for name in datasets:
-        metadata = MetadataCatalog.get(name)
-        ids = metadata.get("thing_dataset_id_to_contiguous_id")
-        if ids is not None:
-            return sorted(ids, key=ids.get)
-        json_file = metadata.get("json_file")
-        if json_file and PathManager.isfile(json_file):  # one of ours, not yet loaded
-            with PathManager.open(json_file) as file:
-                return sorted(category["id"] for category in json.load(file)["categories"])
-    return None

@@ -15,8 +15,8 @@ def weights_errors(key: str, path: str) -> Iterator[None]:
     except SharedError:  # of the checkpoint to resume from, which it names
         raise
     except (AssertionError, OSError, UserError) as error:
-        # Detectron2 and fvcore assert that there is a file, and what a .pyth holds.
-        of_the_file = re.match("Checkpoint .* not found!|Cannot load .pyth", str(error))
+        # fvcore asserts that there is a file.
+        of_the_file = re.match("Checkpoint .* not found!", str(error), re.DOTALL)
         if isinstance(error, AssertionError) and not of_the_file:
             raise
         raise UserError(f"{key} {path} cannot be loaded: {error}") from error

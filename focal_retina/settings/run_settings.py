@@ -1,7 +1,7 @@
 """What a run does: one record, which a YAML config and a LazyConfig fill alike."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +135,13 @@ class RunSettings:
         key = self.parts.num_classes_key()
         return value_of(self.cfg, key) if key else None
 
-    def completed(self, datasets: Sequence[str], *, opens_datasets: bool = True) -> "RunSettings":
+    def completed(
+        self,
+        datasets: Sequence[str],
+        *,
+        opens_datasets: bool = True,
+        otherwise: Mapping[str, Sequence[str]] | None = None,
+    ) -> "RunSettings":
         """Fill in what the machine and these datasets decide: the device and the classes.
 
         Registers the datasets that the config declares.
@@ -143,18 +149,21 @@ class RunSettings:
         Args:
             datasets: names, which must agree on the classes.
             opens_datasets: they must be there, and not only be known by name.
+            otherwise: who states which classes where no dataset does.
 
         Raises:
             UserError: no such device, an unusable dataset, or another number of classes.
         """
         device = usable_device(self.key("device"), self.device)
         set_value(self.cfg, self.key("device"), device)
-        register_datasets(self.register, self.parts.boxes_only())
+        boxes_only = self.parts.boxes_only()
+        register_datasets(self.register, boxes_only=boxes_only, has_images=opens_datasets)
         if opens_datasets:
             check_datasets(datasets, self.key("register"))
         key = self.parts.num_classes_key()
         if key and self.num_classes is not None:
-            set_value(self.cfg, key, agree_on_classes(key, self.num_classes, datasets))
+            count = agree_on_classes(key, self.num_classes, datasets, otherwise)
+            set_value(self.cfg, key, count)
         return dataclasses.replace(self, device=device)
 
     def check(self, *, trains: bool = True) -> None:

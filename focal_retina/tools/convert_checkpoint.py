@@ -22,11 +22,12 @@ from focal_retina.checkpoint.conversion.sources import SOURCES, convert
 from focal_retina.checkpoint.conversion.to_torchvision import to_torchvision
 from focal_retina.checkpoint.reading import read_checkpoint
 from focal_retina.errors import UserError, reports_errors
-from focal_retina.files import save_atomically
+from focal_retina.files import output, save_atomically
 from focal_retina.settings.flat_keys import nested_keys
 from focal_retina.settings.yaml_config import load_yaml
 from focal_retina.tools.command_line import add_config_arguments, share, tool_parser
 
+_BACKGROUND = {None: None, "yes": True, "no": False}
 # Start of the SHA-256 of torchvision's COCO_V1, whose batch norms have an epsilon of 0.
 _COCO_V1 = "eeacb38b"
 
@@ -38,15 +39,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.target.endswith(".pth"):
         raise UserError(f"the target {args.target} must end in .pth")
     checkpoint = read_checkpoint(args.source)
-    eps = norm_eps(args.source) if args.norm_eps is None else args.norm_eps
+    given = {"norm_eps": args.norm_eps, "background": _BACKGROUND[args.background]}
+    options = {key: value for key, value in given.items() if value is not None}
+    if is_coco_v1(args.source):
+        options = {"norm_eps": 0.0, **options}
     try:
-        conversion = convert(checkpoint, args.kind, eps)
+        conversion = convert(checkpoint, args.kind, **options)
     except UserError as error:
         raise UserError(f"{args.source}: {error}") from error
     if args.to == "torchvision":
         write_torchvision(conversion, args)
     else:
-        write(conversion, args.target)
+        write(conversion, args.target, args.source)
     return 0
 
 
@@ -67,31 +71,39 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="epsilon of torchvision's batch norms: 0 for a model fine-tuned from COCO_V1, which "
         f"itself is recognised ({NORM_EPS})",
     )
+    parser.add_argument(
+        "--background",
+        choices=("yes", "no"),
+        help="whether the first class of torchvision's model is background (yes if there are 91)",
+    )
     return parser.parse_args(argv)
 
 
-def norm_eps(source: str) -> float:
+def is_coco_v1(source: str) -> bool:
     with open(source, "rb") as file:
-        digest = hashlib.sha256(file.read()).hexdigest()
-    return 0.0 if digest.startswith(_COCO_V1) else NORM_EPS
+        return hashlib.sha256(file.read()).hexdigest().startswith(_COCO_V1)
 
 
-def save(content: dict, path: str) -> None:
+def save(content: dict, target: str, inputs: Sequence[str]) -> None:
     """Write a checkpoint and make its folder; raise a UserError if that is not possible."""
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_atomically(content, path)
-    except OSError as error:
-        raise UserError(f"the target {path} cannot be written: {error.strerror}") from error
+    with output(target, inputs) as unfinished:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        save_atomically(content, unfinished)
 
 
-def write(conversion: Conversion, target: str) -> None:
+def write(conversion: Conversion, target: str, source: str) -> None:
     """Write the weights, with the names of their classes, and the config beside them."""
-    save({"model": conversion.weights, "class_names": conversion.class_names}, target)
     config_file = Path(target).with_suffix(".yaml")
     config = nested_keys({**conversion.config, "MODEL.WEIGHTS": target})
     notes = "".join(f"# Note: {note}.\n" for note in conversion.notes)
-    config_file.write_text(notes + yaml.safe_dump(config, sort_keys=False))
+    text = notes + yaml.safe_dump(config, sort_keys=False)
+    if config_file.exists() and config_file.read_bytes() != text.encode():
+        raise UserError(f"{config_file} is there with other content: name another target")
+    content = {"model": conversion.weights, "class_names": conversion.class_names}
+    with output(config_file, [source]) as unfinished:
+        config_file.parent.mkdir(parents=True, exist_ok=True)
+        Path(unfinished).write_text(text, encoding="utf-8")
+        save(content, target, [source])
     for note in conversion.notes:
         print(f"note: {note}")
     print(f"{len(conversion.weights)} weights: {target}\nconfig: {config_file}")
@@ -101,7 +113,7 @@ def write_torchvision(conversion: Conversion, args: argparse.Namespace) -> None:
     config_file = args.config_file or str(Path(args.source).with_suffix(".yaml"))
     cfg = load_yaml(config_file, trust_config=args.trust_config)
     weights, call = to_torchvision(conversion.weights, cfg, conversion.class_names)
-    save(weights, args.target)
+    save(weights, args.target, [args.source, config_file])
     print(f"{len(weights)} weights: {args.target}\nfor torchvision.models.detection.{call}")
 
 

@@ -31,13 +31,13 @@ class ModelEMA(HookBase):
         trained: without the wrapper of ``DistributedDataParallel``.
         decay: in (0, 1).
         output_dir: for ``model_final_ema.pth``, the average as usual weights.
-        class_names: see ``FocalCheckpointer``.
+        classes: ``class_names`` and ``category_ids`` of ``FocalCheckpointer``.
     """
 
-    def __init__(self, trained: nn.Module, decay: float, output_dir: str, class_names=None):
+    def __init__(self, trained: nn.Module, decay: float, output_dir: str, **classes):
         self.model = copy.deepcopy(trained).requires_grad_(False)
         self._trained, self._decay = trained, decay
-        self._checkpointer = WeightsCheckpointer(self.model, output_dir, class_names=class_names)
+        self._checkpointer = WeightsCheckpointer(self.model, output_dir, **classes)
         self._is_loaded = False
 
     def before_train(self) -> None:

@@ -32,16 +32,17 @@ def build_hooks(
         evaluations: each with its period in iterations; 0 for after training only.
     """
     checkpointer, folder = trainer.checkpointer, settings.output_dir
-    evaluated, names = checkpointer.model, checkpointer.class_names
+    evaluated = checkpointer.model
+    classes = {"class_names": checkpointer.class_names, "category_ids": checkpointer.category_ids}
     ema = best = writer = None
     if settings.ema_decay is not None:
-        ema = ModelEMA(evaluated, settings.ema_decay, folder, names)
+        ema = ModelEMA(evaluated, settings.ema_decay, folder, **classes)
         evaluated = ema.model
     saving = RunCheckpointer(
         checkpointer, settings.checkpoint_period, max_to_keep=settings.max_to_keep
     )
     if settings.best_metric is not None:
-        weights = WeightsCheckpointer(evaluated, folder, class_names=names)
+        weights = WeightsCheckpointer(evaluated, folder, **classes)
         best = BestModel(weights, [saving] if ema is None else [saving, ema], settings)
     if comm.is_main_process():
         writers = resumable_writers(folder, settings.max_iter)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
-from focal_retina.data.register import class_names
+from focal_retina.data.register import category_ids, class_names
 from focal_retina.distributed import distribute
 from focal_retina.evaluation.evaluate import evaluate, evaluate_with_tta
 from focal_retina.evaluation.evaluators import check_best_metric
@@ -60,6 +60,7 @@ class FocalTrainer(TrainingLoop):
             self.model,
             settings.output_dir,
             class_names=class_names(settings.train_datasets),
+            category_ids=category_ids(settings.train_datasets),
             trainer=weakref.proxy(self),
         )
         self.results: dict = {}

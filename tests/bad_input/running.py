@@ -83,6 +83,7 @@ def job_on(entry: str, *, train: bool = True, test: bool = False) -> tuple[str, 
     """
     return (
         *("--config-file", "{jobs}/tiny.yaml", *([] if train else ["--eval-only"])),
+        *([] if train else ["MODEL.WEIGHTS", "{jobs}/one.pth"]),
         *("OUTPUT_DIR", "{here}/out", "DATASETS.REGISTER", f"[['one', {entry}]]"),
         *("DATASETS.TRAIN", "('one',)" if train else "()"),
         *("DATASETS.TEST", "('one',)" if test else "()"),

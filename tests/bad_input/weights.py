@@ -12,12 +12,17 @@ from bad_input.running import Case
 from helpers.foreign_models import Burglar
 from helpers.tiny_jobs import run_here
 
+from focal_retina.settings.load import load_settings
+
 
 def prepare(jobs: Path) -> None:
-    """Train the tiny model once, to have weights that fit."""
+    """Train the tiny model once, to have weights that fit; and write those of one class."""
     run_here(
         "--config-file", jobs / "tiny.yaml", "OUTPUT_DIR", jobs / "trained", "SOLVER.MAX_ITER", 1
     )
+    one = ["MODEL.RETINANET.NUM_CLASSES", "1", "MODEL.DEVICE", "cpu"]
+    model = load_settings(str(jobs / "tiny.yaml"), one, trains=False).parts.model()
+    torch.save({"model": model.state_dict()}, jobs / "one.pth")
 
 
 def saved(content: object, *, legacy: bool = False) -> bytes:

@@ -78,11 +78,6 @@ def _resnet(weights: dict[str, Tensor]) -> dict[str, object]:
 def _head(weights: dict[str, Tensor]) -> dict[str, object]:
     layers = [w for n, w in weights.items() if re.match(r"head\.cls_subnet\.\d+\.weight", n)]
     has_norm = any(w.dim() == 1 for w in layers)
-    if (anchors := common.num_anchors(weights)) != 9:
-        raise UserError(
-            f"the source has {anchors} anchors per location, not 3 sizes of 3 aspect ratios: write "
-            "a config with its MODEL.ANCHOR_GENERATOR by hand"
-        )
     return {
         "MODEL.RETINANET.NUM_CLASSES": common.num_classes(weights),
         "MODEL.RETINANET.NUM_CONVS": sum(w.dim() == 4 for w in layers),

@@ -57,7 +57,8 @@ def convert(weights: dict, checkpoint: dict) -> common.Conversion:
         "MODEL.FOCAL_RETINA.NORMALIZER_OFFSET": 1,
         "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": 0.11,
     }
-    text = str(checkpoint.get("cfg", ""))
+    text = checkpoint.get("cfg", "")
+    text = text if isinstance(text, str) else ""
     if stated := re.search(r"STRIDE_1X1: (true|false)", text, re.IGNORECASE):
         config["MODEL.RESNETS.STRIDE_IN_1X1"] = stated[1].lower() == "true"
     return common.Conversion(converted, config, None, [])

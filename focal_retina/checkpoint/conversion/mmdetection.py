@@ -8,6 +8,7 @@ keeps in its checkpoints.
 import re
 
 from focal_retina.checkpoint.conversion import common
+from focal_retina.errors import UserError, shortened
 
 KNOWN_BY = {"bbox_head.retina_cls.weight"}
 DROPPED = r"num_batches_tracked$|^data_preprocessor\."
@@ -37,8 +38,14 @@ def convert(weights: dict, checkpoint: dict) -> common.Conversion:
     converted = common.rename_all(weights, names(has_norm), DROPPED)
     common.add_missing_biases(converted)
     common.transpose_anchors(converted)
-    meta = checkpoint.get("meta") or {}
-    text = str(meta.get("cfg") or meta.get("config") or "")
+    meta = checkpoint.get("meta")
+    meta = {} if meta is None else meta
+    if not isinstance(meta, dict):
+        raise UserError(f"its meta is a {type(meta).__name__}, not a dict")
+    stated = [dict.get(meta, key) for key in ("cfg", "config")]
+    text = next((x for x in stated if x is not None), "")
+    if not isinstance(text, str):
+        raise UserError(f"the config in its meta is a {type(text).__name__}, not text")
     config = {
         **common.RGB,
         "MODEL.FOCAL_RETINA.CLIP_BEFORE_NMS": True,
@@ -49,17 +56,17 @@ def convert(weights: dict, checkpoint: dict) -> common.Conversion:
     return common.Conversion(converted, config, _class_names(meta), notes)
 
 
-def _class_names(meta: dict) -> list[str] | None:
-    dataset = {k.lower(): v for k, v in (meta.get("dataset_meta") or meta).items()}
-    classes = dataset.get("classes")
-    return list(classes) if isinstance(classes, list | tuple) else None
+def _class_names(meta: dict) -> object:
+    inner = dict.get(meta, "dataset_meta")
+    dataset = dict.items(inner if isinstance(inner, dict) else meta)
+    return next((value for key, value in dataset if str(key).lower() == "classes"), None)
 
 
 def _stated(text: str) -> dict[str, object]:
     """Return the keys that the text of a config tells, which is Python or json."""
     config: dict[str, object] = {}
     for key, name in (("MODEL.PIXEL_MEAN", "mean"), ("MODEL.PIXEL_STD", "std")):
-        if numbers := _numbers(name, text):
+        if numbers := _numbers(name, text, 3):
             config[key] = numbers
     if re.search(r"(to_rgb|bgr_to_rgb)['\"]?\s*[=:]\s*(False|false)", text):
         config["INPUT.FORMAT"] = "BGR"
@@ -67,12 +74,20 @@ def _stated(text: str) -> dict[str, object]:
         config["MODEL.RESNETS.STRIDE_IN_1X1"] = True
     if re.search(r"relu_before_extra_convs['\"]?\s*[=:]\s*(True|true)", text):
         config["MODEL.FOCAL_RETINA.P7_RELU"] = True
-    if numbers := _numbers("target_stds", text):
+    if numbers := _numbers("target_stds", text, 4):
         config["MODEL.RETINANET.BBOX_REG_WEIGHTS"] = [1 / x for x in numbers]
     return config
 
 
-def _numbers(name: str, text: str) -> list[float]:
-    """Return the list that a text gives the name; an empty one if there is none."""
-    found = re.search(rf"\b{name}['\"]?\s*[=:]\s*\[([^\]]*)\]", text)
-    return [float(x) for x in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", found[1])] if found else []
+def _numbers(name: str, text: str, count: int) -> list[float]:
+    """Return the list that a text gives the name; an empty one if there is none.
+
+    A UserError says that it is not of so many numbers above 0, or for means from 0 on.
+    """
+    found = re.search(rf"\b{name}['\"]?\s*[=:]\s*\[([^\[\]]*)\]", text)
+    if not found:
+        return []
+    numbers = [float(x) for x in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", found[1])]
+    if len(numbers) != count or not all(0 <= x < 1e9 and (x or name == "mean") for x in numbers):
+        raise UserError(f"the config in its meta has {name}=[{shortened(found[1])}]")
+    return numbers

@@ -1,5 +1,7 @@
 """Recognise the project that a checkpoint is from, and convert it."""
 
+import re
+
 from focal_retina.checkpoint.conversion import (
     common,
     detectron1,
@@ -25,11 +27,17 @@ SOURCES = {
 
 def recognise(weights: dict) -> str | None:
     """Return the key of ``SOURCES`` that weights are from; None for other weights."""
+    weights = _without_wrappers(weights)
     return next((kind for kind, x in SOURCES.items() if x.KNOWN_BY <= weights.keys()), None)
 
 
+def _without_wrappers(weights: dict) -> dict:
+    """Return weights without the prefixes of data-parallel training, Lightning and the like."""
+    return {re.sub(r"^((module|model)\.)+", "", name): x for name, x in weights.items()}
+
+
 def convert(
-    checkpoint: dict, kind: str | None = None, norm_eps: float = common.NORM_EPS
+    checkpoint: dict, kind: str | None = None, **options: float | bool
 ) -> common.Conversion:
     """Convert a checkpoint; its config is complete but for the path of the weights.
 
@@ -38,24 +46,31 @@ def convert(
     Args:
         checkpoint: the content of a file, see ``reading.read_checkpoint``.
         kind: a key of ``SOURCES``; None to recognise it by its names.
-        norm_eps: see ``torchvision.convert``.
+        options: see ``torchvision.convert``.
     """
-    weights = weights_of(checkpoint)
+    weights = _without_wrappers(weights_of(checkpoint))
     kind = kind or recognise(weights)
     if kind is None:
         raise UserError(
             "the names of the weights are of no known source; say which one it is with --from "
             + ", ".join(SOURCES)
         )
-    options = {"norm_eps": norm_eps} if kind == "torchvision" else {}
+    if options and kind != "torchvision":
+        raise UserError("--background and --norm-eps are for torchvision's models only")
     try:
         weights, config, class_names, notes = SOURCES[kind].convert(weights, checkpoint, **options)
         config = config_of(weights) | config
     except KeyError as error:
         raise UserError(f"this is no {kind} checkpoint: it lacks {error}") from error
-    if class_names is None and config.get("MODEL.RETINANET.NUM_CLASSES") == 80:
+    count = config.get("MODEL.RETINANET.NUM_CLASSES")
+    is_list = isinstance(class_names, list | tuple) and all(isinstance(x, str) for x in class_names)
+    if class_names is not None and not (is_list and len(class_names) == count):
+        notes = [*notes, f"left out its class names, which are no list of {count} texts"]
+        class_names = None
+    if class_names is None and count == 80:
         class_names = common.COCO_NAMES
         notes = [*notes, "took its 80 classes for those of COCO"]
+    class_names = class_names and list(class_names)
     if class_names == common.COCO_NAMES:
         config["DATASETS.TRAIN"] = ["coco_2017_train"]
         config["DATASETS.TEST"] = ["coco_2017_val"]

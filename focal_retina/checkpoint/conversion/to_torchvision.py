@@ -72,11 +72,11 @@ def _with_meaning_of_torchvision(
         weights[stem] = weights[stem].flip(1)
     for name in ("head.bbox_pred.weight", "head.bbox_pred.bias"):
         box_weights = torch.tensor(cfg.MODEL.RETINANET.BBOX_REG_WEIGHTS)
-        box_weights = box_weights.repeat(common.num_anchors(weights))
+        box_weights = box_weights.repeat(common.ANCHORS)
         weights[name] /= box_weights.view(-1, *[1] * (weights[name].dim() - 1))
     common.transpose_anchors(weights)
     for name in common.CLASS_LOGITS:
-        by_class = weights[name].unflatten(0, (common.num_anchors(weights), -1))
+        by_class = weights[name].unflatten(0, (common.ANCHORS, -1))
         never = _NEVER if weights[name].dim() == 1 else 0.0
         filled = by_class.new_full((len(by_class), rows, *by_class.shape[2:]), never)
         filled[:, places] = by_class

@@ -1,11 +1,14 @@
 """torchvision's ``retinanet_resnet50_fpn`` and ``_v2``.
 
-Its class 0 is background, which a sigmoid head never predicts. Its COCO models have 91 classes, of
-which 10 more are ids without a category. Its anchors come in the order (ratio, size).
+By convention its class 0 is background, which a sigmoid head never predicts; some models, such as
+DeepForest's, have none. Its COCO models have 91 classes, of which 10 more are ids without a
+category. Its anchors come in the order (ratio, size).
 """
 
 from focal_retina.checkpoint.conversion import common
+from focal_retina.errors import UserError
 
+_COCO_CLASSES = 91
 KNOWN_BY = {"head.classification_head.cls_logits.weight"}
 DROPPED = r"num_batches_tracked$"
 
@@ -29,11 +32,17 @@ def names(has_norm: bool) -> common.Renaming:
 
 
 def convert(
-    weights: dict, checkpoint: dict, norm_eps: float = common.NORM_EPS
+    weights: dict,
+    checkpoint: dict,
+    norm_eps: float = common.NORM_EPS,
+    background: bool | None = None,
 ) -> common.Conversion:
     """Convert v1 or v2, of any ResNet.
 
-    torchvision adds ``norm_eps`` to the variance of batch norm: 0 in models built with COCO_V1.
+    Args:
+        norm_eps: torchvision adds it to the variance of batch norm: 0 in models built with COCO_V1.
+        background: class 0 is background; None: it is if there are 91 classes, and else a
+            UserError asks for it.
     """
     has_norm = "head.classification_head.conv.0.1.weight" in weights
     converted = common.rename_all(weights, names(has_norm), DROPPED)
@@ -41,8 +50,16 @@ def convert(
     common.transpose_anchors(converted)
     for name in [n for n in converted if n.endswith("running_var")]:
         converted[name] += norm_eps - common.NORM_EPS
-    is_coco = common.num_classes(converted) == 91
-    kept = common.COCO_THINGS if is_coco else range(1, common.num_classes(converted))
+    count = common.num_classes(converted)
+    if background is None and count != _COCO_CLASSES:
+        raise UserError(
+            f"it has {count} classes: say with --background yes or no whether the first of them is "
+            "background, as torchvision's own training counts, or an object"
+        )
+    is_coco = count == _COCO_CLASSES and background is not False
+    if background and count == 1:
+        raise UserError("its only class is background: with --background no it is an object")
+    kept = common.COCO_THINGS if is_coco else range(bool(background), count)
     common.select_classes(converted, kept)
     config = {
         **common.RGB,
@@ -52,4 +69,13 @@ def convert(
         "MODEL.RETINANET.BBOX_REG_LOSS_TYPE": "giou" if has_norm else "smooth_l1",
         "TEST.DETECTIONS_PER_IMAGE": 300,
     }
-    return common.Conversion(converted, config, common.COCO_NAMES if is_coco else None, [])
+    class_names = common.COCO_NAMES if is_coco else _label_names(checkpoint.get("label_dict"))
+    return common.Conversion(converted, config, class_names, [])
+
+
+def _label_names(labels: object) -> list | None:
+    """Return the names in the order of their numbers, as DeepForest has them in its checkpoints."""
+    if not isinstance(labels, dict):
+        return None
+    by_number = {number: name for name, number in dict.items(labels)}
+    return [by_number.get(number) for number in range(len(labels))]

@@ -113,18 +113,79 @@ def test_back_in_torchvision_the_weights_give_the_same_detections(pair, capsys):
             assert_same_detections(back, first)
 
 
-def test_background_is_dropped_from_other_classes_than_cocos():
-    model = torchvision_model(BUILDERS[0], num_classes=4)
-    conversion = convert(model.state_dict(), {})
-    bias = model.head.classification_head.cls_logits.bias.view(3, 3, 4)  # ratio, size, class
-    found = conversion.weights["head.cls_score.bias"].view(3, 3, 3)
-    assert torch.equal(found, bias.transpose(0, 1)[..., 1:])
+@pytest.mark.parametrize("prefix", ["", "model.", "module.model."])
+@pytest.mark.parametrize("background, count", [(True, 2), (True, 3), (False, 1), (False, 2)])
+def test_logits_are_torchvisions_for_any_number_of_classes(background, count, prefix, tmp_path):
+    theirs = torchvision_model(BUILDERS[0], num_classes=count)
+    state = {f"{prefix}{name}": value for name, value in theirs.state_dict().items()}
+    option = ("--background", "yes" if background else "no")
+    cfg, ours = foreign.converted({"state_dict": state}, tmp_path, *option)
+    images = foreign.synthetic_images()
+    logits, deltas = torchvision_outputs(theirs, images)
+    our_logits, our_deltas = (foreign.by_anchor(x) for x in foreign.outputs(ours, images))
+    assert cfg.MODEL.RETINANET.NUM_CLASSES == count - background
+    assert (our_logits - logits[..., int(background) :]).abs().max() <= 1e-4
+    assert (our_deltas - deltas).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize(
+    "count, background, sentence",
+    [
+        (3, None, "it has 3 classes: say with --background yes or no"),
+        (1, None, "it has 1 classes: say with --background yes or no"),
+        (1, True, "its only class is background"),
+    ],
+)
+def test_what_the_first_class_is_is_asked_for_where_it_is_not_known(count, background, sentence):
+    state = torchvision_model(BUILDERS[0], num_classes=count).state_dict()
+    with pytest.raises(UserError, match=sentence):
+        convert(state, {}, background=background)
+
+
+def test_91_classes_without_background_are_not_those_of_coco():
+    state = torchvision_model(BUILDERS[0], num_classes=91).state_dict()
+    conversion = convert(state, {}, background=False)
+    assert len(conversion.weights["head.cls_score.bias"]) == 9 * 91
     assert conversion.class_names is None
+
+
+class DeepForest(torch.nn.Module):
+    """DeepForest 2's Lightning module, as far as its checkpoints tell: no background class."""
+
+    def __init__(self, labels):
+        super().__init__()
+        torch.manual_seed(1)
+        backbone = detection.retinanet_resnet50_fpn(weights=None, weights_backbone=None).backbone
+        sizes = {"min_size": foreign.SHORT_SIDE, "max_size": 1000}
+        model = detection.RetinaNet(backbone, num_classes=len(labels), **sizes)
+        self.model, self.labels = foreign.randomise(model), labels
+        head = model.head.classification_head.cls_logits
+        torch.nn.init.normal_(head.weight, std=0.03)
+        head.bias.data.normal_(-3, 1)
+
+    def checkpoint(self):
+        return {"epoch": 1, "state_dict": self.state_dict(), "label_dict": self.labels}
+
+
+@pytest.mark.parametrize("labels", [{"Tree": 0}, {"Dead": 1, "Alive": 0}])
+@torch.no_grad()
+def test_deepforests_detections_and_labels_are_kept(labels, tmp_path):
+    theirs = DeepForest(labels)
+    _, ours = foreign.converted(theirs.checkpoint(), tmp_path, "--background", "no")
+    images = foreign.synthetic_images()
+    found, expected = ours([{"image": x} for x in images]), theirs.model([x / 255 for x in images])
+    for output, detections in zip(found, expected, strict=True):
+        x = output["instances"]
+        boxes = x.pred_boxes.tensor
+        converted = {"boxes": boxes, "scores": x.scores, "labels": x.pred_classes}
+        assert_same_detections(converted, detections)
+    names = torch.load(tmp_path / "target.pth")["class_names"]
+    assert names == sorted(labels, key=labels.get)
 
 
 def test_the_norm_epsilon_of_coco_v1_is_moved_into_the_variance():
     state = torchvision_model(BUILDERS[0], num_classes=2).state_dict()
-    weights = convert(state, {}, norm_eps=0.0).weights
+    weights = convert(state, {}, norm_eps=0.0, background=True).weights
     variance = weights["backbone.bottom_up.stem.conv1.norm.running_var"]
     torch.testing.assert_close(variance + 1e-5, state["backbone.body.bn1.running_var"])
 

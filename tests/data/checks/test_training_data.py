@@ -10,7 +10,7 @@ import sys
 import pytest
 from detectron2.data import DatasetCatalog
 from helpers.small_datasets import changed, coco_content, with_text_ids, write_dataset, write_json
-from helpers.tiny_jobs import ROOT, run_here, write_jobs
+from helpers.tiny_jobs import ROOT, options, run_here, write_jobs, write_random_weights
 
 from focal_retina.data.checks import reading
 from focal_retina.data.checks.registered import table_of_dataset
@@ -165,7 +165,9 @@ def test_a_run_ends_before_it_starts_and_names_a_command_that_lists_all(
 
 @pytest.mark.parametrize("config", ["tiny.yaml", "tiny.py"])
 def test_evaluation_alone_is_not_checked(tmp_path, config):
-    run_here("--eval-only", *broken_job(tmp_path, "val", config))
+    arguments = broken_job(tmp_path, "val", config)
+    weights = write_random_weights(tmp_path / config)
+    run_here("--eval-only", *arguments, *options(config.rpartition(".")[2], weights=weights))
 
 
 @pytest.mark.slow

@@ -1,0 +1,159 @@
+"""Unpickle arrays and plain containers: no code runs, and the size of a file bounds the work."""
+
+import io
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from focal_retina.detectron2_internals import PythonUnpickler
+
+# They make objects of any class, or need what a file lacks.
+_REFUSED = b"".join(
+    (
+        *(pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.FROZENSET),
+        *(pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.PERSID, pickle.BINPERSID),
+        *(pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
+    )
+)
+# What becomes a key, of the stack above the last mark. A nested tuple may take for ever to hash.
+_KEYS: dict[bytes, Callable[[list], list]] = {
+    pickle.SETITEM: lambda stack: stack[-2:-1],
+    pickle.SETITEMS: lambda stack: stack[::2],
+    pickle.DICT: lambda stack: stack[::2],
+    pickle.ADDITEMS: lambda stack: stack,
+}
+
+
+class _Type:
+    """A NumPy type of numbers or text, of which a file may set the order of bytes only."""
+
+    def __init__(self, code: str, align: bool = False, copy: bool = True):
+        if not re.fullmatch(r"[<>=|]?(b1|[iufcSU][1-9]\d{0,8})", code):
+            raise pickle.UnpicklingError(f"GLOBAL numpy.dtype({code[:20]}) is not allowed")
+        self.numpy = np.dtype(code)
+
+    def build(self, state: tuple) -> None:
+        _, order, *inner = state[:5]
+        if any(x is not None for x in inner):
+            raise pickle.UnpicklingError("GLOBAL numpy.dtype of fields is not allowed")
+        self.numpy = self.numpy.newbyteorder(order)
+
+
+def _as_bytes(data: object) -> bytes:
+    """Return bytes, which Python 2 wrote as text."""
+    if isinstance(data, str):
+        return data.encode("latin1")
+    if isinstance(data, bytes | bytearray):
+        return bytes(data)
+    raise pickle.UnpicklingError("the numbers of an array are no bytes")
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    return text.encode("latin1")
+
+
+def _set(items: list) -> set:
+    _check_keys(items)
+    return set(items)
+
+
+def _ordered_dict(items: list | tuple = ()) -> OrderedDict:
+    _check_keys([key for key, _ in items])
+    return OrderedDict(items)
+
+
+def _array(
+    data: object, kind: _Type, shape: tuple, order: Any, axes: tuple | None = None
+) -> np.ndarray:
+    flat = np.frombuffer(_as_bytes(data), kind.numpy)
+    if axes is not None:  # as NumPy 2.3 and later write arrays in another order than C's
+        return flat.reshape(shape).transpose(axes).copy(order="K")
+    return flat.reshape(shape, order=order).copy(order="K")
+
+
+def _scalar(kind: _Type, data: object) -> np.generic:
+    return _array(data, kind, (1,), "C")[0]
+
+
+def _build_array(array: np.ndarray, state: tuple) -> None:
+    """Fill an array that :func:`_empty` has made."""
+    shape, kind, is_fortran, data = state[-4:]
+    data = _as_bytes(data)
+    sizes_fit = all(isinstance(x, int) and x >= 0 for x in shape)
+    if array.size or not sizes_fit or prod(shape) * kind.numpy.itemsize != len(data):
+        raise pickle.UnpicklingError("an array has another size than its numbers")
+    plain: Any = (1, tuple(shape), kind.numpy, bool(is_fortran), data)
+    array.__setstate__(plain)
+
+
+def _empty(*_: object) -> np.ndarray:
+    return np.empty(0)
+
+
+def _check_keys(keys: list) -> None:
+    if not all(isinstance(x, str | bytes | int | float | None) for x in keys):
+        raise pickle.UnpicklingError("a key is neither text nor a number")
+
+
+def _with_plain_keys(code: int, keys: Callable[[list], list]) -> Callable:
+    """Return what an opcode does, which first looks at its keys."""
+
+    def load(unpickler: PythonUnpickler) -> None:
+        _check_keys(keys(unpickler.stack))
+        PythonUnpickler.dispatch[code](unpickler)
+
+    return load
+
+
+class ArrayUnpickler(PythonUnpickler):
+    """Unpickle NumPy arrays, numbers, strings, lists, tuples, sets and dicts; refuse all else."""
+
+    ALLOWED: dict[str, Callable | None] = {
+        "__builtin__.set": _set,
+        "builtins.set": _set,
+        "__builtin__.bytes": lambda: b"",
+        "_codecs.encode": _encode,
+        "collections.OrderedDict": _ordered_dict,
+        "numpy.dtype": _Type,
+        "numpy.ndarray": None,  # the one kind that ``_reconstruct`` is asked for
+        "numpy.core.multiarray._reconstruct": _empty,
+        "numpy.core.multiarray.scalar": _scalar,
+        "numpy.core.numeric._frombuffer": _array,
+    }
+
+    def __init__(self, content: bytes):
+        # Detectron's files are of Python 2.
+        super().__init__(io.BytesIO(content), encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> object:
+        wanted = f"{module}.{name}".replace("numpy._core", "numpy.core")  # NumPy 2 renamed it
+        if wanted not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"GLOBAL {module}.{name} is not allowed")
+        return self.ALLOWED[wanted]
+
+    def load_build(self) -> None:
+        """Give the object below the top of the stack its state."""
+        state = self.stack.pop()
+        match self.stack[-1]:
+            case _Type() as kind:
+                kind.build(state)
+            case np.ndarray() as array:
+                _build_array(array, state)
+            case OrderedDict() as weights:
+                weights.__dict__["_metadata"] = state.get("_metadata", {})
+            case other:
+                raise pickle.UnpicklingError(f"GLOBAL {type(other).__name__} is not allowed")
+
+    def load_bytearray8(self) -> None:
+        """Read the bytes that are there before memory is taken for as many as are announced."""
+        size = int.from_bytes(self.read(8), "little")
+        self.append(bytearray(self.read(size)))
+
+    dispatch = {k: load for k, load in PythonUnpickler.dispatch.items() if k not in _REFUSED}
+    dispatch |= {code[0]: _with_plain_keys(code[0], keys) for code, keys in _KEYS.items()}
+    dispatch |= {pickle.BUILD[0]: load_build, pickle.BYTEARRAY8[0]: load_bytearray8}
