@@ -5,7 +5,7 @@ import torch
 from helpers.mounts import mounted
 from helpers.small_states import SOURCES, checkpoint_of, small_state
 
-from focal_retina.settings.yaml_files import check_files
+from focal_retina.settings.yaml_files import read_config
 from focal_retina.tools.convert_checkpoint import main
 
 OPTIONS = {"torchvision": ["--background", "no"]}
@@ -36,7 +36,8 @@ def test_weights_classes_and_config_are_written(kind, tmp_path):
     assert convert(tmp_path / "in" / "a.pth", target, *OPTIONS.get(kind, [])) == 0
     names = torch.load(target)["class_names"]
     assert names == (None if kind == "detectron1" else ["a", "b", "c"])
-    check_files(str(target.with_suffix(".yaml")), False)
+    config = read_config(str(target.with_suffix(".yaml")), trust_config=False)
+    assert config["MODEL"]["WEIGHTS"] == str(target)
 
 
 def test_the_same_conversion_may_be_repeated(source, tmp_path):
