@@ -6,7 +6,7 @@ each, which fails when another release changes it.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
@@ -15,6 +15,7 @@ from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, EventWriter, JSONWriter, TensorboardXWriter
 from fvcore.common.registry import Registry
+from iopath.common.file_io import NativePathHandler
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 
@@ -166,6 +167,27 @@ class OpenCheckpointer(DetectionCheckpointer):
     def asks_for_matching(self) -> bool:
         """Return whether the file being loaded was named with ?matching_heuristics=True."""
         return self._parsed_url_during_load.query == "matching_heuristics=True"
+
+
+class OpenPathHandler(NativePathHandler):
+    """A ``NativePathHandler`` whose steps have public names.
+
+    Registered in Detectron2's ``PathManager`` it takes the place of the one before.
+    """
+
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+        return self.open(path, mode, buffering=buffering, **options)
+
+    def open(self, path: str, mode: str, **options: Any) -> Any:
+        """Open a file as Python's ``open`` does."""
+        return super()._open(path, mode, **options)
+
+    def _mkdirs(self, path: str, **_: Any) -> None:
+        self.make_folder(path)
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder and those that it is in, where there are none."""
+        super()._mkdirs(path)
 
 
 def sampler_state(sampler: Sampler) -> dict[str, bool | int | float | Tensor]:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 
 import torch
 from detectron2.engine.defaults import create_ddp_model
@@ -10,6 +11,25 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from focal_retina.detectron2_internals import forget_process_groups, set_local_process_group
+
+LOST_PROCESS_REMEDY = (
+    "look whether memory or /dev/shm was full (dmesg, free -h, df -h /dev/shm; fewer data workers "
+    "need less); --resume goes on from the last checkpoint"
+)
+# Of PyTorch's data loader and of its collectives.
+_LOST_WORKER = re.compile(
+    r"DataLoader worker \(pid.*?\) (is killed|exited)[^.]*|unable to \w+ [^.]*/torch_"
+)
+_LOST_PEER = re.compile("gloo|NCCL|onnection (closed|reset|refused)")
+
+
+def lost_process(error: RuntimeError) -> str | None:
+    """Return a sentence where an error means that another process of the run has ended."""
+    if found := _LOST_WORKER.search(str(error)):
+        return f"{found[0]}: {LOST_PROCESS_REMEDY}"
+    if isinstance(error, distributed.DistError) or _LOST_PEER.search(str(error)):
+        return f"another process of the run has ended: {LOST_PROCESS_REMEDY}"
+    return None
 
 
 def join_torchrun() -> None:

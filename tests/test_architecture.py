@@ -12,6 +12,7 @@ PARTS = sorted(p.stem for p in (PACKAGE / "modeling").glob("*.py") if p.stem != 
 GROUND = {
     "errors",
     "files",
+    "run_files",
     "config",
     "registry",
     "distributed",

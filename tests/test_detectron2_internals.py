@@ -12,6 +12,7 @@ from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter, TensorboardXWriter
 from fvcore.common.registry import Registry
+from iopath.common.file_io import PathManager as PathManagerBase
 from torch import nn
 
 from focal_retina import detectron2_internals as internals
@@ -163,3 +164,25 @@ def test_a_pytorch_that_cannot_keep_sizes_open_is_refused(monkeypatch):
     monkeypatch.setattr(torch.fx.experimental, "_config", object())
     with pytest.raises(UserError, match="any image size; install a later"):
         internals.sizes_not_specialised().__enter__()
+
+
+def test_detectron2_opens_files_and_makes_folders_by_a_handler_of_ours(tmp_path):
+    seen = []
+
+    class Noting(internals.OpenPathHandler):
+        def open(self, path, mode, **options):
+            seen.append((path, mode))
+            return super().open(path, mode, **options)
+
+        def make_folder(self, path):
+            seen.append(path)
+            super().make_folder(path)
+
+    manager = PathManagerBase()
+    manager.register_handler(Noting())
+    folder, file = str(tmp_path / "a/b"), str(tmp_path / "a/b/c.txt")
+    manager.mkdirs(folder)
+    with manager.open(file, "w") as opened:
+        opened.write("text")
+    assert seen == [folder, (file, "w")]
+    assert (tmp_path / "a/b/c.txt").read_text() == "text"

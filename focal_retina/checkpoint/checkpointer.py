@@ -106,8 +106,9 @@ class FocalCheckpointer(OpenCheckpointer):
         if not self.save_dir or not os.path.isdir(self.save_dir):
             return []
         tagged = self.get_checkpoint_file()
-        name = re.fullmatch(r"(.+)_(?:\d{7,}|final)\.pth", os.path.basename(tagged))
-        sibling = re.compile(re.escape(name[1] if name else "model") + r"_(\d{7,}|final)\.pth")
+        ending = r"_(?:\d{7,}|final|interim)\.pth"
+        name = re.fullmatch(f"(.+){ending}", os.path.basename(tagged))
+        sibling = re.compile(re.escape(name[1] if name else "model") + ending)
         names = filter(sibling.fullmatch, os.listdir(self.save_dir))
         found = [os.path.join(self.save_dir, name) for name in names]
         found.sort(key=os.path.getmtime, reverse=True)

@@ -17,6 +17,7 @@ from focal_retina.data.register import class_names
 from focal_retina.errors import UserError
 from focal_retina.evaluation.evaluate import evaluate, evaluate_with_tta
 from focal_retina.evaluation.evaluators import evaluator_type
+from focal_retina.run_files import tell_missing, watch
 from focal_retina.settings import advice
 from focal_retina.settings.foreign_errors import weights_errors
 from focal_retina.settings.load import load_settings
@@ -59,6 +60,7 @@ def prepare(
     """
     settings = load_settings(config_file, opts, trust_config=trust_config, trains=not eval_only)
     check_writable(settings.key("output_dir"), settings.output_dir)
+    watch(settings.output_dir)
     setup_logger(settings.output_dir, distributed_rank=comm.get_rank(), name="focal_retina")
     settings = _complete(settings, eval_only)
     args = Namespace(config_file=config_file, opts=[*opts], eval_only=eval_only, resume=resume)
@@ -108,7 +110,11 @@ def _trainer(settings: RunSettings, resume: bool) -> FocalTrainer:
 
 def _verified(settings: RunSettings, run: Callable[[], dict]) -> dict:
     """Return the results; end the program with status 1 where they are not the expected ones."""
-    results = run()
+    try:
+        results = run()
+    finally:
+        if comm.is_main_process():
+            tell_missing()
     if comm.is_main_process():
         expected = {"TEST": {"EXPECTED_RESULTS": list(settings.expected_results)}}
         verify_results(CfgNode(expected), results)

@@ -10,10 +10,12 @@ from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
 from torch import multiprocessing
 
-from focal_retina.distributed import join_torchrun, leave
+from focal_retina.distributed import LOST_PROCESS_REMEDY, join_torchrun, leave, lost_process
 from focal_retina.engine import job
 from focal_retina.errors import SharedError, TrainingError, UserError, report
+from focal_retina.run_files import spared_output
 from focal_retina.settings.rules import whole
+from focal_retina.training.interruption import forwarding, listening
 
 _TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"}
 # As PyTorch's init_process_group takes it, and Detectron2's "auto".
@@ -35,23 +37,37 @@ def main(args: Namespace) -> None:
     """Train or evaluate, in as many processes as ``args`` or torchrun ask for.
 
     Without CUDA, ``--num-gpus 2`` means two processes that talk through gloo. A user's mistake
-    ends the program with one sentence and status 2, a training that cannot go on with status 3; a
-    bug keeps its traceback.
+    ends the program with one sentence and status 2, a training that cannot go on with status 3, a
+    signal with 130 or 143; a bug keeps its traceback.
     """
-    if _TORCHRUN <= os.environ.keys():
-        join_torchrun()
-        _run(args)
-        return
-    try:
-        _check(args)
-        machines = (args.num_machines, args.machine_rank, args.dist_url)
-        launch(_run, args.num_gpus, *machines, args=(args,))
-    except UserError as error:
-        sys.exit(report(error))
-    except multiprocessing.ProcessExitedException as error:
-        if error.exit_code not in (2, 3):  # of a mistake, or a failed training, which it has told
-            raise
-        sys.exit(error.exit_code)
+    with listening(), spared_output():
+        if _TORCHRUN <= os.environ.keys():
+            join_torchrun()
+            _run(args)
+            return
+        try:
+            _check(args)
+            _launch(args)
+        except UserError as error:
+            sys.exit(report(error))
+
+
+def _launch(args: Namespace) -> None:
+    if args.num_gpus * args.num_machines == 1:
+        return _run(args)
+    machines = (args.num_machines, args.machine_rank, args.dist_url)
+    with forwarding() as signals:
+        try:
+            launch(_run, args.num_gpus, *machines, args=(args,))
+        except multiprocessing.ProcessExitedException as error:
+            if signals:
+                sys.exit(128 + signals[0])
+            if error.exit_code < 0:
+                sentence = f"process {error.error_index} was ended by {error.signal_name}"
+                sys.exit(report(TrainingError(f"{sentence}: {LOST_PROCESS_REMEDY}")))
+            if error.exit_code == 1:  # a bug, which has its traceback
+                raise
+            sys.exit(error.exit_code)  # the process has told why
 
 
 def _check(args: Namespace) -> None:
@@ -75,8 +91,9 @@ def _run(args: Namespace) -> None:
     """Run the job as one of its processes, and leave the others."""
     if not torch.cuda.is_available():  # the processes share the cores
         torch.set_num_threads(max(1, torch.get_num_threads() // comm.get_local_size()))
-    status = _run_job(args)
-    leave()  # when nothing refers to the job any more
+    with listening(), spared_output():  # in this process, where it is another than main's
+        status = _run_job(args)
+        leave()  # when nothing refers to the job any more
     if status:
         sys.exit(status)
 
@@ -98,6 +115,11 @@ def _run_job(args: Namespace) -> int:
         return status
     except UserError as error:  # of this process alone
         return report(error)
+    except RuntimeError as error:
+        sentence = lost_process(error)
+        if sentence is None:
+            raise
+        return report(TrainingError(sentence)) if comm.is_main_process() else TrainingError.status
     except SystemExit as end:  # where the results are not the expected ones
         return end.code
     return 0

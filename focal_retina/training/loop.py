@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from focal_retina.detectron2_internals import gradient_norms, next_batch
+from focal_retina.distributed import lost_process
 from focal_retina.errors import ImageError, TrainingError, TrainingStopped
 from focal_retina.training.nonfinite import NonFiniteWatch
 
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 def _is_unexpected(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, RuntimeError) and lost_process(error):
+        return False
     return not isinstance(error, TrainingStopped | TrainingError | ImageError)
 
 

@@ -10,6 +10,7 @@ from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter
 from detectron2.utils.file_io import PathManager
 
 from focal_retina import detectron2_internals as internals
+from focal_retina.run_files import spared
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +32,11 @@ class ResumableJSONWriter(JSONWriter):
     """Cut off, on resuming, the lines of iterations that will come again."""
 
     def write(self) -> None:
-        with _disk_errors_logged(internals.open_file_of(self).name):
+        with spared(internals.open_file_of(self).name):
             super().write()
 
     def close(self) -> None:
-        with _disk_errors_logged(internals.open_file_of(self).name):
+        with spared(internals.open_file_of(self).name):
             super().close()
 
     def state_dict(self) -> dict:
@@ -75,7 +76,7 @@ class ResumableTensorboardXWriter(TensorboardXWriter):
 
     @contextmanager
     def _new_file_after_errors(self) -> Iterator[None]:
-        with _disk_errors_logged("events for TensorBoard"):
+        with spared("events for TensorBoard"):
             try:
                 yield
             except OSError:
@@ -94,14 +95,6 @@ class ResumableTensorboardXWriter(TensorboardXWriter):
         last_write = state["last_write"] if kept is None else kept - 1
         internals.set_last_write(self, last_write)
         internals.hide_events_from(self, last_write + (1 if kept is None else 2))
-
-
-@contextmanager
-def _disk_errors_logged(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        logger.error(f"{what} cannot be written: {error.strerror}; the training goes on.")
 
 
 def _size_up_to(path: str, start: int, kept: int) -> int:
