@@ -12,6 +12,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import hooks
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
+from detectron2.solver import build
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, EventWriter, JSONWriter, TensorboardXWriter
 from fvcore.common.registry import Registry
@@ -167,6 +168,22 @@ class OpenCheckpointer(DetectionCheckpointer):
     def asks_for_matching(self) -> bool:
         """Return whether the file being loaded was named with ?matching_heuristics=True."""
         return self._parsed_url_during_load.query == "matching_heuristics=True"
+
+
+@contextmanager
+def clipping_of_gradients_that_are_there() -> Iterator[None]:
+    """Let optimizers built within clip no parameter without gradient: PyTorch 2.14 stops there."""
+    original = build._create_gradient_clipper
+
+    def create(cfg):
+        clip = original(cfg)
+        return lambda parameter: None if parameter.grad is None else clip(parameter)
+
+    build._create_gradient_clipper = create
+    try:
+        yield
+    finally:
+        build._create_gradient_clipper = original
 
 
 class OpenPathHandler(NativePathHandler):

@@ -3,6 +3,7 @@
 import gc
 import os
 import re
+import socket
 
 import torch
 from detectron2.engine.defaults import create_ddp_model
@@ -29,6 +30,44 @@ def lost_process(error: RuntimeError) -> str | None:
         return f"{found[0]}: {LOST_PROCESS_REMEDY}"
     if isinstance(error, distributed.DistError) or _LOST_PEER.search(str(error)):
         return f"another process of the run has ended: {LOST_PROCESS_REMEDY}"
+    return None
+
+
+def why_no_meeting(url: str, machine_rank: int) -> str | None:
+    """Return what keeps processes from meeting at a URL of ``init_process_group``; None if nothing.
+
+    PyTorch would end in a traceback or wait for half an hour.
+    """
+    if url.startswith("file://"):
+        path = url.removeprefix("file://")
+        if not os.access(os.path.dirname(path), os.W_OK):
+            return "is in no folder that can be written; name another, or auto"
+        return (
+            "is the file of another run; remove it, or give auto" if os.path.exists(path) else None
+        )
+    if url.startswith("env://"):
+        missing = {"MASTER_ADDR", "MASTER_PORT"} - os.environ.keys()
+        if missing:
+            return f"needs the environment variables {' and '.join(sorted(missing))}; or give auto"
+        url = "tcp://{MASTER_ADDR}:{MASTER_PORT}".format(**os.environ)
+    address = re.fullmatch(r"tcp://(?:\[(.+)\]|([^/:]+)):(\d{1,5})/?", url)
+    if not address or not 0 < int(address[3]) < 2**16:
+        return "is neither auto nor tcp://HOST:PORT with a port from 1 to 65535"
+    return _why_no_server(address[1] or address[2], int(address[3]), machine_rank)
+
+
+def _why_no_server(host: str, port: int, machine_rank: int) -> str | None:
+    """Return why the processes of this machine cannot meet on a port; None if they can."""
+    try:
+        family = socket.getaddrinfo(host, port)[0][0]
+        if machine_rank == 0:
+            with socket.create_server(("", port), family=family):
+                pass
+    except socket.gaierror as error:
+        return f"names an unknown host: {error.strerror}; give tcp://HOST:PORT, or auto"
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        return f"cannot be used ({reason}): give another port, or auto for a free one"
     return None
 
 

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from detectron2.config import CfgNode
 from detectron2.data.samplers import RandomSubsetTrainingSampler, TrainingSampler
 from detectron2.engine import SimpleTrainer, hooks
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
+from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter, TensorboardXWriter
 from fvcore.common.registry import Registry
@@ -186,3 +188,18 @@ def test_detectron2_opens_files_and_makes_folders_by_a_handler_of_ours(tmp_path)
         opened.write("text")
     assert seen == [folder, (file, "w")]
     assert (tmp_path / "a/b/c.txt").read_text() == "text"
+
+
+@pytest.mark.parametrize("kind", ["value", "norm"])
+def test_clipping_passes_over_parameters_without_gradient(kind):
+    layers = nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])
+    optimizer = torch.optim.SGD(layers.parameters(), 1.0)
+    clipping = {"ENABLED": True, "CLIP_TYPE": kind, "CLIP_VALUE": 0.5, "NORM_TYPE": 2.0}
+    with internals.clipping_of_gradients_that_are_there():
+        cfg = CfgNode({"SOLVER": {"CLIP_GRADIENTS": CfgNode(clipping)}})
+        clipped = maybe_add_gradient_clipping(cfg, optimizer)
+    before = layers[0].bias.item(), layers[1].bias.item()
+    layers[0](torch.full((1, 1), 7.0)).sum().mul(100).backward()
+    clipped.step()
+    assert before[0] - layers[0].bias.item() == pytest.approx(0.5, abs=1e-4)
+    assert layers[1].bias.item() == before[1]

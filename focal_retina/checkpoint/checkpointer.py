@@ -11,6 +11,7 @@ from focal_retina.checkpoint.classes import fit_class_logits
 from focal_retina.checkpoint.conversion.sources import recognise
 from focal_retina.checkpoint.rank_states import apply_differences, gather_differences
 from focal_retina.checkpoint.reading import damage, read_checkpoint, weights_of
+from focal_retina.checkpoint.unbuilt import drop_unbuilt_p7
 from focal_retina.detectron2_internals import OpenCheckpointer
 from focal_retina.errors import UserError
 from focal_retina.files import save_atomically, write_atomically
@@ -130,6 +131,9 @@ class FocalCheckpointer(OpenCheckpointer):
     def load_file(self, filename: str) -> dict:
         content = read_checkpoint(filename)
         self._take_own_state(content)
+        if self._resumes and "trainer" in content:
+            trainer = self.checkpointables["trainer"]
+            drop_unbuilt_p7(content, self.model, trainer.optimizer)
         kind = recognise(weights_of(content))
         if kind not in (None, "detectron2"):
             raise UserError(

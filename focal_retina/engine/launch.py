@@ -1,7 +1,6 @@
 """From the command line to processes: one, several on this machine, or those of torchrun."""
 
 import os
-import re
 import sys
 from argparse import ArgumentParser, Namespace
 
@@ -10,7 +9,13 @@ from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
 from torch import multiprocessing
 
-from focal_retina.distributed import LOST_PROCESS_REMEDY, join_torchrun, leave, lost_process
+from focal_retina.distributed import (
+    LOST_PROCESS_REMEDY,
+    join_torchrun,
+    leave,
+    lost_process,
+    why_no_meeting,
+)
 from focal_retina.engine import job
 from focal_retina.errors import SharedError, TrainingError, UserError, report
 from focal_retina.run_files import spared_output
@@ -18,13 +23,12 @@ from focal_retina.settings.rules import whole
 from focal_retina.training.interruption import forwarding, listening
 
 _TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"}
-# As PyTorch's init_process_group takes it, and Detectron2's "auto".
-_DIST_URL = re.compile(r"auto|tcp://[^/]+:\d+|(file|env)://.*")
 
 
 def argument_parser(epilog: str | None = None) -> ArgumentParser:
     """Return the parser of Detectron2's arguments and ``--trust-config``."""
     parser = default_argument_parser(epilog)
+    parser.set_defaults(dist_url="auto")
     parser.add_argument(
         "--trust-config",
         action="store_true",
@@ -80,10 +84,10 @@ def _check(args: Namespace) -> None:
     gpus = torch.cuda.device_count()
     if 0 < gpus < args.num_gpus:
         raise UserError(f"--num-gpus {args.num_gpus}, but this machine has {gpus} GPUs")
-    if not _DIST_URL.fullmatch(args.dist_url):
-        raise UserError(f"--dist-url {args.dist_url} is neither auto nor tcp://HOST:PORT")
     if args.dist_url == "auto" and args.num_machines > 1:
         raise UserError("--dist-url auto is for one machine; give tcp://HOST:PORT")
+    if args.dist_url != "auto" and (reason := why_no_meeting(args.dist_url, args.machine_rank)):
+        raise UserError(f"--dist-url {args.dist_url} {reason}")
     job.load(args.config_file, args.opts, trust_config=args.trust_config, eval_only=args.eval_only)
 
 
