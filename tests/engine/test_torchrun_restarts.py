@@ -1,4 +1,4 @@
-"""Under torchrun, whatever is killed costs the iterations since the last checkpoint, and no more."""
+"""Under torchrun, what is killed costs the iterations since the last checkpoint, and no more."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from helpers.processes import run_python
@@ -33,8 +34,9 @@ def unbroken(jobs):
 class Node:
     """A torchrun agent with one process, and its processes."""
 
-    def __init__(self, jobs, folder, port, console):
+    def __init__(self, jobs, folder, port, console, *, is_host):
         meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}"]
+        meeting += ["--rdzv-conf", f"is_host={int(is_host)}"]
         nodes = ["--nnodes", 2, "--nproc-per-node", 1, "--max-restarts", 2, "--rdzv-id", "test"]
         words = [sys.executable, "-m", "torch.distributed.run", *nodes, *meeting]
         environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -73,14 +75,15 @@ def test_what_is_killed_under_torchrun_changes_nothing_of_the_result(
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     folder = tmp_path / "out"
-    first = Node(jobs, folder, port, tmp_path / "node0.txt")
-    second = Node(jobs, folder, port, tmp_path / "node1.txt")
+    first = Node(jobs, folder, port, tmp_path / "node0.txt", is_host=True)
+    start = partial(Node, jobs, folder, port, tmp_path / "node1.txt", is_host=False)
+    second = start()
     try:
         end = time.monotonic() + 200
         while not (folder / "model_0000003.pth").exists():
             assert time.monotonic() < end, (tmp_path / "node0.txt").read_text()[-3000:]
             time.sleep(0.02)
-        second = kill(second, lambda: Node(jobs, folder, port, tmp_path / "node1.txt"))
+        second = kill(second, start)
         for node in (first, second):
             assert node.agent.wait(timeout=250) == 0, node.console.read_text()[-3000:]
     finally:
