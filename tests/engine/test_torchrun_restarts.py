@@ -40,6 +40,8 @@ class Node:
         nodes = ["--nnodes", 2, "--nproc-per-node", 1, "--max-restarts", 2, "--rdzv-id", "test"]
         words = [sys.executable, "-m", "torch.distributed.run", *nodes, *meeting]
         environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        # PyTorch 2.14 tells the address of the first node to those of the first round only.
+        environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
         self.console = console
         with open(console, "a") as output:
             self.agent = subprocess.Popen(
