@@ -137,6 +137,11 @@ def add_focal_retina_config(cfg: CfgNode) -> None:
     # best and the final model do not count. In a LazyConfig: train.checkpointer.max_to_keep.
     cfg.SOLVER.CHECKPOINT_MAX_TO_KEEP = None
 
+    # Write a checkpoint also when the last one is so many minutes old: one file, which the next
+    # checkpoint removes. None: by SOLVER.CHECKPOINT_PERIOD only. In a LazyConfig:
+    # train.checkpointer.minutes.
+    cfg.SOLVER.CHECKPOINT_MINUTES = 10.0
+
     # Micro-batches into which a process's batch is cut, for less memory. They go through the model
     # one after the other; the optimizer takes one step, with the gradient of all of
     # SOLVER.IMS_PER_BATCH, so learning rate and schedule stay. Batch norm sees one micro-batch at a

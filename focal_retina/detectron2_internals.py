@@ -14,9 +14,11 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.data import detection_utils
 from detectron2.engine import hooks
+from detectron2.solver import build
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, EventWriter, JSONWriter, TensorboardXWriter
 from fvcore.common.registry import Registry
+from iopath.common.file_io import NativePathHandler
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 
@@ -162,6 +164,43 @@ class OpenCheckpointer(DetectionCheckpointer):
     def asks_for_matching(self) -> bool:
         """Return whether the file being loaded was named with ?matching_heuristics=True."""
         return self._parsed_url_during_load.query == "matching_heuristics=True"
+
+
+@contextmanager
+def clipping_of_gradients_that_are_there() -> Iterator[None]:
+    """Let optimizers built within clip no parameter without gradient: PyTorch 2.14 stops there."""
+    original = build._create_gradient_clipper
+
+    def create(cfg):
+        clip = original(cfg)
+        return lambda parameter: None if parameter.grad is None else clip(parameter)
+
+    build._create_gradient_clipper = create
+    try:
+        yield
+    finally:
+        build._create_gradient_clipper = original
+
+
+class OpenPathHandler(NativePathHandler):
+    """A ``NativePathHandler`` whose steps have public names.
+
+    Registered in Detectron2's ``PathManager`` it takes the place of the one before.
+    """
+
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+        return self.open(path, mode, buffering=buffering, **options)
+
+    def open(self, path: str, mode: str, **options: Any) -> Any:
+        """Open a file as Python's ``open`` does."""
+        return super()._open(path, mode, **options)
+
+    def _mkdirs(self, path: str, **_: Any) -> None:
+        self.make_folder(path)
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder and those that it is in, where there are none."""
+        super()._mkdirs(path)
 
 
 def sampler_state(sampler: Sampler) -> dict[str, int | Tensor]:

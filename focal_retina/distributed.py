@@ -2,6 +2,8 @@
 
 import gc
 import os
+import re
+import socket
 
 import torch
 from detectron2.engine.defaults import create_ddp_model
@@ -10,6 +12,63 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from focal_retina.detectron2_internals import forget_process_groups, set_local_process_group
+
+LOST_PROCESS_REMEDY = (
+    "look whether memory or /dev/shm was full (dmesg, free -h, df -h /dev/shm; fewer data workers "
+    "need less); --resume goes on from the last checkpoint"
+)
+# Of PyTorch's data loader and of its collectives.
+_LOST_WORKER = re.compile(
+    r"DataLoader worker \(pid.*?\) (is killed|exited)[^.]*|unable to \w+ [^.]*/torch_"
+)
+_LOST_PEER = re.compile("gloo|NCCL|onnection (closed|reset|refused)")
+
+
+def lost_process(error: RuntimeError) -> str | None:
+    """Return a sentence where an error means that another process of the run has ended."""
+    if found := _LOST_WORKER.search(str(error)):
+        return f"{found[0]}: {LOST_PROCESS_REMEDY}"
+    if isinstance(error, distributed.DistError) or _LOST_PEER.search(str(error)):
+        return f"another process of the run has ended: {LOST_PROCESS_REMEDY}"
+    return None
+
+
+def why_no_meeting(url: str, machine_rank: int) -> str | None:
+    """Return what keeps processes from meeting at a URL of ``init_process_group``; None if nothing.
+
+    PyTorch would end in a traceback or wait for half an hour.
+    """
+    if url.startswith("file://"):
+        path = url.removeprefix("file://")
+        if not os.access(os.path.dirname(path), os.W_OK):
+            return "is in no folder that can be written; name another, or auto"
+        return (
+            "is the file of another run; remove it, or give auto" if os.path.exists(path) else None
+        )
+    if url.startswith("env://"):
+        missing = {"MASTER_ADDR", "MASTER_PORT"} - os.environ.keys()
+        if missing:
+            return f"needs the environment variables {' and '.join(sorted(missing))}; or give auto"
+        url = "tcp://{MASTER_ADDR}:{MASTER_PORT}".format(**os.environ)
+    address = re.fullmatch(r"tcp://(?:\[(.+)\]|([^/:]+)):(\d{1,5})/?", url)
+    if not address or not 0 < int(address[3]) < 2**16:
+        return "is neither auto nor tcp://HOST:PORT with a port from 1 to 65535"
+    return _why_no_server(address[1] or address[2], int(address[3]), machine_rank)
+
+
+def _why_no_server(host: str, port: int, machine_rank: int) -> str | None:
+    """Return why the processes of this machine cannot meet on a port; None if they can."""
+    try:
+        family = socket.getaddrinfo(host, port)[0][0]
+        if machine_rank == 0:
+            with socket.create_server(("", port), family=family):
+                pass
+    except socket.gaierror as error:
+        return f"names an unknown host: {error.strerror}; give tcp://HOST:PORT, or auto"
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        return f"cannot be used ({reason}): give another port, or auto for a free one"
+    return None
 
 
 def join_torchrun() -> None:

@@ -15,6 +15,7 @@ GROUND = {
     "states",
     "terminal",
     "box_drawing",
+    "run_files",
     "config",
     "registry",
     "distributed",

@@ -7,12 +7,15 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data.samplers import RandomSubsetTrainingSampler, TrainingSampler
 from detectron2.engine import SimpleTrainer, hooks
+from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter, TensorboardXWriter
 from fvcore.common.registry import Registry
+from iopath.common.file_io import PathManager as PathManagerBase
 from torch import nn
 
 from focal_retina import detectron2_internals as internals
@@ -176,3 +179,40 @@ def test_a_mapper_of_detectron2_reads_by_another_function_while_it_is_given():
     assert asked == [("no.png", "BGR")]
     with pytest.raises(FileNotFoundError):
         mapper({"file_name": "no.png"})
+
+
+def test_detectron2_opens_files_and_makes_folders_by_a_handler_of_ours(tmp_path):
+    seen = []
+
+    class Noting(internals.OpenPathHandler):
+        def open(self, path, mode, **options):
+            seen.append((path, mode))
+            return super().open(path, mode, **options)
+
+        def make_folder(self, path):
+            seen.append(path)
+            super().make_folder(path)
+
+    manager = PathManagerBase()
+    manager.register_handler(Noting())
+    folder, file = str(tmp_path / "a/b"), str(tmp_path / "a/b/c.txt")
+    manager.mkdirs(folder)
+    with manager.open(file, "w") as opened:
+        opened.write("text")
+    assert seen == [folder, (file, "w")]
+    assert (tmp_path / "a/b/c.txt").read_text() == "text"
+
+
+@pytest.mark.parametrize("kind", ["value", "norm"])
+def test_clipping_passes_over_parameters_without_gradient(kind):
+    layers = nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])
+    optimizer = torch.optim.SGD(layers.parameters(), 1.0)
+    clipping = {"ENABLED": True, "CLIP_TYPE": kind, "CLIP_VALUE": 0.5, "NORM_TYPE": 2.0}
+    with internals.clipping_of_gradients_that_are_there():
+        cfg = CfgNode({"SOLVER": {"CLIP_GRADIENTS": CfgNode(clipping)}})
+        clipped = maybe_add_gradient_clipping(cfg, optimizer)
+    before = layers[0].bias.item(), layers[1].bias.item()
+    layers[0](torch.full((1, 1), 7.0)).sum().mul(100).backward()
+    clipped.step()
+    assert before[0] - layers[0].bias.item() == pytest.approx(0.5, abs=1e-4)
+    assert layers[1].bias.item() == before[1]

@@ -1,7 +1,8 @@
 """Kill trainings at random moments, resume them, and compare them with an unbroken one, bit by bit.
 
     python -m experiments.crash_test --kills 20
-    python -m experiments.crash_test --kills 40 --processes 1 2 --workers 0 2 --output /tmp/t
+    python -m experiments.crash_test --kills 7 --faults 8 --processes 1 2 --workers 0 2 \\
+        --report docs/results/crash_test.md
 
 First a training of some seconds on drawn shapes runs without a kill. Then the same training is
 killed again and again, with all its processes, by SIGKILL: at any moment, while it writes a
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     for test in run_crash_tests(args, output):
         tests.append(test)
         print(test.summary(), flush=True)
-    print(write_report(output / "crash_test.md", args.iterations, tests))
+    print(write_report(Path(args.report or output / "crash_test.md"), args.iterations, tests))
     return 1 if any(test.differences for test in tests) else 0
 
 
@@ -46,6 +47,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         default=20,
         help="of each combination of processes and workers (20)",
     )
+    parser.add_argument(
+        "--faults",
+        type=count(0),
+        default=0,
+        help="other faults than kills: one process killed, signals, full disks, closed output, two "
+        "runs in a folder (0)",
+    )
+    parser.add_argument("--report", help="Markdown file (crash_test.md in --output)")
     parser.add_argument("--processes", type=count(), nargs="+", default=[1], help="(1)")
     parser.add_argument(
         "--workers", type=count(0), nargs="+", default=[0], help="of the data loader (0)"
@@ -70,7 +79,7 @@ def run_crash_tests(args: argparse.Namespace, output: Path) -> Iterator[CrashTes
         seconds = train_unbroken(config_file(output, args.workers[0]), unbroken, processes)
         for workers in args.workers:
             test = CrashTest(config_file(output, workers), processes, workers)
-            kill_and_resume(test, unbroken, seconds, args.kills, args.seed)
+            kill_and_resume(test, unbroken, seconds, args.kills, args.seed, args.faults)
             yield test
 
 

@@ -3,9 +3,12 @@
 import random
 import time
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 from experiments.crash_test.comparison import differences
+from experiments.crash_test.faults import FAULTS
 from experiments.crash_test.training_run import TrainingRun, wait_until
 from focal_retina.errors import TrainingError
 
@@ -18,6 +21,7 @@ class Kill:
     run: int  # number of the training, from 1
     seconds: float  # from the start of the processes
     activity: str  # what the processes were doing
+    fault: str  # what came over them
     resumed_from: str  # name of the checkpoint they had started from, or "the beginning"
 
 
@@ -53,9 +57,11 @@ def train_unbroken(config_file: Path, folder: Path, processes: int) -> float:
 
 
 def kill_and_resume(
-    test: CrashTest, unbroken: Path, seconds: float, num_kills: int, seed: int
+    test: CrashTest, unbroken: Path, seconds: float, num_kills: int, seed: int, num_faults: int = 0
 ) -> None:
     """Kill and resume trainings until ``num_kills`` are done; add what happens to ``test``.
+
+    Then let as many other faults come over trainings, each kind in turn.
 
     A training that ends before all kills are done is compared, and another one begins.
 
@@ -68,13 +74,16 @@ def kill_and_resume(
         TrainingError: a training failed that was not killed.
     """
     generator = random.Random(seed)
-    while not test.runs or len(test.kills) < num_kills:
+    names = ["SIGKILL"] * num_kills + [name for name, _ in zip(cycle(FAULTS), range(num_faults))]
+    while not test.runs or len(test.kills) < len(names):
         test.runs += 1
         name = f"processes{test.processes}_workers{test.workers}_run{test.runs}"
         folder = unbroken.with_name(name)
         is_over = False
-        while not is_over and len(test.kills) < num_kills:
-            is_over = _ends_before_kill(test, folder, seconds, generator)
+        while not is_over and len(test.kills) < len(names):
+            name = names[len(test.kills)]
+            meet = _ends_before_kill if name == "SIGKILL" else partial(_ends_despite, name)
+            is_over = meet(test, folder, seconds, generator)
         if not is_over:
             _finish(TrainingRun(test.config_file, folder, test.processes))
         test.differences += [f"run {test.runs}: {x}" for x in differences(unbroken, folder)]
@@ -93,8 +102,21 @@ def _ends_before_kill(
     run.kill()
     seconds = time.monotonic() - start
     run.wait()
-    test.kills.append(Kill(test.runs, seconds, run.activity(), run.resumed_from()))
+    test.kills.append(Kill(test.runs, seconds, run.activity(), "SIGKILL", run.resumed_from()))
     return False
+
+
+def _ends_despite(
+    name: str, test: CrashTest, folder: Path, seconds: float, generator: random.Random
+) -> bool:
+    """Let a fault of this name come over a training; return whether the training is complete."""
+    begin = time.monotonic()
+    start = partial(TrainingRun, test.config_file, folder, test.processes)
+    run = FAULTS[name](start, generator, seconds)
+    took = time.monotonic() - begin
+    is_over = run.wait()
+    test.kills.append(Kill(test.runs, took, run.activity(), name, run.resumed_from()))
+    return is_over
 
 
 def _wait_for_moment(run: TrainingRun, seconds: float, generator: random.Random) -> None:

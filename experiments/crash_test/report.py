@@ -11,9 +11,9 @@ def write_report(path: Path, iterations: int, tests: Sequence[CrashTest]) -> Pat
     """Write the report on trainings of so many iterations; return its path."""
     blocks = [
         "# Killed and resumed",
-        f"Trainings of {iterations} iterations were killed with all their processes by SIGKILL "
-        "and resumed. They are compared with an unbroken one, bit by bit: weights, optimizer, "
-        "scheduler, normaliser, seeds, metrics and detections.",
+        f"Trainings of {iterations} iterations were killed with all their processes by SIGKILL, or "
+        "met another fault, and were resumed. They are compared with an unbroken one, bit by bit: "
+        "weights, optimizer, scheduler, normaliser, seeds, metrics line by line, and detections.",
         "\n".join(f"- {test.summary()}" for test in tests),
         "## Differences",
         "\n".join(f"- {line}" for test in tests for line in test.differences) or "None.",
@@ -29,8 +29,8 @@ def write_report(path: Path, iterations: int, tests: Sequence[CrashTest]) -> Pat
 
 def _kills(test: CrashTest) -> str:
     rows = [
-        [i, kill.run, f"{kill.seconds:.3f}", kill.activity, kill.resumed_from]
+        [i, kill.run, kill.fault, f"{kill.seconds:.3f}", kill.activity, kill.resumed_from]
         for i, kill in enumerate(test.kills, 1)
     ]
-    headers = ["kill", "run", "seconds after the start", "during", "started from"]
+    headers = ["number", "run", "fault", "seconds after the start", "during", "started from"]
     return markdown_table(rows, headers)

@@ -5,6 +5,7 @@ This process must not compute anything with PyTorch before: its threads do not s
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -25,12 +26,25 @@ class TrainingRun:
     Args:
         folder: OUTPUT_DIR; what the processes print goes to ``console.txt`` in it.
         processes: how many train together.
+        file_limit: bytes that a file may have, as on a full disk; None for no limit.
+        has_reader: somebody takes what the processes print.
+        console: name of the file with that.
     """
 
-    def __init__(self, config_file: Path, folder: Path, processes: int):
+    def __init__(
+        self,
+        config_file: Path,
+        folder: Path,
+        processes: int,
+        *,
+        file_limit: int | None = None,
+        has_reader: bool = True,
+        console: str = "console.txt",
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.console = folder / "console.txt"
+        self.console, self._file_limit, self._has_reader = folder / console, file_limit, has_reader
+        self._statuses: list[int] = []
         self.console.write_text("")
         # A killed run may have left half a file, which this one will remove.
         self._left_by_others = self._unfinished()
@@ -47,7 +61,9 @@ class TrainingRun:
         pid = os.fork()
         if pid == 0:
             os.setpgid(0, group)
-            _work_and_exit(work, self.console)
+            if self._file_limit is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (self._file_limit,) * 2)
+            _work_and_exit(work, self.console, has_reader=self._has_reader)
         with contextlib.suppress(PermissionError):  # the child was faster
             os.setpgid(pid, group or pid)
         return pid
@@ -55,6 +71,15 @@ class TrainingRun:
     def has_ended(self) -> bool:
         """Return whether the main process has ended."""
         return os.waitid(os.P_PID, self.pids[0], os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def have_all_ended(self) -> bool:
+        """Return whether all processes have ended."""
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return all(os.waitid(os.P_PID, pid, options) is not None for pid in self.pids)
+
+    def send(self, number: int, rank: int) -> None:
+        """Send a signal to the process of a rank, even if it has just ended."""
+        os.kill(self.pids[rank], number)
 
     def kill(self) -> None:
         """Kill all processes, the data workers included, as ``kill -9`` does."""
@@ -70,14 +95,14 @@ class TrainingRun:
 
     def wait(self) -> bool:
         """Wait for the end of all processes; return whether all of them succeeded."""
-        statuses = [os.waitpid(pid, 0)[1] for pid in self.pids]
-        return not any(statuses)
+        self._statuses = self._statuses or [os.waitpid(pid, 0)[1] for pid in self.pids]
+        return not any(self._statuses)
 
     def activity(self) -> str:
         """Return what the killed processes were doing, judged by the files they left."""
         if self.is_writing():
             return "writing a checkpoint"
-        if "Starting training from" not in self._printed():
+        if not self.is_training():
             return "starting"
         if _newest_checkpoint_is_untagged(self.folder):
             return "between a checkpoint and its tag"
@@ -86,6 +111,10 @@ class TrainingRun:
     def is_writing(self) -> bool:
         """Return whether a checkpoint of this run, or its tag, is half on the disk."""
         return bool(self._unfinished() - self._left_by_others)
+
+    def is_training(self) -> bool:
+        """Return whether the training has begun."""
+        return "Starting training from" in self._printed()
 
     def is_evaluating(self) -> bool:
         """Return whether an evaluation has begun and not ended."""
@@ -133,9 +162,12 @@ def _train(arguments: list, variables: dict[str, str]) -> None:
     main(argument_parser().parse_args([str(a) for a in arguments]))
 
 
-def _work_and_exit(work: Callable[[], None], console: Path) -> None:
+def _work_and_exit(work: Callable[[], None], console: Path, *, has_reader: bool = True) -> None:
     """Work with the output in a file, and exit without this process's clean-up."""
     descriptor = os.open(console, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    if not has_reader:
+        reader, descriptor = os.pipe()
+        os.close(reader)
     os.dup2(descriptor, sys.stdout.fileno())
     os.dup2(descriptor, sys.stderr.fileno())
     status = 1
@@ -147,8 +179,9 @@ def _work_and_exit(work: Callable[[], None], console: Path) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(status)
 
 

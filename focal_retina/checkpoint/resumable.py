@@ -24,8 +24,8 @@ def resumable_files(folder: str) -> list[str]:
     if not folder or not os.path.isdir(folder):
         return []
     tagged = tagged_file(folder)
-    name = re.fullmatch(r"(.+)_(?:\d{7,}|final)\.pth", os.path.basename(tagged))
-    sibling = re.compile(re.escape(name[1] if name else "model") + r"_(\d{7,}|final)\.pth")
+    name = re.fullmatch(r"(.+)_(?:\d{7,}|final|interim)\.pth", os.path.basename(tagged))
+    sibling = re.compile(re.escape(name[1] if name else "model") + r"_(\d{7,}|final|interim)\.pth")
     found = [os.path.join(folder, name) for name in filter(sibling.fullmatch, os.listdir(folder))]
     # A broken link is listed too, as the last: it will be told of.
     found.sort(key=lambda x: os.path.getmtime(x) if os.path.isfile(x) else 0.0, reverse=True)

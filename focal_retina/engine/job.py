@@ -3,6 +3,7 @@
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TextIO
 
 import torch
 from detectron2.config import CfgNode
@@ -17,10 +18,11 @@ from focal_retina.data.register import class_names
 from focal_retina.errors import UserError
 from focal_retina.evaluation.evaluate import evaluate, evaluate_with_tta
 from focal_retina.evaluation.evaluators import evaluator_type
+from focal_retina.run_files import tell_missing, watch
 from focal_retina.settings import advice
 from focal_retina.settings.foreign_errors import weights_errors
 from focal_retina.settings.load import load_settings
-from focal_retina.settings.machine import check_writable
+from focal_retina.settings.machine import check_writable, lock_folder
 from focal_retina.settings.run_settings import RunSettings
 from focal_retina.training.trainer import FocalTrainer
 
@@ -59,6 +61,8 @@ def prepare(
     """
     settings = load_settings(config_file, opts, trust_config=trust_config, trains=not eval_only)
     check_writable(settings.key("output_dir"), settings.output_dir)
+    lock = None if eval_only else lock_folder(settings.key("output_dir"), settings.output_dir)
+    watch(settings.output_dir)
     setup_logger(settings.output_dir, distributed_rank=comm.get_rank(), name="focal_retina")
     settings = _complete(settings, eval_only)
     args = Namespace(config_file=config_file, opts=[*opts], eval_only=eval_only, resume=resume)
@@ -71,7 +75,7 @@ def prepare(
     train, test = settings.train_datasets, settings.test_datasets
     resize = settings.parts.smallest_resize()
     check_training_data(train, test, settings.filter_empty, config_file, opts, resize)
-    return partial(_verified, settings, _trainer(settings, resume).train)
+    return partial(_verified, settings, _trainer(settings, resume).train, lock)
 
 
 def _complete(settings: RunSettings, eval_only: bool) -> RunSettings:
@@ -110,9 +114,16 @@ def _trainer(settings: RunSettings, resume: bool) -> FocalTrainer:
     return trainer
 
 
-def _verified(settings: RunSettings, run: Callable[[], dict]) -> dict:
-    """Return the results; end the program with status 1 where they are not the expected ones."""
-    results = run()
+def _verified(settings: RunSettings, run: Callable[[], dict], lock: TextIO | None = None) -> dict:
+    """Return the results; end the program with status 1 where they are not the expected ones.
+
+    The lock of the folder, if any, is kept till then.
+    """
+    try:
+        results = run()
+    finally:
+        if comm.is_main_process():
+            tell_missing()
     if comm.is_main_process():
         expected = {"TEST": {"EXPECTED_RESULTS": list(settings.expected_results)}}
         verify_results(CfgNode(expected), results)

@@ -1,7 +1,6 @@
 """From the command line to processes: one, several on this machine, or those of torchrun."""
 
 import os
-import re
 import sys
 from argparse import ArgumentParser, Namespace
 
@@ -10,21 +9,28 @@ from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
 from torch import multiprocessing
 
-from focal_retina.distributed import join_torchrun, leave
+from focal_retina.distributed import (
+    LOST_PROCESS_REMEDY,
+    join_torchrun,
+    leave,
+    lost_process,
+    why_no_meeting,
+)
 from focal_retina.engine import job
 from focal_retina.errors import SharedError, TrainingError, UserError, report
+from focal_retina.run_files import spared_output
 from focal_retina.settings.plugins import add_plugin_argument, load_plugin
 from focal_retina.settings.rules import whole
 from focal_retina.terminal import make_output_safe
+from focal_retina.training.interruption import forwarding, listening
 
 _TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"}
-# As PyTorch's init_process_group takes it, and Detectron2's "auto".
-_DIST_URL = re.compile(r"auto|tcp://[^/]+:\d+|(file|env)://.*")
 
 
 def argument_parser(epilog: str | None = None) -> ArgumentParser:
     """Return the parser of Detectron2's arguments, ``--trust-config`` and ``--plugin``."""
     parser = default_argument_parser(epilog)
+    parser.set_defaults(dist_url="auto")
     parser.add_argument(
         "--trust-config",
         action="store_true",
@@ -38,23 +44,37 @@ def main(args: Namespace) -> None:
     """Train or evaluate, in as many processes as ``args`` or torchrun ask for.
 
     Without CUDA, ``--num-gpus 2`` means two processes that talk through gloo. A user's mistake
-    ends the program with one sentence and status 2, a training that cannot go on with status 3; a
-    bug keeps its traceback.
+    ends the program with one sentence and status 2, a training that cannot go on with status 3, a
+    signal with 130 or 143; a bug keeps its traceback.
     """
-    if _TORCHRUN <= os.environ.keys():
-        join_torchrun()
-        _run(args)
-        return
-    try:
-        _check(args)
-        machines = (args.num_machines, args.machine_rank, args.dist_url)
-        launch(_run, args.num_gpus, *machines, args=(args,))
-    except UserError as error:
-        sys.exit(report(error))
-    except multiprocessing.ProcessExitedException as error:
-        if error.exit_code not in (2, 3):  # of a mistake, or a failed training, which it has told
-            raise
-        sys.exit(error.exit_code)
+    with listening(), spared_output():
+        if _TORCHRUN <= os.environ.keys():
+            join_torchrun()
+            _run(args)
+            return
+        try:
+            _check(args)
+            _launch(args)
+        except UserError as error:
+            sys.exit(report(error))
+
+
+def _launch(args: Namespace) -> None:
+    if args.num_gpus * args.num_machines == 1:
+        return _run(args)
+    machines = (args.num_machines, args.machine_rank, args.dist_url)
+    with forwarding() as signals:
+        try:
+            launch(_run, args.num_gpus, *machines, args=(args,))
+        except multiprocessing.ProcessExitedException as error:
+            if signals:
+                sys.exit(128 + signals[0])
+            if error.exit_code < 0:
+                sentence = f"process {error.error_index} was ended by {error.signal_name}"
+                sys.exit(report(TrainingError(f"{sentence}: {LOST_PROCESS_REMEDY}")))
+            if error.exit_code == 1:  # a bug, which has its traceback
+                raise
+            sys.exit(error.exit_code)  # the process has told why
 
 
 def _check(args: Namespace) -> None:
@@ -67,10 +87,10 @@ def _check(args: Namespace) -> None:
     gpus = torch.cuda.device_count()
     if 0 < gpus < args.num_gpus:
         raise UserError(f"--num-gpus {args.num_gpus}, but this machine has {gpus} GPUs")
-    if not _DIST_URL.fullmatch(args.dist_url):
-        raise UserError(f"--dist-url {args.dist_url} is neither auto nor tcp://HOST:PORT")
     if args.dist_url == "auto" and args.num_machines > 1:
         raise UserError("--dist-url auto is for one machine; give tcp://HOST:PORT")
+    if args.dist_url != "auto" and (reason := why_no_meeting(args.dist_url, args.machine_rank)):
+        raise UserError(f"--dist-url {args.dist_url} {reason}")
     job.load(args.config_file, args.opts, trust_config=args.trust_config, eval_only=args.eval_only)
 
 
@@ -81,8 +101,9 @@ def _run(args: Namespace) -> None:
     make_output_safe()
     if not torch.cuda.is_available():  # the processes share the cores
         torch.set_num_threads(max(1, torch.get_num_threads() // comm.get_local_size()))
-    status = _run_job(args)
-    leave()  # when nothing refers to the job any more
+    with listening(), spared_output():  # in this process, where it is another than main's
+        status = _run_job(args)
+        leave()  # when nothing refers to the job any more
     if status:
         sys.exit(status)
 
@@ -104,6 +125,11 @@ def _run_job(args: Namespace) -> int:
         return status
     except UserError as error:  # of this process alone
         return report(error)
+    except RuntimeError as error:
+        sentence = lost_process(error)
+        if sentence is None:
+            raise
+        return report(TrainingError(sentence)) if comm.is_main_process() else TrainingError.status
     except SystemExit as end:  # where the results are not the expected ones
         return end.code
     return 0

@@ -9,7 +9,7 @@ from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
 from detectron2.modeling.backbone.regnet import RegNet, ResBottleneckBlock, SimpleStem
 from detectron2.modeling.backbone.resnet import build_resnet_backbone
-from torch import Tensor
+from torch import Tensor, nn
 
 from focal_retina.config import focal_retina_node
 from focal_retina.errors import MissingExtraError, UserError, require_choice
@@ -81,9 +81,27 @@ class LinearP6P7(LastLevelP6P7):
         return [p6, self.p7(p6)]
 
 
+class OnlyP6(nn.Module):
+    """P6 without P7, with the names of their weights."""
+
+    def __init__(self, top_block: LastLevelP6P7):
+        super().__init__()
+        self.p6, self.in_feature, self.num_levels = top_block.p6, top_block.in_feature, 1
+
+    def forward(self, features: Tensor) -> list[Tensor]:
+        return [self.p6(features)]
+
+
+def _is_used(cfg: CfgNode, feature: str) -> bool:
+    """Return whether the model may use a feature: a RetinaNet says which it does."""
+    is_retinanet = "RetinaNet" in cfg.MODEL.META_ARCHITECTURE
+    return not is_retinanet or feature in cfg.MODEL.RETINANET.IN_FEATURES
+
+
 def add_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
     """Put an FPN on a backbone, with P6 and P7 as ``MODEL.FOCAL_RETINA`` says.
 
+    P7, and P6, are left out if ``MODEL.RETINANET.IN_FEATURES`` does: no loss would reach them.
     The FPN's convolutions keep FPN's own Xavier initialisation, as in the authors' code.
 
     Raises:
@@ -95,13 +113,17 @@ def add_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
     p6_inputs = {"c5": (shapes[c5].channels, c5), "p5": (out_channels, "p5")}
     require_choice("MODEL.FOCAL_RETINA.P6_FROM", node.P6_FROM, p6_inputs)
     p6_channels, p6_feature = p6_inputs[node.P6_FROM]
-    top_block = LastLevelP6P7 if node.P7_RELU else LinearP6P7
+    kind = LastLevelP6P7 if node.P7_RELU else LinearP6P7
+    top_block = kind(p6_channels, out_channels, p6_feature)
+    level = shapes[c5].stride.bit_length()  # of P6: features are named by their strides
+    if not _is_used(cfg, f"p{level + 1}"):
+        top_block = OnlyP6(top_block) if _is_used(cfg, f"p{level}") else None
     return FPN(
         bottom_up=bottom_up,
         in_features=in_features,
         out_channels=out_channels,
         norm=cfg.MODEL.FPN.NORM,
-        top_block=top_block(p6_channels, out_channels, p6_feature),
+        top_block=top_block,
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )
 

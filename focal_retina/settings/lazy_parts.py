@@ -4,7 +4,6 @@ import copy
 import inspect
 import sys
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 from detectron2.config import CfgNode, get_cfg, instantiate
@@ -19,6 +18,8 @@ from torch.optim import Optimizer
 
 from focal_retina.data.loader import exact_loader_config
 from focal_retina.data.mapper import NamingMapper
+from focal_retina.data.workers import with_bound_workers
+from focal_retina.detectron2_internals import clipping_of_gradients_that_are_there
 from focal_retina.errors import UserError, did_you_mean
 from focal_retina.modeling.backbones import PixelFormat
 from focal_retina.settings.flat_keys import dotted_keys, value_of
@@ -79,7 +80,10 @@ class LazyParts:
 
     def test_loaders(self) -> dict[str, Callable]:
         has_evaluator = self.evaluator() is not None
-        return {"dataloader.test": partial(self._build, "dataloader.test")} if has_evaluator else {}
+        return {"dataloader.test": self._test_loader} if has_evaluator else {}
+
+    def _test_loader(self) -> Iterable:
+        return with_bound_workers(self._build("dataloader.test"))
 
     def evaluator(self) -> DictConfig | None:
         return self.cfg.dataloader.get("evaluator")
@@ -91,7 +95,7 @@ class LazyParts:
         for name in ("use_instance_mask", "use_keypoint", "instance_mask_format"):
             if name in dataloader.train.mapper:
                 mapper[name] = dataloader.train.mapper[name]
-        return self._build("dataloader.test", dataloader.test)
+        return with_bound_workers(self._build("dataloader.test", dataloader.test))
 
     def tta_mapper(self) -> Callable | None:
         if self.cfg.dataloader.get("tta_mapper") is None:
@@ -171,4 +175,5 @@ def clip_gradients(optimizer: Optimizer, clipping: DictConfig | None) -> Optimiz
         return optimizer
     asked = {str(name).upper(): value for name, value in clipping.items()}
     node = CfgNode({**get_cfg().SOLVER.CLIP_GRADIENTS, "ENABLED": True, **asked})
-    return maybe_add_gradient_clipping(CfgNode({"SOLVER": {"CLIP_GRADIENTS": node}}), optimizer)
+    with clipping_of_gradients_that_are_there():
+        return maybe_add_gradient_clipping(CfgNode({"SOLVER": {"CLIP_GRADIENTS": node}}), optimizer)

@@ -1,9 +1,12 @@
 """What the machine must have for a run: a device, a folder to write to, Detectron2's datasets."""
 
+import fcntl
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Sequence
+from typing import TextIO
 
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -11,6 +14,7 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
 from focal_retina.errors import SharedError, UserError, did_you_mean
+from focal_retina.run_files import spared
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +61,41 @@ def check_writable(key: str, folder: str) -> None:
     reason = why_not_writable(folder) if comm.is_main_process() else None
     if reason := comm.all_gather(reason)[0]:
         raise SharedError(f"{key} {folder} cannot be written: {reason}; name another folder")
+
+
+def lock_folder(key: str, folder: str) -> TextIO | None:
+    """Lock a folder until the file that this returns is closed, or this process ends.
+
+    Raises:
+        SharedError: in all processes, if another run has locked it.
+    """
+    file, owner = None, None
+    if folder and comm.is_main_process():
+        file = open(os.path.join(folder, ".lock"), "a+")  # noqa: SIM115  it stays open
+        owner = _lock(file)
+    if owner := comm.all_gather(owner)[0]:
+        raise SharedError(
+            f"{key} {folder} is in use by {owner}: wait for its end, or name another folder"
+        )
+    return file
+
+
+def _lock(file: TextIO) -> str | None:
+    """Lock a file and write this process into it, or return what the one that has it wrote."""
+    try:
+        # Not flock, whose locks data workers would inherit.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.seek(0)
+        return file.read() or "another run"
+    except OSError as error:
+        logger.warning(f"{file.name} cannot be locked ({error.strerror}): start no other run there")
+        return None
+    with spared(file.name):
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+    return None
 
 
 def why_not_writable(folder: str) -> str | None:

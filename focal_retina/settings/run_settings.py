@@ -66,6 +66,12 @@ class RunSettings:
         "train.checkpointer.max_to_keep",
         rules.optional(rules.whole(1)),
     )
+    checkpoint_minutes: float | None = _setting(
+        "SOLVER.CHECKPOINT_MINUTES",
+        "train.checkpointer.minutes",
+        rules.optional(rules.positive),
+        10.0,
+    )
     accumulation_steps: int = _setting(
         "SOLVER.ACCUMULATION_STEPS", "train.accumulation_steps", rules.whole(1), 1
     )

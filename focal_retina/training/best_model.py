@@ -4,7 +4,6 @@ import logging
 import math
 import operator
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from detectron2.engine import HookBase
@@ -13,9 +12,9 @@ from detectron2.utils import comm
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
 from focal_retina.checkpoint.reading import read_checkpoint
 from focal_retina.errors import TrainingError, TrainingStopped, UserError, did_you_mean
+from focal_retina.run_files import refuse
 from focal_retina.settings.run_settings import RunSettings
 from focal_retina.states import conform, state_errors
-from focal_retina.training.ema import ModelEMA
 from focal_retina.training.run_checkpointer import RunCheckpointer
 
 logger = logging.getLogger(__name__)
@@ -40,17 +39,17 @@ class BestModel(HookBase):
 
     Args:
         checkpointer: of the evaluated weights.
-        savers: the hooks that write the final checkpoint, when the run stops.
+        saving: writes the final checkpoint when the run stops.
         settings: ``eval_period``, ``best_metric``, ``best_mode`` and ``best_patience`` count.
     """
 
     def __init__(
         self,
         checkpointer: FocalCheckpointer,
-        savers: Sequence[RunCheckpointer | ModelEMA],
+        saving: RunCheckpointer,
         settings: RunSettings,
     ):
-        self._checkpointer, self._savers = checkpointer, savers
+        self._checkpointer, self._saving = checkpointer, saving
         self._period, self._patience = settings.eval_period, settings.best_patience
         self._metric, self._mode = settings.best_metric, settings.best_mode
         self._record = _Record()
@@ -66,8 +65,7 @@ class BestModel(HookBase):
             return
         self._update_best(self.trainer.iter)
         if self._patience_is_over():
-            for saver in self._savers:
-                saver.save_final(self.trainer.iter)
+            self._saving.save_final(self.trainer.iter)
         self._stop_without_gain(f"stopping early after iteration {self.trainer.iter}: ")
 
     def after_train(self) -> None:
@@ -109,10 +107,8 @@ class BestModel(HookBase):
         try:
             self._checkpointer.save("model_best", **content)
         except OSError as error:
-            logger.error(
-                f"model_best.pth of iteration {iteration} cannot be written ({error.strerror}); "
-                "the one before it stays, and the training goes on"
-            )
+            file = f"model_best.pth of iteration {iteration}"
+            refuse(file, error, "the one before it stays, and the training goes on")
 
     def _value(self) -> float:
         """Return what the main process has just evaluated, on every process; NaN for no number."""

@@ -57,10 +57,9 @@ class ModelEMA(HookBase):
         for pairs in groups.values():
             mine, theirs = zip(*pairs, strict=True)
             lerp_all_(mine, theirs, 1 - decay)
-        if t + 1 == self.trainer.max_iter:
-            self.save_final(t)
 
     def save_final(self, iteration: int) -> None:
+        """Write ``model_final_ema.pth``; raise an OSError if that is impossible."""
         self._checkpointer.save("model_final_ema", iteration=iteration)
 
     def state_dict(self) -> dict:

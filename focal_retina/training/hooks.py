@@ -39,11 +39,15 @@ def build_hooks(
         ema = ModelEMA(evaluated, settings.ema_decay, folder, **classes)
         evaluated = ema.model
     saving = RunCheckpointer(
-        checkpointer, settings.checkpoint_period, max_to_keep=settings.max_to_keep
+        checkpointer,
+        settings.checkpoint_period,
+        max_to_keep=settings.max_to_keep,
+        minutes=settings.checkpoint_minutes,
+        average=ema,
     )
     if settings.best_metric is not None:
         weights = WeightsCheckpointer(evaluated, folder, **classes)
-        best = BestModel(weights, [saving] if ema is None else [saving, ema], settings)
+        best = BestModel(weights, saving, settings)
     if comm.is_main_process():
         writers = resumable_writers(folder, settings.max_iter)
         writer = hooks.PeriodicWriter(writers, period=settings.log_period)

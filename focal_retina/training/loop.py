@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from focal_retina.detectron2_internals import gradient_norms, next_batch
-from focal_retina.errors import ImageError, TrainingError, TrainingStopped
+from focal_retina.distributed import lost_process
+from focal_retina.errors import SharedError, TrainingError, TrainingStopped, UserError, shown
 from focal_retina.states import conform, state_errors
 from focal_retina.training.nonfinite import NonFiniteWatch
 from focal_retina.training.optimizer_state import describe, fitted
@@ -32,7 +33,9 @@ logger = logging.getLogger(__name__)
 
 def _is_unexpected(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, TrainingStopped | TrainingError | ImageError)
+    if isinstance(error, RuntimeError) and lost_process(error):
+        return False
+    return not isinstance(error, TrainingStopped | TrainingError | UserError)
 
 
 # Detectron2's loop logs every exception with its traceback, which is for bugs.
@@ -58,7 +61,8 @@ class TrainingLoop(SimpleTrainer):
         output_dir: folder for the batch whose losses or gradients are not finite.
 
     Raises:
-        UserError: the loss of a batch is no sum over micro-batches of it.
+        UserError: the loss of a batch is no sum over micro-batches of it; or, in the first step of
+            several processes, no loss reaches a parameter.
     """
 
     def __init__(
@@ -105,6 +109,8 @@ class TrainingLoop(SimpleTrainer):
         data_time = time.perf_counter() - start
         self._watch.remember()
         losses, weights, correction = self._backward(micro_batches)
+        if self.iter == self.start_iter and isinstance(self.model, DistributedDataParallel):
+            _check_all_used(self.model)
         if hasattr(self, "after_backward"):  # Detectron2 0.6 has no such hook
             self.after_backward()
         rows, correction, largest = self._to_host(losses, correction)
@@ -204,6 +210,19 @@ class TrainingLoop(SimpleTrainer):
                 scaler = conform(self.grad_scaler.state_dict(), state["grad_scaler"])
                 self.grad_scaler.load_state_dict(scaler)
                 self.skipped_steps = conform(0, state.get("skipped_steps", 0))
+
+
+def _check_all_used(model: DistributedDataParallel) -> None:
+    """Raise a SharedError that names the parameters without gradient, which end the next step."""
+    parameters = model.module.named_parameters()
+    unused = [name for name, p in parameters if p.requires_grad and p.grad is None]
+    unused = max(comm.all_gather(unused), key=len)
+    if unused and not model.find_unused_parameters:
+        raise SharedError(
+            f"no loss reaches {len(unused)} parameters, {shown(unused)}, which several processes "
+            "cannot train: leave their part out of the model (MODEL.FPN.IN_FEATURES), or freeze "
+            "them; a LazyConfig may set train.ddp.find_unused_parameters=True"
+        )
 
 
 def _write(gathered: list[tuple[dict, float, float]], data_time: float) -> None:

@@ -12,6 +12,7 @@ from detectron2.utils.file_io import PathManager
 
 from focal_retina import detectron2_internals as internals
 from focal_retina.files import write_atomically
+from focal_retina.run_files import spared
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +34,11 @@ class ResumableJSONWriter(JSONWriter):
     """Cut off, on resuming, the lines of iterations that will come again."""
 
     def write(self) -> None:
-        with _disk_errors_logged(internals.open_file_of(self).name):
+        with spared(internals.open_file_of(self).name):
             super().write()
 
     def close(self) -> None:
-        with _disk_errors_logged(internals.open_file_of(self).name):
+        with spared(internals.open_file_of(self).name):
             super().close()
 
     def state_dict(self) -> dict:
@@ -66,7 +67,7 @@ class ResumableJSONWriter(JSONWriter):
     def restart(self) -> None:
         """Begin anew; what the file holds is kept beside it, as metrics.json.before."""
         path = internals.open_file_of(self).name
-        with _disk_errors_logged(f"{path}.before"):
+        with spared(f"{path}.before"):
             if content := Path(path).read_bytes():
                 write_atomically(f"{path}.before", content)
             os.truncate(path, 0)
@@ -85,7 +86,7 @@ class ResumableTensorboardXWriter(TensorboardXWriter):
 
     @contextmanager
     def _new_file_after_errors(self) -> Iterator[None]:
-        with _disk_errors_logged("events for TensorBoard"):
+        with spared("events for TensorBoard"):
             try:
                 yield
             except OSError:
@@ -108,14 +109,6 @@ class ResumableTensorboardXWriter(TensorboardXWriter):
     def restart(self) -> None:
         """Let TensorBoard hide all events before."""
         internals.hide_events_from(self, 0)
-
-
-@contextmanager
-def _disk_errors_logged(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        logger.error(f"{what} cannot be written: {error.strerror}; the training goes on.")
 
 
 def _size_up_to(path: str, start: int, kept: int) -> int:

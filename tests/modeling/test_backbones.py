@@ -144,3 +144,29 @@ def test_without_timm_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'focal_retina\[timm\]'"):
         TimmBackbone("resnet18")
+
+
+@pytest.mark.parametrize(
+    "in_features, features, top",
+    [
+        (["p3", "p4", "p5"], "p2 p3 p4 p5", []),
+        (["p3", "p4", "p5", "p6"], "p2 p3 p4 p5 p6", ["p6"]),
+        (["p4", "p7"], "p2 p3 p4 p5 p6 p7", ["p6", "p7"]),
+    ],
+)
+@pytest.mark.parametrize("p7_relu", [True, False])
+def test_levels_above_the_last_that_the_head_uses_are_not_built(
+    in_features, features, top, p7_relu
+):
+    overrides = {"MODEL.RETINANET.IN_FEATURES": in_features, "MODEL.FOCAL_RETINA.P7_RELU": p7_relu}
+    backbone = build_backbone(config(REGNET_200MF, overrides))
+    features = [name for name in features.split() if name in backbone.output_shape()]
+    assert list(backbone.output_shape()) == features
+    assert list(backbone(torch.zeros(1, 3, 64, 64))) == features
+    names = {name.split(".")[1] for name, _ in backbone.named_parameters() if "top_block" in name}
+    assert sorted(names) == top
+
+
+def test_other_models_than_retinanets_keep_every_level():
+    overrides = {"MODEL.META_ARCHITECTURE": "GeneralizedRCNN", "MODEL.RETINANET.IN_FEATURES": []}
+    assert "p7" in build_backbone(config(REGNET_200MF, overrides)).output_shape()

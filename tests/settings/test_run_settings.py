@@ -118,7 +118,7 @@ OTHER = {
 @pytest.mark.parametrize("field, kind", [x for x in BOTH if x[0].name != "log_period"])
 def test_every_key_and_its_twin_fill_their_field(field, kind):
     key = field.metadata["keys"][kind is not CfgNode]
-    others = {str: "x", int: 7, bool: not field.default}
+    others = {str: "x", int: 7, float: 2.5, bool: not field.default}
     value = OTHER.get(field.name) or others[type(field.default)]
     found = RunSettings.of(kind(nested_keys({key: value})), None)
     assert getattr(found, field.name) == value != field.default

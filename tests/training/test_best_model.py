@@ -11,8 +11,10 @@ from detectron2.config import CfgNode
 from helpers.small_models import line_loop
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
+from focal_retina.detectron2_internals import hooks_of
 from focal_retina.errors import TrainingError, UserError
 from focal_retina.settings.run_settings import RunSettings
+from focal_retina.training.ema import ModelEMA
 from focal_retina.training.hooks import build_hooks
 
 
@@ -163,3 +165,20 @@ def test_a_record_of_another_kind_is_refused(tmp_path, state):
     torch.save(content, path)
     with pytest.raises(UserError, match="the state of BestModel cannot be used: its"):
         run(tmp_path, [], iterations=6, resume=True)
+
+
+def test_an_average_that_cannot_be_written_costs_no_weights_and_comes_with_a_resume(
+    tmp_path, caplog
+):
+    (tmp_path / "model_final_ema.pth").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        run(tmp_path, [1] * 6, ema_decay=0.5)
+    assert ended.value.code == 2
+    assert f"checkpoint {tmp_path}/model_final_ema.pth cannot be written" in caplog.text
+    assert "the run ends here: make it writable and go on with --resume" in caplog.text
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+    (tmp_path / "model_final_ema.pth").rmdir()
+    loop, _ = run(tmp_path, [1] * 6, ema_decay=0.5, resume=True)
+    (ema,) = [hook for hook in hooks_of(loop) if isinstance(hook, ModelEMA)]
+    saved = torch.load(tmp_path / "model_final_ema.pth", weights_only=True)["model"]
+    torch.testing.assert_close(dict(saved), dict(ema.model.state_dict()), atol=0, rtol=0)

@@ -5,33 +5,20 @@ import shutil
 
 import pytest
 import torch
+from helpers.same_runs import check_same, final_state, metrics
 from helpers.tiny_jobs import run_here, write_jobs
 from helpers.tiny_runs import RECORDS, Died, build, noisy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from experiments.crash_test.comparison import TIMES, differences, unequal, without_times
+from experiments.crash_test.comparison import differences, unequal
 from focal_retina.data.loader import build_train_loader
 from focal_retina.errors import UserError
 from focal_retina.training.resume import restart_metrics
 
 
-def metrics(folder):
-    lines = map(json.loads, (folder / "metrics.json").read_text().splitlines())
-    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
-
-
-def final_state(folder):
-    return without_times(torch.load(folder / "model_final.pth", weights_only=True))
-
-
 def die(folder, at, **options):
     with pytest.raises(Died):
         build(folder, die_at=at, **options).run()
-
-
-def check_same(folder, unbroken):
-    assert list(unequal(final_state(folder), final_state(unbroken))) == []
-    assert metrics(folder) == metrics(unbroken)
 
 
 @pytest.fixture

@@ -128,3 +128,32 @@ def test_a_full_disk_costs_nothing_but_the_checkpoints_of_its_time(small_disk, t
     assert lines[0] == lines[1]
     events = EventAccumulator(str(small_disk)).Reload()
     assert events.Scalars("total_loss")[-1].step == 11
+
+
+def test_a_checkpoint_that_is_too_old_is_written_anew_and_gives_way_to_the_next(tmp_path):
+    trainer, seen = build(tmp_path, period=4, minutes=1e-9), {}
+    look = hooks.CallbackHook(after_step=lambda x: seen.update({x.iter: checkpoints(tmp_path)}))
+    trainer.register_hooks([look])
+    trainer.run()
+    assert seen[2] == ["model_interim.pth"]
+    assert seen[3] == numbered(3)
+    assert seen[6] == [*numbered(3), "model_interim.pth"]
+    assert checkpoints(tmp_path) == [*numbered(3, 7, 11), "model_final.pth"]
+
+
+def test_a_run_goes_on_from_the_checkpoint_of_the_clock_to_the_bit(tmp_path):
+    folder, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+    with pytest.raises(Died):
+        build(folder, minutes=1e-9, die_at=(3, "step")).run()
+    assert (folder / "last_checkpoint").read_text() == "model_interim.pth"
+    resumed = build(folder)
+    resumed.run()
+    assert resumed.start_iter == 3
+    build(unbroken).run()
+    check_same_weights(folder, unbroken)
+
+
+def test_a_checkpoint_is_not_written_by_the_clock_before_its_time(tmp_path):
+    trainer = build(tmp_path, period=99, minutes=60)
+    trainer.run()
+    assert checkpoints(tmp_path) == ["model_final.pth"]
