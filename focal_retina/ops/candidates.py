@@ -50,7 +50,7 @@ def select_candidates(
     return scores, anchor_idxs, class_idxs
 
 
-def at_most(limit: int, size: int | Tensor) -> int | Tensor:
+def at_most(limit: int, size: int) -> int:
     """Return the smaller one; while a model is traced, sizes are tensors and stay in the graph."""
     return size.clamp(max=limit) if isinstance(size, Tensor) else min(size, limit)
 

@@ -100,7 +100,7 @@ def test_a_traced_first_stage_proposes_in_pictures_of_other_sizes_what_it_does()
         features = {f: torch.nn.functional.avg_pool2d(images.tensor, s) for f, s in strides.items()}
         return generator(images, features)[0][0]
 
-    run = traced(generator, torch.randn(8, 64, 96), propose)
+    run = traced(generator, torch.randn(8, 200, 250), propose)
     for size in ((40, 40), (180, 100), (96, 250)):
         image = torch.randn(8, *size)
         with torch.no_grad():
