@@ -6,7 +6,7 @@ each, which fails when another release changes it.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
@@ -137,6 +137,17 @@ def sizes_not_specialised() -> Iterator[None]:
         )
     with settings.patch(backed_size_oblivious=True):
         yield
+
+
+class Unscriptable:
+    """A module that ``torch.jit.script`` refuses in one sentence, also as a part of another."""
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise UserError(
+            f"{type(self).__name__} cannot be scripted; trace the model (detectron2.export."
+            "TracingAdapter), or write a file of a FocalRetinaNet with python -m "
+            "focal_retina.tools.export"
+        )
 
 
 class OpenCheckpointer(DetectionCheckpointer):

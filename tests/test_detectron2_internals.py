@@ -163,3 +163,13 @@ def test_a_pytorch_that_cannot_keep_sizes_open_is_refused(monkeypatch):
     monkeypatch.setattr(torch.fx.experimental, "_config", object())
     with pytest.raises(UserError, match="any image size; install a later"):
         internals.sizes_not_specialised().__enter__()
+
+
+def test_a_module_that_cannot_be_scripted_says_so_also_within_another():
+    class Part(internals.Unscriptable, torch.nn.Module):
+        def forward(self, x):
+            return x
+
+    for module in (Part(), torch.nn.Sequential(torch.nn.ReLU(), Part())):
+        with pytest.raises(UserError, match="Part cannot be scripted; .*focal_retina.tools.export"):
+            torch.jit.script(module)

@@ -15,12 +15,13 @@ from detectron2.structures import Boxes
 from torch import Tensor
 
 from focal_retina.config import focal_retina_node
+from focal_retina.detectron2_internals import Unscriptable
 from focal_retina.errors import UserError, require
 from focal_retina.registry import register
 
 
 @register(ANCHOR_GENERATOR_REGISTRY)
-class OctaveAnchorGenerator(DefaultAnchorGenerator):
+class OctaveAnchorGenerator(Unscriptable, DefaultAnchorGenerator):
     """Anchors of ``scales_per_octave`` sizes ``size * 2^(k/n)``, ``k < n``, and several ratios.
 
     Returns for a list of features one ``Boxes`` per level, in the order (y, x, size, ratio), as

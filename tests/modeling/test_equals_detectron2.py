@@ -72,6 +72,16 @@ def test_losses_and_every_gradient_are_equal_to_the_bit(model, batch, plain_foca
     assert ours.loss.normalizer.foreground_ema.item() == theirs.loss_normalizer
 
 
+def test_regions_to_ignore_and_objects_of_the_background_are_detectron2s(plain_focal_loss):
+    ours, theirs = build_pair(GN_R18, "reference")
+    batch = random_batch([(96, 128), (64, 150), (130, 70)], [4, 2, 5])
+    for inputs, classes in zip(batch, ([-1, 80, 3, 0], [-1, -1], [80, 7, -1, 7, 80]), strict=True):
+        inputs["instances"].gt_classes = torch.tensor(classes)
+    found, expected = (losses_and_gradients(model, batch) for model in (ours, theirs))
+    torch.testing.assert_close(found, expected, atol=0, rtol=0)
+    assert ours.loss.normalizer.foreground_ema.item() == theirs.loss_normalizer
+
+
 @pytest.mark.parametrize("backend", ["reference", "torch"])
 def test_gradients_agree_with_the_jit_loss_as_it_is(backend):
     ours, theirs = build_pair(GN_R18, backend)

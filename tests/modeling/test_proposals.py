@@ -10,6 +10,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from helpers.batches import random_objects
 
 from focal_retina import FocalProposalGenerator, FocalRetinaHead
+from focal_retina.errors import UserError
 from focal_retina.modeling.proposal_postprocess import ProposalPostprocessor
 from focal_retina.ops import reference
 
@@ -165,6 +166,26 @@ def test_checkpoints_of_detectron2s_rpn_with_our_head_load_unconverted():
     left = ours.load_state_dict(theirs.state_dict(), strict=False)
     assert left.missing_keys == ["loss.normalizer.foreground_ema"]
     assert left.unexpected_keys == []
+
+
+def test_regions_to_ignore_are_in_no_loss(event_storage):
+    generator = build("FocalProposalGenerator")
+    images, features, objects = batch((3, 0))
+    objects[0].gt_classes = torch.tensor([-1, 7, -1])
+    _, losses = generator(images, features, objects)
+    assert losses["loss_rpn_cls"].isfinite()
+    anchors = generator.anchor_generator(list(features.values()))
+    grids = [x.shape[-2:] for x in features.values()]
+    assignment = generator.assign(anchors, grids, objects)
+    assert {tuple(b) for b in assignment.gt_boxes.tolist()} == {
+        tuple(objects[0].gt_boxes.tensor[1].tolist())
+    }
+    objects[0].gt_classes = torch.tensor([0, 7, 0])
+    learned = generator.assign(anchors, grids, objects)
+    assert len(learned.anchor_idxs) > len(assignment.anchor_idxs) > 0
+    assert (assignment.gt_labels == -1).sum() > (learned.gt_labels == -1).sum()
+    with pytest.raises(UserError, match="Instance annotations are missing"):
+        generator(images, features, None)
 
 
 def test_the_caller_s_objects_keep_their_classes():

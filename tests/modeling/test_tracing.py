@@ -4,11 +4,13 @@ import io
 
 import pytest
 import torch
-from detectron2.export import TracingAdapter
-from detectron2.structures import ImageList
+from detectron2.export import TracingAdapter, scripting_with_instances
+from detectron2.structures import Boxes, ImageList
 from detectron2.utils.testing import assert_instances_allclose
 from helpers.small_models import tiny_model
 from modeling.test_proposals import build as proposal_generator
+
+from focal_retina.errors import UserError
 
 # Tracers warn of checks of shapes.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -106,3 +108,11 @@ def test_a_traced_first_stage_proposes_in_pictures_of_other_sizes_what_it_does()
         with torch.no_grad():
             expected = propose(generator, image)
         assert_instances_allclose(run(image), expected, size_as_tensor=True)
+
+
+@pytest.mark.parametrize("name", ["FocalRetinaNet", "FocalProposalGenerator"])
+def test_what_cannot_be_scripted_says_how_to_write_a_file(name):
+    model = tiny_model(TINY) if name == "FocalRetinaNet" else proposal_generator(name)
+    for part in (model, torch.nn.Sequential(model.anchor_generator)):
+        with pytest.raises(UserError, match=r"cannot be scripted; .*focal_retina\.tools\.export"):
+            scripting_with_instances(part.eval(), {"pred_boxes": Boxes, "scores": torch.Tensor})
