@@ -11,6 +11,7 @@ from helpers.small_models import tiny_model
 from modeling.test_proposals import build as proposal_generator
 
 from focal_retina.errors import UserError
+from focal_retina.modeling.anchors import OctaveAnchorGenerator
 
 # Tracers warn of checks of shapes.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -110,9 +111,16 @@ def test_a_traced_first_stage_proposes_in_pictures_of_other_sizes_what_it_does()
         assert_instances_allclose(run(image), expected, size_as_tensor=True)
 
 
-@pytest.mark.parametrize("name", ["FocalRetinaNet", "FocalProposalGenerator"])
+PARTS = {
+    "FocalRetinaNet": lambda: tiny_model(TINY),
+    "FocalProposalGenerator": lambda: proposal_generator("FocalProposalGenerator"),
+    "FocalRetinaHead": lambda: torch.nn.ModuleList([tiny_model(TINY).head]),
+    "OctaveAnchorGenerator": lambda: OctaveAnchorGenerator(base_sizes=[32], strides=[8]),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
 def test_what_cannot_be_scripted_says_how_to_write_a_file(name):
-    model = tiny_model(TINY) if name == "FocalRetinaNet" else proposal_generator(name)
-    for part in (model, torch.nn.Sequential(model.anchor_generator)):
-        with pytest.raises(UserError, match=r"cannot be scripted; .*focal_retina\.tools\.export"):
-            scripting_with_instances(part.eval(), {"pred_boxes": Boxes, "scores": torch.Tensor})
+    fields = {"pred_boxes": Boxes, "scores": torch.Tensor}
+    with pytest.raises(UserError, match=f"{name} cannot be scripted; .*focal_retina.tools.export"):
+        scripting_with_instances(PARTS[name]().eval(), fields)
