@@ -30,11 +30,6 @@ def registered_objects(registry: Registry) -> dict:
     return registry._obj_map
 
 
-def set_local_process_group(group) -> None:
-    """Tell Detectron2 the group of the processes on this machine; None for no group."""
-    comm._LOCAL_PROCESS_GROUP = group
-
-
 def forget_process_groups() -> None:
     """Let Detectron2 forget the groups of processes that it keeps."""
     comm._LOCAL_PROCESS_GROUP = None

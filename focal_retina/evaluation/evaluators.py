@@ -1,6 +1,5 @@
 """The evaluator that suits a dataset; COCO's metrics by faster-coco-eval where it is installed."""
 
-import inspect
 import logging
 from functools import partial
 
@@ -47,10 +46,8 @@ def evaluator_type(dataset_name: str) -> str:
 
 def coco_evaluator(dataset_name: str, **kwargs) -> COCOEvaluator:
     """Return the fastest ``COCOEvaluator`` that is installed; log a line where that is not ours."""
-    # A cached conversion to COCO json may stem from an older state of the dataset; Detectron2 0.6
-    # cannot be told to make it anew.
-    if "allow_cached_coco" in inspect.signature(COCOEvaluator).parameters:
-        kwargs = {"allow_cached_coco": False, **kwargs}
+    # A cached conversion to COCO json may stem from an older state of the dataset.
+    kwargs = {"allow_cached_coco": False, **kwargs}
     if COCO is not None:
         return FasterCOCOEvaluator(dataset_name, **kwargs)
     logger.info(

@@ -102,8 +102,7 @@ class TrainingLoop(SimpleTrainer):
         data_time = time.perf_counter() - start
         self._watch.remember()
         losses, weights, correction = self._backward(micro_batches)
-        if hasattr(self, "after_backward"):  # Detectron2 0.6 has no such hook
-            self.after_backward()
+        self.after_backward()
         rows, correction, largest = self._to_host(losses, correction)
         means = correction * sum(row * weight for row, weight in zip(rows, weights, strict=True))
         means = dict(zip(losses[0], means.tolist(), strict=True))
