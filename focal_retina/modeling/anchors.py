@@ -34,7 +34,9 @@ class OctaveAnchorGenerator(Unscriptable, DefaultAnchorGenerator):
         scales_per_octave: n >= 1.
         aspect_ratios: height / width > 0; the same two forms as ``base_sizes``.
         strides: stride of each level in pixels.
-        offset: centre of the first anchor in units of the stride, in [0, 1).
+        offset: centre of the first anchor in units of the stride, in [0, 1). The default is that of
+            Detectron2's configs, 0; the argument of its ``DefaultAnchorGenerator`` has 0.5, so
+            state it where one takes the other's place in a LazyConfig.
         round_sides: round the sides of the anchor whose size is the stride to whole pixels before
             scaling, as the authors' code (Detectron) does. Its boxes, of inclusive pixel
             coordinates and "+1" widths, are these boxes once ``offset`` is 0.5.

@@ -88,7 +88,9 @@ class FocalRetinaNet(Unscriptable, nn.Module):
         shapes = backbone.output_shape()
         self.head_in_features = head_in_features or sorted(shapes, key=lambda f: shapes[f].stride)
         if preprocessor.channels_last:
-            self.to(memory_format=torch.channels_last)
+            for x in (*self.parameters(), *self.buffers()):
+                if x.dim() == 4:  # the format has no other, and ``to`` takes those of five for it
+                    x.data = x.data.contiguous(memory_format=torch.channels_last)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from detectron2.data import build_detection_test_loader, build_detection_train_l
 from torch.utils.data import DataLoader, IterableDataset
 
 from focal_retina.data.loader import TrainLoader, build_train_loader, exact_loader_config
+from focal_retina.errors import UserError
 
 SIZES = [(64, 48), (48, 64), (64, 64), (80, 64), (64, 80)]
 RECORDS = [
@@ -157,3 +158,22 @@ def test_a_lazy_config_with_detectron2s_loader_gets_the_exact_one(target):
 def test_a_lazy_config_keeps_a_loader_of_its_own():
     node = LazyCall(build_detection_test_loader)(dataset=RECORDS, mapper=None)
     assert isinstance(instantiate(exact_loader_config(node)), DataLoader)
+
+
+def test_more_arguments_of_detectron2s_loader_are_taken():
+    options = {"total_batch_size": None, "single_gpu_batch_size": 2, "aspect_ratio_grouping": False}
+    ours = loader(drop_last=True, num_workers=0, prefetch_factor=5, **options)
+    assert ours.batch_size == 2
+    arguments = {**options, "mapper": dict, "drop_last": True}
+    theirs = build_detection_train_loader(RECORDS, sampler=SAMPLERS["training"](), **arguments)
+    expected = ids(theirs, 9)
+    assert ids(ours, 9) == expected
+    assert ids(loader(num_workers=1, prefetch_factor=1, **options), 3) == expected[:3]
+
+
+def test_two_batch_sizes_or_none_and_incomplete_batches_are_refused():
+    for sizes in ({"total_batch_size": 4, "single_gpu_batch_size": 2}, {"total_batch_size": None}):
+        with pytest.raises(UserError, match="single_gpu_batch_size .*; give one of them"):
+            loader(**sizes)
+    with pytest.raises(UserError, match="drop_last .* is False; it must be True"):
+        loader(drop_last=False)
