@@ -18,6 +18,7 @@ from focal_retina.detectron2_internals import Unscriptable
 from focal_retina.errors import UserError
 from focal_retina.modeling.assignment import NO_INSTANCES, AnchorAssigner, Assignment
 from focal_retina.modeling.classification import build_classification_loss
+from focal_retina.modeling.detectron2_names import Detectron2Names
 from focal_retina.modeling.head import FocalRetinaHead
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.monitor import TrainingMonitor
@@ -40,11 +41,12 @@ class HeadOutputs(NamedTuple):
 
 
 @register(META_ARCH_REGISTRY)
-class FocalRetinaNet(Unscriptable, nn.Module):
+class FocalRetinaNet(Unscriptable, Detectron2Names):
     """RetinaNet from built parts; parameters have the names of Detectron2's ``RetinaNet``.
 
     Any Detectron2 RetinaNet config builds it once ``MODEL.META_ARCHITECTURE`` is
-    "FocalRetinaNet", and loads that model's checkpoints unconverted.
+    "FocalRetinaNet", and loads that model's checkpoints unconverted. What projects read from that
+    model has its names here too, see ``Detectron2Names``.
 
     Args:
         backbone: features by name.
