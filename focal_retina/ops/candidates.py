@@ -98,4 +98,6 @@ def softmax_log_odds(logits: Tensor, num_classes: int) -> Tensor:
         num_classes: K.
     """
     log_p = logits.unflatten(1, (-1, num_classes + 1)).float().log_softmax(2)[:, :, :-1]
-    return (log_p - torch.log(-torch.expm1(log_p))).flatten(1, 2)
+    # 1 - p, as by expm1, which ONNX lacks: 1 - exp(x) is tanh(-x / 2) * (1 + exp(x)).
+    miss = torch.tanh(-log_p / 2) * (1 + log_p.exp())
+    return (log_p - miss.log()).flatten(1, 2)
