@@ -45,7 +45,7 @@ def build_train_loader(
     """
     if bool(total_batch_size) == bool(single_gpu_batch_size):
         raise UserError(
-            f"dataloader.train has total_batch_size {total_batch_size} and single_gpu_batch_size "
+            f"dataloader.train.total_batch_size is {total_batch_size} and single_gpu_batch_size "
             f"{single_gpu_batch_size}; give one of them"
         )
     if single_gpu_batch_size:
