@@ -7,7 +7,7 @@ each, which fails when another release changes it.
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 import torch
@@ -34,11 +34,6 @@ PythonUnpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]
 def registered_objects(registry: Registry) -> dict:
     """Return the objects of a registry by name; changing it changes the registry."""
     return registry._obj_map
-
-
-def set_local_process_group(group) -> None:
-    """Tell Detectron2 the group of the processes on this machine; None for no group."""
-    comm._LOCAL_PROCESS_GROUP = group
 
 
 def forget_process_groups() -> None:
@@ -138,6 +133,17 @@ def sizes_not_specialised() -> Iterator[None]:
         )
     with settings.patch(backed_size_oblivious=True):
         yield
+
+
+class Unscriptable:
+    """A module that ``torch.jit.script`` refuses in one sentence, also as a part of another."""
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise UserError(
+            f"{type(self).__name__} cannot be scripted; trace the model (detectron2.export."
+            "TracingAdapter), or write a file of a FocalRetinaNet with python -m "
+            "focal_retina.tools.export"
+        )
 
 
 class OpenCheckpointer(DetectionCheckpointer):

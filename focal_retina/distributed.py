@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from focal_retina.detectron2_internals import forget_process_groups, set_local_process_group
+from focal_retina.detectron2_internals import forget_process_groups
 
 LOST_PROCESS_REMEDY = (
     "look whether memory or /dev/shm was full (dmesg, free -h, df -h /dev/shm; fewer data workers "
@@ -76,9 +76,7 @@ def join_torchrun() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    # Detectron2 0.6 has no function for this.
-    local_size = int(os.environ["LOCAL_WORLD_SIZE"])
-    set_local_process_group(distributed.new_subgroups(local_size)[0])
+    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
     comm.synchronize()
 
 

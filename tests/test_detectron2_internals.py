@@ -118,10 +118,8 @@ def test_layers_of_every_number_of_dimensions_are_known():
     assert all(issubclass(x, internals.Dropout) for x in (nn.Dropout, nn.Dropout3d))
 
 
-def test_groups_of_processes_are_set_and_forgotten():
-    group = object()
-    internals.set_local_process_group(group)
-    assert comm._LOCAL_PROCESS_GROUP is group
+def test_groups_of_processes_are_forgotten():
+    comm._LOCAL_PROCESS_GROUP = object()
     internals.forget_process_groups()
     assert comm._LOCAL_PROCESS_GROUP is None
 
@@ -216,3 +214,13 @@ def test_clipping_passes_over_parameters_without_gradient(kind):
     clipped.step()
     assert before[0] - layers[0].bias.item() == pytest.approx(0.5, abs=1e-4)
     assert layers[1].bias.item() == before[1]
+
+
+def test_a_module_that_cannot_be_scripted_says_so_also_within_another():
+    class Part(internals.Unscriptable, torch.nn.Module):
+        def forward(self, x):
+            return x
+
+    for module in (Part(), torch.nn.Sequential(torch.nn.ReLU(), Part())):
+        with pytest.raises(UserError, match="Part cannot be scripted; .*focal_retina.tools.export"):
+            torch.jit.script(module)

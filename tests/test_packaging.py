@@ -39,6 +39,22 @@ def test_import_without_detectron2_names_the_command_that_installs_it():
     )
 
 
+def test_a_detectron2_as_old_as_release_0_6_is_one_sentence_with_a_command(tmp_path):
+    package = tmp_path / "detectron2"
+    (package / "utils").mkdir(parents=True)
+    for module in ("__init__.py", "utils/__init__.py", "config.py"):
+        (package / module).touch()
+    old = "class EventStorage:\n    def put_scalar(self, name, value, smoothing_hint=True): ...\n"
+    (package / "utils" / "events.py").write_text(old)
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    done = run_python("-S", "-c", "import focal_retina", PYTHONPATH=path)
+    sentence = done.stderr.strip().splitlines()[-1]
+    assert sentence.startswith(
+        "ImportError: focal_retina needs a Detectron2 later than release 0.6"
+    )
+    assert f"which {package} is; install it with: {sys.executable} -m pip install" in sentence
+
+
 def test_missing_pkg_resources_is_warned_about_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pkg_resources", None)
     command = f'{sys.executable} -m pip install "setuptools<81"'

@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterator
+from weakref import WeakKeyDictionary
 
 import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
@@ -11,6 +13,12 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from focal_retina.ops.memory import memory_format
+
+# Module -> how many contexts have changed it, and what undoes the change: threads share a model.
+Changes = WeakKeyDictionary[nn.Module, tuple[int, Callable[[], None]]]
+_FOLDED: Changes = WeakKeyDictionary()
+_FOLDING: Changes = WeakKeyDictionary()
+_LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -24,25 +32,28 @@ def folded_batch_norm(model: nn.Module) -> Iterator[nn.Module]:
     """
     if model.training:
         raise ValueError("batch norm is folded for evaluation only; call model.eval() first")
-    norms = FrozenBatchNorm2d | nn.BatchNorm2d
-    convs = [m for m in model.modules() if isinstance(m, Conv2d) and isinstance(m.norm, norms)]
-    kept = [(conv, conv.weight, conv.bias, conv.norm) for conv in convs]
-    try:
-        for conv in convs:
-            _fold(conv)
+    with _changed(model, _FOLDED, _has_fixed_statistics, _fold):
         yield model
-    finally:
-        for conv, weight, bias, norm in kept:
-            conv.weight, conv.bias, conv.norm = weight, bias, norm
+
+
+def _has_fixed_statistics(module: nn.Module) -> bool:
+    return isinstance(module, Conv2d) and isinstance(
+        module.norm, FrozenBatchNorm2d | nn.BatchNorm2d
+    )
 
 
 @torch.no_grad()
-def _fold(conv: Conv2d) -> None:
-    norm = conv.norm
+def _fold(conv: Conv2d) -> Callable[[], None]:
+    kept = weight, bias, norm = conv.weight, conv.bias, conv.norm
     statistics = norm.running_mean, norm.running_var, norm.eps
-    weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics, norm.weight, norm.bias)
+    weight, bias = fuse_conv_bn_weights(weight, bias, *statistics, norm.weight, norm.bias)
     weight.data = weight.contiguous(memory_format=memory_format(conv.weight))
     conv.weight, conv.bias, conv.norm = weight, bias, None
+
+    def unfold() -> None:
+        conv.weight, conv.bias, conv.norm = kept
+
+    return unfold
 
 
 @contextlib.contextmanager
@@ -54,15 +65,18 @@ def folded_in_each_forward(model: nn.Module) -> Iterator[nn.Module]:
     Detectron2's ``Conv2d``. Outputs differ by rounding only. Hooks of the normalisation are not
     called.
     """
-    convs = [m for m in model.modules() if type(m) is Conv2d and "forward" not in vars(m)]
-    convs = [m for m in convs if isinstance(m.norm, FrozenBatchNorm2d) and m.bias is None]
-    for conv in convs:
-        conv.forward = functools.partial(_folded_forward, conv)
-    try:
+    with _changed(model, _FOLDING, _can_fold, _fold_in_each_forward):
         yield model
-    finally:
-        for conv in convs:
-            del conv.forward
+
+
+def _can_fold(module: nn.Module) -> bool:
+    is_plain = type(module) is Conv2d and "forward" not in vars(module)
+    return is_plain and isinstance(module.norm, FrozenBatchNorm2d) and module.bias is None
+
+
+def _fold_in_each_forward(conv: Conv2d) -> Callable[[], None]:
+    conv.forward = functools.partial(_folded_forward, conv)
+    return functools.partial(delattr, conv, "forward")
 
 
 def _folded_forward(conv: Conv2d, x: Tensor) -> Tensor:
@@ -85,3 +99,33 @@ def _saved_as(tensor: Tensor, compute: Callable[[], Tensor]) -> saved_tensors_ho
         lambda saved: compute if saved.data_ptr() == address else saved,
         lambda kept: kept if isinstance(kept, Tensor) else kept(),
     )
+
+
+@contextlib.contextmanager
+def _changed(
+    model: nn.Module,
+    changes: Changes,
+    applies: Callable[[nn.Module], bool],
+    change: Callable[[Conv2d], Callable[[], None]],
+) -> Iterator[None]:
+    """Change what ``applies`` selects; of several threads the last to leave undoes the change.
+
+    ``change`` returns the function that undoes it.
+    """
+    changed = []
+    try:
+        with _LOCK:
+            for module in model.modules():
+                if module in changes or applies(module):
+                    count, undo = changes.get(module) or (0, change(module))
+                    changes[module] = count + 1, undo
+                    changed.append(module)
+        yield
+    finally:
+        with _LOCK:
+            for module in changed:
+                count, undo = changes.pop(module)
+                if count > 1:
+                    changes[module] = count - 1, undo
+                else:
+                    undo()

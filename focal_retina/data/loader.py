@@ -35,7 +35,8 @@ def build_train_loader(
     dataset,
     *,
     mapper: Callable | None,
-    total_batch_size: int,
+    total_batch_size: int | None = None,
+    single_gpu_batch_size: int | None = None,
     aspect_ratio_grouping: bool = True,
     **options,
 ):
@@ -46,6 +47,13 @@ def build_train_loader(
     numbers. For an ``IterableDataset``, and for a dataset to be grouped by sizes that it does not
     state, it is Detectron2's own loader; a warning says that it cannot resume exactly.
     """
+    if bool(total_batch_size) == bool(single_gpu_batch_size):
+        raise UserError(
+            f"dataloader.train.total_batch_size is {total_batch_size} and single_gpu_batch_size "
+            f"{single_gpu_batch_size}; give one of them"
+        )
+    if single_gpu_batch_size:
+        total_batch_size = single_gpu_batch_size * comm.get_world_size()
     arguments = {"mapper": mapper, "total_batch_size": total_batch_size, **options}
     is_wide = None
     if aspect_ratio_grouping and isinstance(dataset, list):
@@ -99,8 +107,11 @@ class TrainLoader:
         total_batch_size: int,
         collate_fn: Callable | None = None,
         seed: int | None = None,
+        drop_last: bool = True,
         **options,
     ):
+        name = "drop_last (dataloader.train)"
+        require(drop_last, name, drop_last, "be True: batches have no end, and each is complete")
         # Before the first batch is asked for.
         for name in options.keys() - inspect.signature(DataLoader).parameters.keys():
             raise UserError(f"the training loader has no argument {name!r} (dataloader.train)")
@@ -114,6 +125,8 @@ class TrainLoader:
         self.seed = comm.shared_random_seed() if seed is None else seed
         self.position = 0
         self.options = {**options, "collate_fn": collate_fn or trivial_batch_collator}
+        if not options.get("num_workers"):
+            self.options.pop("prefetch_factor", None)  # as Detectron2 does
 
     def __iter__(self) -> Iterator[list]:
         loader = DataLoader(

@@ -15,12 +15,13 @@ from detectron2.structures import Boxes
 from torch import Tensor
 
 from focal_retina.config import focal_retina_node
+from focal_retina.detectron2_internals import Unscriptable
 from focal_retina.errors import UserError, require
 from focal_retina.registry import register
 
 
 @register(ANCHOR_GENERATOR_REGISTRY)
-class OctaveAnchorGenerator(DefaultAnchorGenerator):
+class OctaveAnchorGenerator(Unscriptable, DefaultAnchorGenerator):
     """Anchors of ``scales_per_octave`` sizes ``size * 2^(k/n)``, ``k < n``, and several ratios.
 
     Returns for a list of features one ``Boxes`` per level, in the order (y, x, size, ratio), as
@@ -33,7 +34,9 @@ class OctaveAnchorGenerator(DefaultAnchorGenerator):
         scales_per_octave: n >= 1.
         aspect_ratios: height / width > 0; the same two forms as ``base_sizes``.
         strides: stride of each level in pixels.
-        offset: centre of the first anchor in units of the stride, in [0, 1).
+        offset: centre of the first anchor in units of the stride, in [0, 1). The default is that of
+            Detectron2's configs, 0; the argument of its ``DefaultAnchorGenerator`` has 0.5, so
+            state it where one takes the other's place in a LazyConfig.
         round_sides: round the sides of the anchor whose size is the stride to whole pixels before
             scaling, as the authors' code (Detectron) does. Its boxes, of inclusive pixel
             coordinates and "+1" widths, are these boxes once ``offset`` is 0.5.

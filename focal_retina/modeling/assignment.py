@@ -13,6 +13,11 @@ from focal_retina.ops.matching.lattice import AnchorLattice
 from focal_retina.ops.matching.match_anchors import match_anchors
 from focal_retina.ops.matching.rule import MatchRule
 
+NO_INSTANCES = (
+    'Instance annotations are missing in training! Each dict of the batch needs "instances", which '
+    "Detectron2's DatasetMapper(cfg, is_train=True) adds"
+)
+
 
 class Assignment(NamedTuple):
     """Labels of all anchors of a batch, and the objects of its F foreground anchors."""
@@ -74,7 +79,8 @@ class AnchorAssigner:
 
         Args:
             anchors: (R, 4), float32, pixels, xyxy, all levels.
-            gt_instances: N ``Instances`` with ``gt_boxes`` and ``gt_classes``.
+            gt_instances: N ``Instances`` with ``gt_boxes`` and ``gt_classes``. As in Detectron2,
+                anchors of an object of class -1 are ignored, and those of class K are background.
             lattice: how the anchors lie, for sparse matching; None for dense matching.
         """
         size = (len(gt_instances), len(anchors))
@@ -111,7 +117,8 @@ class AnchorAssigner:
         foreground = not_background[match_labels[not_background] == 1]
         matched = matches[foreground]
         gt_labels[not_background] = -1
-        gt_labels[foreground] = objects.gt_classes[matched]
-        is_matched = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-        is_matched[matched] = True
-        return foreground, boxes[matched], (~is_matched).sum()
+        gt_labels[foreground] = objects.gt_classes[matched].clamp(min=-1)
+        is_learned = (objects.gt_classes >= 0) & (objects.gt_classes != self.num_classes)
+        foreground, matched = foreground[is_learned[matched]], matched[is_learned[matched]]
+        is_unmatched = is_learned.index_fill(0, matched, False)
+        return foreground, boxes[matched], is_unmatched.sum()

@@ -10,6 +10,7 @@ from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 from torch import Tensor, nn
 
+from focal_retina.detectron2_internals import Unscriptable
 from focal_retina.errors import UserError, require
 from focal_retina.registry import register
 
@@ -17,7 +18,7 @@ BATCH_NORMS = {"BN": nn.BatchNorm2d, "SyncBN": nn.SyncBatchNorm}
 
 
 @register(RPN_HEAD_REGISTRY)
-class FocalRetinaHead(nn.Module):
+class FocalRetinaHead(Unscriptable, nn.Module):
     """Class logits and box deltas for every anchor of every level.
 
     Built from a config through the RPN head registry, it has one class, as a first stage needs.

@@ -43,7 +43,7 @@ class ImagePreprocessor(nn.Module):
         self.input_format = input_format
         self.size_divisibility = size_divisibility
         self.channels_last = channels_last
-        self._min_size: tuple[int, ...] = (0, 0)
+        self._min_size: tuple[int, ...] | None = None  # inside ``padded_as_one``
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
 
@@ -67,13 +67,12 @@ class ImagePreprocessor(nn.Module):
         """
         images = [self.normalize(x["image"].to(self.pixel_mean.device)) for x in batched_inputs]
         divisibility = self.divisibility(backbone)
-        # Detectron2 0.6 has no padding constraints.
-        constraints = getattr(backbone, "padding_constraints", None)
-        kwargs = {"padding_constraints": constraints} if constraints else {}
-        batch = ImageList.from_tensors(images, divisibility, **kwargs)
-        padded = (-(-side // divisibility) * divisibility for side in self._min_size)
-        bottom, right = (max(0, p - n) for p, n in zip(padded, batch.tensor.shape[2:], strict=True))
-        if bottom or right:
+        constraints = backbone.padding_constraints
+        batch = ImageList.from_tensors(images, divisibility, padding_constraints=constraints)
+        if self._min_size is not None:
+            least = (-(-side // divisibility) * divisibility for side in self._min_size)
+            sides = zip(least, batch.tensor.shape[2:], strict=True)
+            bottom, right = (max(0, wanted - side) for wanted, side in sides)
             batch.tensor = F.pad(batch.tensor, (0, right, 0, bottom))
         if self.channels_last:
             batch.tensor = batch.tensor.contiguous(memory_format=torch.channels_last)
@@ -104,4 +103,4 @@ class ImagePreprocessor(nn.Module):
         try:
             yield
         finally:
-            self._min_size = (0, 0)
+            self._min_size = None

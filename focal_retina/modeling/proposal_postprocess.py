@@ -7,6 +7,7 @@ from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_p
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
+from focal_retina.ops.candidates import at_most
 from focal_retina.ops.gather import gather_deltas
 
 
@@ -75,7 +76,7 @@ class ProposalPostprocessor:
     ) -> tuple[Tensor, Tensor]:
         """Return boxes (N, k, 4) and logits (N, k), float32, of a level's k best anchors."""
         scores = logits.permute(0, 2, 3, 1).flatten(1).float()  # (N, HWA)
-        scores, idxs = scores.topk(min(topk, scores.shape[1]), dim=1)
+        scores, idxs = scores.topk(at_most(topk, scores.shape[1]), dim=1)
         boxes = [
             self.box2box_transform.apply_deltas(gather_deltas(d, i), anchors.tensor[i])
             for d, i in zip(deltas, idxs, strict=True)

@@ -13,7 +13,9 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from focal_retina.config import focal_retina_node
-from focal_retina.modeling.assignment import AnchorAssigner, Assignment
+from focal_retina.detectron2_internals import Unscriptable
+from focal_retina.errors import UserError
+from focal_retina.modeling.assignment import NO_INSTANCES, AnchorAssigner, Assignment
 from focal_retina.modeling.classification import SigmoidFocalLoss, focal_loss_alpha
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.normalizer import LossNormalizer
@@ -26,7 +28,7 @@ _LOSSES = {"loss_rpn_cls": "loss_cls", "loss_rpn_loc": "loss_box_reg"}
 
 
 @register(PROPOSAL_GENERATOR_REGISTRY)
-class FocalProposalGenerator(nn.Module):
+class FocalProposalGenerator(Unscriptable, nn.Module):
     """Proposals from the focal-loss head, with object against background as the only class.
 
     It takes the place of Detectron2's ``RPN`` in any two-stage config: set
@@ -111,14 +113,16 @@ class FocalProposalGenerator(nn.Module):
         Args:
             images: for their sizes before padding.
             features: by name, each (N, C, H, W).
-            gt_instances: N ``Instances`` with ``gt_boxes``; in training only.
+            gt_instances: N ``Instances`` with ``gt_boxes``; in training only. Objects whose
+                ``gt_classes`` are -1 are regions to ignore.
         """
         levels = [features[f] for f in self.head_in_features]
         logits, deltas = self.rpn_head(levels)
         anchors = self.anchor_generator(levels)
         losses = {}
         if self.training:
-            assert gt_instances is not None, "training needs objects"
+            if gt_instances is None:
+                raise UserError(NO_INSTANCES)
             grid_sizes = [(x.shape[2], x.shape[3]) for x in logits]
             assignment = self.assign(anchors, grid_sizes, gt_instances)
             found = self.loss(logits, deltas, Boxes.cat(anchors).tensor, assignment)
@@ -143,8 +147,10 @@ class FocalProposalGenerator(nn.Module):
 
 
 def _of_one_class(objects: Instances) -> Instances:
-    zeros = torch.zeros(len(objects), dtype=torch.int64, device=objects.gt_boxes.device)
-    return Instances(objects.image_size, gt_boxes=objects.gt_boxes, gt_classes=zeros)
+    classes = torch.zeros(len(objects), dtype=torch.int64, device=objects.gt_boxes.device)
+    if objects.has("gt_classes"):
+        classes = objects.gt_classes.clamp(max=0)
+    return Instances(objects.image_size, gt_boxes=objects.gt_boxes, gt_classes=classes)
 
 
 def _ignore_outside(assignment: Assignment, is_inside: Tensor) -> Assignment:

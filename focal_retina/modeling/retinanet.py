@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from focal_retina.acceleration import accelerated_forward
 from focal_retina.config import focal_retina_node, has_background_logit
+from focal_retina.detectron2_internals import Unscriptable
 from focal_retina.errors import UserError
-from focal_retina.modeling.assignment import AnchorAssigner, Assignment
+from focal_retina.modeling.assignment import NO_INSTANCES, AnchorAssigner, Assignment
 from focal_retina.modeling.classification import build_classification_loss
+from focal_retina.modeling.detectron2_names import Detectron2Names
 from focal_retina.modeling.head import FocalRetinaHead
 from focal_retina.modeling.losses import FocalRetinaLoss
 from focal_retina.modeling.monitor import TrainingMonitor
@@ -39,11 +41,12 @@ class HeadOutputs(NamedTuple):
 
 
 @register(META_ARCH_REGISTRY)
-class FocalRetinaNet(nn.Module):
+class FocalRetinaNet(Unscriptable, Detectron2Names):
     """RetinaNet from built parts; parameters have the names of Detectron2's ``RetinaNet``.
 
     Any Detectron2 RetinaNet config builds it once ``MODEL.META_ARCHITECTURE`` is
-    "FocalRetinaNet", and loads that model's checkpoints unconverted.
+    "FocalRetinaNet", and loads that model's checkpoints unconverted. What projects read from that
+    model has its names here too, see ``Detectron2Names``.
 
     Args:
         backbone: features by name.
@@ -87,7 +90,9 @@ class FocalRetinaNet(nn.Module):
         shapes = backbone.output_shape()
         self.head_in_features = head_in_features or sorted(shapes, key=lambda f: shapes[f].stride)
         if preprocessor.channels_last:
-            self.to(memory_format=torch.channels_last)
+            for x in (*self.parameters(), *self.buffers()):
+                if x.dim() == 4:  # the format has no other, and ``to`` takes those of five for it
+                    x.data = x.data.contiguous(memory_format=torch.channels_last)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -167,6 +172,8 @@ class FocalRetinaNet(nn.Module):
 
     def assign(self, batched_inputs: list[dict], outputs: HeadOutputs) -> tuple[Tensor, Assignment]:
         """Return the anchors of all levels, (R, 4), and their labels and objects."""
+        for inputs in batched_inputs:
+            _check_objects(inputs, self.num_classes)
         gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
         grid_sizes = [(x.shape[2], x.shape[3]) for x in outputs.logits]
         lattice = AnchorLattice.of(self.anchor_generator, grid_sizes)
@@ -209,6 +216,18 @@ def _level_shapes(backbone: Backbone, names: Sequence[str]) -> list[ShapeSpec]:
             f"has {', '.join(known)}"
         )
     return [known[name] for name in names]
+
+
+def _check_objects(inputs: dict, num_classes: int) -> None:
+    if "instances" not in inputs:
+        raise UserError(NO_INSTANCES)
+    # Before they are on a GPU, which would have to wait.
+    for label in inputs["instances"].gt_classes.tolist():
+        if label > num_classes:
+            raise UserError(
+                f"{inputs.get('file_name', 'an image')} has an object of class {label}; the model "
+                f"has classes 0 to {num_classes - 1} (MODEL.RETINANET.NUM_CLASSES)"
+            )
 
 
 def _resize(detections: Instances, inputs: dict) -> Instances:

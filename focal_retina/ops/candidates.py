@@ -23,7 +23,8 @@ def select_candidates(
         backend: see ``resolve_backend``. "reference" scores every logit. "torch" and "triton" are
             the same here, and score only anchors whose best logit can be among the result. Where
             more than 8 x ``topk`` anchors have candidates, the results may differ in which of
-            equal scores comes first, or stays.
+            equal scores comes first, or stays. While a model is traced, all are "reference", which
+            has no branch that depends on a value.
 
     Returns:
         ``scores`` (n,), float32, descending; ``anchor_idxs`` (n,), int64, index into HWA (y, x, a);
@@ -38,13 +39,20 @@ def select_candidates(
             f"logits has shape {tuple(logits.shape)}; give (A * {num_classes}, H, W), one image"
         )
     logits = logits.unflatten(0, (-1, num_classes)).flatten(2)  # (A, K, HW)
-    if resolve_backend(backend, logits.device) != "reference":
+    is_reference = resolve_backend(backend, logits.device) == "reference"
+    if not (is_reference or torch.jit.is_tracing()):
         return _select_sparse(logits, score_thresh, topk)
     all_scores = logits.permute(2, 0, 1).flatten(0, 1).float().sigmoid()  # (HWA, K)
     candidate_idxs = (all_scores > score_thresh).nonzero()
-    scores, order = all_scores[all_scores > score_thresh].topk(min(len(candidate_idxs), topk))
+    num_kept = at_most(topk, candidate_idxs.shape[0])
+    scores, order = all_scores[all_scores > score_thresh].topk(num_kept)
     anchor_idxs, class_idxs = candidate_idxs[order].unbind(1)
     return scores, anchor_idxs, class_idxs
+
+
+def at_most(limit: int, size: int) -> int:
+    """Return the smaller one; while a model is traced, sizes are tensors and stay in the graph."""
+    return size.clamp(max=limit) if isinstance(size, Tensor) else min(size, limit)
 
 
 def _select_sparse(logits: Tensor, score_thresh: float, topk: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -90,4 +98,6 @@ def softmax_log_odds(logits: Tensor, num_classes: int) -> Tensor:
         num_classes: K.
     """
     log_p = logits.unflatten(1, (-1, num_classes + 1)).float().log_softmax(2)[:, :, :-1]
-    return (log_p - torch.log(-torch.expm1(log_p))).flatten(1, 2)
+    # 1 - p, as by expm1, which ONNX lacks: 1 - exp(x) is tanh(-x / 2) * (1 + exp(x)).
+    miss = torch.tanh(-log_p / 2) * (1 + log_p.exp())
+    return (log_p - miss.log()).flatten(1, 2)

@@ -52,7 +52,9 @@ class RunSettings:
         True,
     )
     batch_size: int | None = _setting(
-        "SOLVER.IMS_PER_BATCH", "dataloader.train.total_batch_size", rules.whole(1, 100_000)
+        "SOLVER.IMS_PER_BATCH",
+        "dataloader.train.total_batch_size",
+        rules.optional(rules.whole(1, 100_000)),  # None beside single_gpu_batch_size
     )
     learning_rate: float | None = _setting("SOLVER.BASE_LR", "optimizer.lr", rules.positive)
     max_iter: int = _setting("SOLVER.MAX_ITER", "train.max_iter", rules.whole(1), 1)

@@ -111,8 +111,7 @@ class TrainingLoop(SimpleTrainer):
         losses, weights, correction = self._backward(micro_batches)
         if self.iter == self.start_iter and isinstance(self.model, DistributedDataParallel):
             _check_all_used(self.model)
-        if hasattr(self, "after_backward"):  # Detectron2 0.6 has no such hook
-            self.after_backward()
+        self.after_backward()
         rows, correction, largest = self._to_host(losses, correction)
         means = correction * sum(row * weight for row, weight in zip(rows, weights, strict=True))
         means = dict(zip(losses[0], means.tolist(), strict=True))

@@ -1,6 +1,8 @@
 """Folding batch normalisation changes nothing but rounding, and leaves no trace."""
 
+import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -126,3 +128,29 @@ def test_an_activation_and_a_bias_count_too(bias, activation):
     expected = norm(nn.functional.conv2d(x, conv.weight, conv.bias))
     with folded_in_each_forward(conv):
         assert torch.allclose(conv(x), activation(expected) if activation else expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("context", [folded_batch_norm, folded_in_each_forward])
+@torch.no_grad()
+def test_threads_share_a_model_and_the_last_one_restores_it(context):
+    model, images = model_with("FrozenBN").backbone, torch.randn(1, 3, 32, 32)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    with context(model):
+        expected = model(images)
+
+    def run(_):
+        with context(model):
+            return model(images)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(run, range(16)))
+    finally:
+        sys.setswitchinterval(interval)
+    for features in found:
+        assert all(torch.equal(features[name], expected[name]) for name in expected)
+    assert not any("forward" in vars(m) for m in model.modules())
+    assert state.keys() == model.state_dict().keys()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())

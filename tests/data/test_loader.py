@@ -205,3 +205,22 @@ def test_indices_outside_of_the_data_are_refused():
     state["sampler"]["_indexes_subset"] = torch.full((20,), 10**6)[:10]
     with pytest.raises(UserError, match="_indexes_subset"):
         resumed.load_state_dict(state)
+
+
+def test_more_arguments_of_detectron2s_loader_are_taken():
+    options = {"total_batch_size": None, "single_gpu_batch_size": 2, "aspect_ratio_grouping": False}
+    ours = loader(drop_last=True, num_workers=0, prefetch_factor=5, **options)
+    assert ours.batch_size == 2
+    arguments = {**options, "mapper": dict, "drop_last": True}
+    theirs = build_detection_train_loader(RECORDS, sampler=SAMPLERS["training"](), **arguments)
+    expected = ids(theirs, 9)
+    assert ids(ours, 9) == expected
+    assert ids(loader(num_workers=1, prefetch_factor=1, **options), 3) == expected[:3]
+
+
+def test_two_batch_sizes_or_none_and_incomplete_batches_are_refused():
+    for sizes in ({"total_batch_size": 4, "single_gpu_batch_size": 2}, {"total_batch_size": None}):
+        with pytest.raises(UserError, match="single_gpu_batch_size .*; give one of them"):
+            loader(**sizes)
+    with pytest.raises(UserError, match="drop_last .* is False; it must be True"):
+        loader(drop_last=False)

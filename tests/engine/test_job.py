@@ -108,6 +108,13 @@ def test_a_key_of_a_lazy_config_that_nothing_reads_is_warned_of(jobs, tmp_path, 
     assert capsys.readouterr().out.count("train.max_iter?") == 1
 
 
+def test_a_lazy_config_may_state_the_images_of_one_process(jobs, tmp_path):
+    sizes = {"total_batch_size": "null", "single_gpu_batch_size": 2}
+    sizes = [f"dataloader.train.{name}={value}" for name, value in sizes.items()]
+    run_here("--config-file", jobs / "tiny.py", *options("py", output_dir=tmp_path), *sizes)
+    assert metrics(tmp_path)
+
+
 @KINDS
 def test_every_setting_is_checked_before_anything_is_built(jobs, kind, tmp_path, monkeypatch):
     def build(self):

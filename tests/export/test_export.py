@@ -125,6 +125,16 @@ def test_an_exported_file_finds_the_one_image_of_a_batch_with_detections(exporte
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_file_of_a_model_with_a_background_logit_detects_what_the_model_detects(kind, tmp_path):
+    model = confident_model({"MODEL.FOCAL_RETINA.CLS_LOSS": "softmax_focal"})
+    run = export(Detections(model), kind, tmp_path / "model.pt2")
+    for images in (noise(*size) for size in SIZES):
+        expected = models_detections(model, images)
+        assert len(expected[0]) > 1
+        assert largest_difference(expected, run(images)) < 1e-2
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_raw_outputs_are_the_head_s_for_every_anchor(kind, tmp_path):
     model = confident_model(TORCHVISION_ANCHORS)
     run = export(RawOutputs(model), kind, tmp_path / "model.pt2")

@@ -7,7 +7,8 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import retinanet as detectron2_retinanet
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, ImageList
+from detectron2.utils.events import EventStorage
 from fvcore.nn import sigmoid_focal_loss
 from helpers.batches import GN_R18, detectron2_retinanet_config, random_batch
 from helpers.small_models import losses_and_gradients
@@ -67,6 +68,16 @@ def test_losses_and_every_gradient_are_equal_to_the_bit(model, batch, plain_foca
     overrides = MODELS[model]
     ours, theirs = build_pair(overrides, "reference")
     batch = random_batch(*BATCHES[batch], overrides.get("MODEL.RETINANET.NUM_CLASSES", 80))
+    found, expected = (losses_and_gradients(model, batch) for model in (ours, theirs))
+    torch.testing.assert_close(found, expected, atol=0, rtol=0)
+    assert ours.loss.normalizer.foreground_ema.item() == theirs.loss_normalizer
+
+
+def test_regions_to_ignore_and_objects_of_the_background_are_detectron2s(plain_focal_loss):
+    ours, theirs = build_pair(GN_R18, "reference")
+    batch = random_batch([(96, 128), (64, 150), (130, 70)], [4, 2, 5])
+    for inputs, classes in zip(batch, ([-1, 80, 3, 0], [-1, -1], [80, 7, -1, 7, 80]), strict=True):
+        inputs["instances"].gt_classes = torch.tensor(classes)
     found, expected = (losses_and_gradients(model, batch) for model in (ours, theirs))
     torch.testing.assert_close(found, expected, atol=0, rtol=0)
     assert ours.loss.normalizer.foreground_ema.item() == theirs.loss_normalizer
@@ -142,3 +153,57 @@ def test_an_object_without_overlap_makes_no_anchor_foreground_unlike_detectron2(
         assignment = ours.assigner(Boxes.cat(anchors).tensor, objects)
         assert (assignment.gt_labels == 80).all()
         assert assignment.num_unmatched.tolist() == [1]
+
+
+NAMES = """pixel_mean pixel_std input_format vis_period test_score_thresh test_topk_candidates
+test_nms_thresh max_detections_per_image focal_loss_alpha focal_loss_gamma smooth_l1_beta
+box_reg_loss_type num_classes head_in_features device""".split()
+
+
+def test_what_projects_read_from_detectron2s_model_has_its_names_and_values():
+    ours, theirs = build_pair({**GN_R18, "TEST.DETECTIONS_PER_IMAGE": 17}, "reference")
+    for name in NAMES:
+        found, expected = getattr(ours, name), getattr(theirs, name)
+        assert found.equal(expected) if isinstance(found, torch.Tensor) else found == expected, name
+    for part in ("box2box_transform", "anchor_matcher"):
+        found, expected = (vars(getattr(model, part)) for model in (ours, theirs))
+        assert found == expected
+
+
+def test_what_projects_call_on_detectron2s_model_gives_what_it_gives(plain_focal_loss):
+    ours, theirs = build_pair(GN_R18, "reference")
+    batch = random_batch([(96, 128), (64, 150)], [3, 1])
+    objects = [x["instances"] for x in batch]
+    results = []
+    for model in (ours, theirs):
+        images = model.preprocess_image(batch)
+        features = model.backbone(images.tensor)
+        features = [features[name] for name in model.head_in_features]
+        predictions = model.head(features)
+        anchors = model.anchor_generator(features)
+        labels, boxes = model.label_anchors(anchors, objects)
+        foreground = [(x >= 0) & (x < 80) for x in labels]
+        boxes = [x[kept] for x, kept in zip(boxes, foreground, strict=True)]
+        with torch.no_grad(), EventStorage(0):
+            losses = model.forward_training(images, features, predictions, objects)
+            found = model.eval().forward_inference(images, features, predictions)
+        found = [(x.pred_boxes.tensor, x.pred_classes, x.scores) for x in found]
+        results.append((labels, boxes, losses, found))
+    torch.testing.assert_close(*results, rtol=2e-7, atol=0)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_no_detection_of_predictions_that_are_not_finite_is_finite(value):
+    ours, _ = build_pair(GN_R18, "torch")
+    features = [torch.full((1, 64, 64 // 2**i, 64 // 2**i), value) for i in range(5)]
+    predictions = [[torch.full_like(x, value) for x in kind] for kind in ours.head(features)]
+    images = ImageList(torch.full((1, 3, 512, 512), value), [(510, 510)])
+    (found,) = ours.eval().forward_inference(images, features, predictions)
+    assert not found.pred_boxes.tensor.isfinite().any()
+
+
+def test_a_threshold_set_by_detectron2s_name_is_the_models():
+    ours, _ = build_pair({**GN_R18, "MODEL.RETINANET.SCORE_THRESH_TEST": 0.9}, "torch")
+    batch = random_batch([(96, 128)], [0])
+    ours.test_score_thresh, ours.max_detections_per_image = 0.0, 7
+    assert len(ours.eval()(batch)[0]["instances"]) == 7

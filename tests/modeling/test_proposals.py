@@ -1,15 +1,19 @@
 """The first stage proposes and labels as Detectron2's RPN does, and differs in its loss."""
 
+from operator import attrgetter
+from pathlib import Path
+
 import pytest
 import torch
 from detectron2 import model_zoo
-from detectron2.config import get_cfg
+from detectron2.config import LazyConfig, get_cfg, instantiate
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.proposal_generator import RPN, build_proposal_generator
 from detectron2.structures import Boxes, ImageList, Instances
-from helpers.batches import random_objects
+from helpers.batches import random_batch, random_objects
 
 from focal_retina import FocalProposalGenerator, FocalRetinaHead
+from focal_retina.errors import UserError
 from focal_retina.modeling.proposal_postprocess import ProposalPostprocessor
 from focal_retina.ops import reference
 
@@ -167,6 +171,26 @@ def test_checkpoints_of_detectron2s_rpn_with_our_head_load_unconverted():
     assert left.unexpected_keys == []
 
 
+def test_regions_to_ignore_are_in_no_loss(event_storage):
+    generator = build("FocalProposalGenerator")
+    images, features, objects = batch((3, 0))
+    objects[0].gt_classes = torch.tensor([-1, 7, -1])
+    _, losses = generator(images, features, objects)
+    assert losses["loss_rpn_cls"].isfinite()
+    anchors = generator.anchor_generator(list(features.values()))
+    grids = [x.shape[-2:] for x in features.values()]
+    assignment = generator.assign(anchors, grids, objects)
+    assert {tuple(b) for b in assignment.gt_boxes.tolist()} == {
+        tuple(objects[0].gt_boxes.tensor[1].tolist())
+    }
+    objects[0].gt_classes = torch.tensor([0, 7, 0])
+    learned = generator.assign(anchors, grids, objects)
+    assert len(learned.anchor_idxs) > len(assignment.anchor_idxs) > 0
+    assert (assignment.gt_labels == -1).sum() > (learned.gt_labels == -1).sum()
+    with pytest.raises(UserError, match="Instance annotations are missing"):
+        generator(images, features, None)
+
+
 def test_the_caller_s_objects_keep_their_classes():
     generator = build("FocalProposalGenerator").train()
     images, features, objects = batch()
@@ -195,3 +219,35 @@ def test_it_is_built_from_parts_without_a_config():
     proposals, losses = generator(images, features, one)
     assert [0 < len(x) <= 20 for x in proposals] == [True, True]
     assert set(losses) == {"loss_rpn_cls", "loss_rpn_loc"}
+
+
+def test_the_lazy_node_is_the_first_stage_of_the_config_and_trains_a_step():
+    file = Path(__file__).parents[2] / "configs/common/models/focal_proposal_generator.py"
+    model = model_zoo.get_config("common/models/mask_rcnn_fpn.py").model
+    model.proposal_generator = LazyConfig.load(str(file)).proposal_generator
+    model.backbone.bottom_up.stages.norm = "BN"
+    model.backbone.bottom_up.stem.norm, model.backbone.bottom_up.freeze_at = "BN", 0
+    model.backbone.out_channels = 16
+    node = model.proposal_generator
+    node.head.input_shape, node.head.conv_dims = [ShapeSpec(channels=16)] * 5, [16]
+    model.roi_heads = None
+    model = instantiate(model)
+    ours = model.proposal_generator
+    built = build("FocalProposalGenerator", ("MODEL.RETINANET.NUM_CONVS", 4))
+    for name in ("assigner", "postprocessor", "loss.cls_loss", "loss.normalizer", "loss"):
+        parts = [attrgetter(name)(generator) for generator in (ours, built)]
+        plain = [{k: v for k, v in vars(x).items() if k[0] != "_"} for x in parts]
+        for settings in plain:
+            settings.pop("box2box_transform", None)
+        assert plain[0] == plain[1], name
+    assert ours.anchor_generator.offset == built.anchor_generator.offset
+
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    before = ours.rpn_head.cls_score.weight.clone()
+    inputs = random_batch([(64, 96)], [2])
+    images = model.preprocess_image(inputs)
+    objects = [x["instances"] for x in inputs]
+    _, losses = ours.train()(images, model.backbone(images.tensor), objects)
+    sum(losses.values()).backward()
+    optimizer.step()
+    assert not torch.equal(ours.rpn_head.cls_score.weight, before)

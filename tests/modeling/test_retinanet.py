@@ -137,3 +137,31 @@ def test_the_constructor_takes_all_features_of_the_backbone_and_refuses_any_othe
     assert FocalRetinaNet(**parts).head_in_features == ["p3", "p4", "p5", "p6", "p7"]
     with pytest.raises(UserError, match="IN_FEATURES.* has p9, but the backbone has p3"):
         FocalRetinaNet(**parts, head_in_features=["p3", "p9"])
+
+
+def test_training_without_objects_or_with_a_class_above_k_is_one_sentence():
+    model = tiny_model()
+    with pytest.raises(UserError, match="Instance annotations are missing in training!"):
+        losses_of(model, [{"image": torch.zeros(3, 64, 64)}])
+    batch = tiny_batch([1, 2])
+    batch[1]["instances"].gt_classes = torch.tensor([4, 6])  # K is 4, background
+    batch[1]["file_name"] = "owl.jpg"
+    with pytest.raises(UserError, match=r"owl\.jpg has an object of class 6; .* classes 0 to 3"):
+        losses_of(model, batch)
+
+
+def test_a_backbone_with_weights_of_five_dimensions_is_laid_out_and_trains():
+    class Wide(torch.nn.Conv3d):
+        def forward(self, x):
+            return super().forward(x[:, :, None])[:, :, 0]
+
+    model = tiny_model()
+    model.backbone.bottom_up.stem.conv1 = Wide(3, 64, (1, 7, 7), (1, 2, 2), (0, 3, 3))
+    parts = ("backbone", "head", "anchor_generator", "assigner", "loss", "postprocessor")
+    arguments = {name: getattr(model, name) for name in (*parts, "preprocessor")}
+    model = FocalRetinaNet(
+        num_classes=4, head_in_features=["p3", "p4", "p5", "p6", "p7"], **arguments
+    )
+    assert model.head.cls_score.weight.is_contiguous(memory_format=torch.channels_last)
+    _, gradients = losses_and_gradients(model, tiny_batch([2]))
+    assert gradients["backbone.bottom_up.stem.conv1.weight"].abs().max() > 0

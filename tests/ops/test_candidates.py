@@ -7,7 +7,7 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector, permute_
 from detectron2.structures import Boxes
 from helpers.loss_cases import both_layouts, every_dtype
 
-from focal_retina.ops.candidates import select_candidates
+from focal_retina.ops.candidates import select_candidates, softmax_log_odds
 
 backends = pytest.mark.parametrize("backend", ["reference", "torch"])
 
@@ -158,3 +158,11 @@ def test_nan_is_never_selected_and_hides_nothing(backend, layout):
 def test_logits_that_do_not_hold_whole_anchors_are_refused():
     with pytest.raises(ValueError, match=r"logits has shape \(9, 2, 2\); give \(A \* 2, H, W\)"):
         select_candidates(torch.zeros(9, 2, 2), num_classes=2, score_thresh=0.05, topk=10)
+
+
+@pytest.mark.parametrize("spread", [1, 20, 1e4])
+def test_the_sigmoid_of_log_odds_is_the_softmax_for_scores_near_0_and_1_too(spread):
+    logits = torch.randn(1, 12, 5, 7, generator=torch.Generator().manual_seed(3)) * spread
+    expected = logits.double().unflatten(1, (-1, 4)).softmax(2)[:, :, :3].flatten(1, 2)
+    found = softmax_log_odds(logits, 3).sigmoid()
+    torch.testing.assert_close(found, expected.float(), rtol=2e-5, atol=1e-37)

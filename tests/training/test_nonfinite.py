@@ -181,9 +181,10 @@ def test_all_processes_end_with_the_sentence_of_the_one_at_fault(tmp_path):
     assert [x.name for x in tmp_path.glob("*.pth")] == ["nonfinite_iter_0000012_rank1.pth"]
 
 
-def diverging(tmp_path):
+def diverging(tmp_path, box_loss="smooth_l1", rate=1e6):
     config = ["--config-file", write_jobs(tmp_path) / "tiny.yaml", "OUTPUT_DIR", tmp_path / "out"]
-    config += ["SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.MAX_ITER", 9, "SOLVER.BASE_LR", 1e6]
+    config += ["SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.MAX_ITER", 9, "SOLVER.BASE_LR", rate]
+    config += ["MODEL.RETINANET.BBOX_REG_LOSS_TYPE", box_loss]
     return [*config, "SOLVER.WARMUP_ITERS", 0]
 
 
@@ -200,9 +201,15 @@ def check_end(said, folder):
     assert list(folder.glob("nonfinite_iter_*.pth"))
 
 
-def test_a_run_that_diverges_ends_in_one_sentence_and_keeps_its_checkpoint(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("box_loss", "rate"),
+    [("smooth_l1", 1e6), *(pytest.param(x, 1e5, marks=pytest.mark.slow) for x in IOU_LOSSES)],
+)
+def test_a_run_that_diverges_ends_in_one_sentence_and_keeps_its_checkpoint(
+    box_loss, rate, tmp_path, capsys
+):
     with pytest.raises(SystemExit) as stopped:
-        run_here(*diverging(tmp_path))
+        run_here(*diverging(tmp_path, box_loss, rate))
     assert stopped.value.code == 3
     said = capsys.readouterr()
     check_end(said.err + said.out, tmp_path / "out")
