@@ -36,7 +36,6 @@ from focal_retina.tools import command_line as cli
 _LONGEST_STEM = 200  # bytes
 _LARGEST_JPEG = 65_500  # pixels, a side
 
-
 Picture = tuple[str, np.ndarray]  # a file or frame, and its image, (H, W, 3), uint8, RGB
 
 
@@ -92,7 +91,7 @@ class Run:
             if os.path.samefile(folder, self.output):
                 raise UserError(f"--output {args.output} has inputs in it: name another folder")
         names = "images.json", "predictions.json"
-        cli.refuse_inputs(self.output, names, cli.files_read(args.config_file))
+        cli.refuse_inputs(self.output, names, cli.files_read(args))
         self.results = CocoResults(self.output, classes, self.predictor.category_ids)
 
     def pictures(self, paths: Sequence[str]) -> None:
@@ -145,8 +144,6 @@ class Run:
                 yield path, read_picture(path)
             except ImageError as error:
                 self.failures.append(str(error))
-            except Exception as error:  # Pillow's, of a file that anybody may have written
-                self.failures.append(f"{path} cannot be read: {error!r}")
 
     def _drawn(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, Picture]]:
         """Yield pictures with their detections, and ids, when their results are written."""
