@@ -153,7 +153,7 @@ class Run:
                 image_id = self.results.add(name, instances)
                 if not self.args.no_draw:
                     drawn = instances[instances.scores >= self.args.draw_thresh]
-                    draw_detections(image, drawn, names, self.font)
+                    image = draw_detections(image, drawn, names, self.font)
                 yield image_id, (name, image)
 
     def _predict(self, batch: Sequence[Picture]) -> Iterator[tuple[Picture, Instances]]:
