@@ -18,8 +18,10 @@ _MAX_DEPTH = 50
 _TAG = "tag:yaml.org,2002:"
 
 
-def check_files(config_file: str, trust_config: bool, above: tuple[str, ...] = ()) -> None:
-    """Look through a config and the files that its ``_BASE_`` names; tags are not run.
+def check_files(config_file: str, trust_config: bool, above: tuple[str, ...] = ()) -> list[str]:
+    """Look through a config and the files that its ``_BASE_`` names; return the files.
+
+    Tags are not run.
 
     Args:
         trust_config: allow Python tags.
@@ -30,13 +32,14 @@ def check_files(config_file: str, trust_config: bool, above: tuple[str, ...] = (
             own base, or that has a key twice.
     """
     if "://" in config_file:  # Detectron2 fetches it
-        return
+        return []
     if not PathManager.isfile(config_file):
         place = f"{above[-1]}: its _BASE_" if above else "config file"
         state = "is a folder" if PathManager.isdir(config_file) else "does not exist"
         raise UserError(f"{place} {config_file} {state}")
     if os.path.realpath(config_file) in map(os.path.realpath, above):
         raise UserError(f"{above[-1]}: its _BASE_ {config_file} leads back to itself")
+    files = [config_file]
     for key, value in _read(config_file, trust_config).value:
         # Detectron2 tells the version of a config by these, before it checks anything itself.
         if key.value in ("MODEL", "TEST") and not isinstance(value, yaml.MappingNode):
@@ -50,7 +53,8 @@ def check_files(config_file: str, trust_config: bool, above: tuple[str, ...] = (
                         f"{config_file}: its _BASE_ is neither a path nor a list of them"
                     )
                 path = os.path.join(os.path.dirname(config_file), os.path.expanduser(base.value))
-                check_files(path, trust_config, (*above, config_file))
+                files += check_files(path, trust_config, (*above, config_file))
+    return files
 
 
 def _read(config_file: str, trust_config: bool) -> yaml.MappingNode:
@@ -119,16 +123,3 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return node
-
-
-def config_files(config_file: str, trust_config: bool) -> list[str]:
-    """Return a config file and those that its ``_BASE_`` leads to; UserError if one is unusable."""
-    check_files(config_file, trust_config)
-    files, read = [config_file], []
-    while files:
-        read.append(file := files.pop())
-        tree = {} if "://" in file else dict(_read(file, trust_config).value)
-        bases = [value for key, value in tree.items() if key.value == "_BASE_"]
-        bases = [x for b in bases for x in (b.value if isinstance(b.value, list) else [b])]
-        files += [os.path.join(os.path.dirname(file), os.path.expanduser(b.value)) for b in bases]
-    return read

@@ -67,7 +67,7 @@ def analyze(args: argparse.Namespace, output: Path) -> None:
     """Write and print the report, the plot and the proposal."""
     cfg = load_config(args)
     names = "report.md", "anchors.png", "proposal.yaml"
-    cli.refuse_inputs(output, names, cli.files_read(args))
+    cli.refuse_inputs(output, names, cli.files_read(args.config_file))
     config = AnchorConfig.of(cfg)
     starts = starting_shapes(config, args.scales_per_octave, args.aspect_ratios)
     np.random.seed(args.seed)  # Detectron2's augmentations draw from this generator

@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         check_report_file(args.all)
     task = configured_task(args) if args.config_file else json_task(args)
     if args.all:
-        refuse_inputs(args.all, [*args.json, *files_read(args)])
+        refuse_inputs(args.all, [*args.json, *files_read(args.config_file)])
     findings = check(task, args)
     if args.all:
         write_report(args.all, findings)

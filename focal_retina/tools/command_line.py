@@ -12,7 +12,7 @@ from focal_retina import files
 from focal_retina.errors import UserError, shown
 from focal_retina.settings.machine import why_not_writable
 from focal_retina.settings.rules import Rule, number, whole
-from focal_retina.settings.yaml_files import config_files
+from focal_retina.settings.yaml_files import check_files
 
 
 def tool_parser(
@@ -56,11 +56,11 @@ def make_output_folder(folder: str) -> Path:
     return Path(folder)
 
 
-def files_read(args: argparse.Namespace) -> list[str]:
-    """Return ``--config-file``, its bases, and the jsons of the data sets that are registered."""
-    configs = [args.config_file] if args.config_file else []
-    if args.config_file and not args.config_file.endswith(".py"):
-        configs = config_files(args.config_file, args.trust_config)
+def files_read(config_file: str | None) -> list[str]:
+    """Return a config file, its bases, and the jsons of the data sets that are registered."""
+    configs = [config_file] if config_file else []
+    if config_file and not config_file.endswith(".py"):
+        configs = check_files(config_file, trust_config=True)
     jsons = (MetadataCatalog.get(name).get("json_file") for name in MetadataCatalog.list())
     return configs + [json for json in jsons if json]
 

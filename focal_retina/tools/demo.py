@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = load_settings(args)
     names = "detections.png", "loss_curve.png", "log.txt", "model_final.pth"
     pictures = [x["file_name"] for x in DatasetCatalog.get(settings.test_datasets[0])]
-    read = [settings.weights, *pictures, *cli.files_read(args)]
+    read = [settings.weights, *pictures, *cli.files_read(args.config_file)]
     cli.refuse_inputs(output, names, read)
     storage = train(settings, output / "log.txt").storage
     losses = ("total_loss", "loss_cls", "loss_box_reg")

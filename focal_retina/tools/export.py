@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not isinstance(predictor.model, FocalRetinaNet):
         kind = type(predictor.model).__name__
         raise UserError(f"{args.config_file} is of a {kind}; only a FocalRetinaNet is exported")
-    read = [predictor.weights, *args.images, *files_read(args)]
+    read = [predictor.weights, *args.images, *files_read(args.config_file)]
     refuse_inputs(args.output, read)
     module = (RawOutputs if args.raw else Detections)(predictor.model).eval()
     with torch.no_grad(), evaluation_mode(predictor.model):

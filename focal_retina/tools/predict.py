@@ -91,7 +91,7 @@ class Run:
             if os.path.samefile(folder, self.output):
                 raise UserError(f"--output {args.output} has inputs in it: name another folder")
         names = "images.json", "predictions.json"
-        cli.refuse_inputs(self.output, names, cli.files_read(args))
+        cli.refuse_inputs(self.output, names, cli.files_read(args.config_file))
         self.results = CocoResults(self.output, classes, self.predictor.category_ids)
 
     def pictures(self, paths: Sequence[str]) -> None:
