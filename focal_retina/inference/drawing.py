@@ -16,8 +16,8 @@ from focal_retina.terminal import printable
 
 def draw_detections(
     image: np.ndarray, instances: Instances, class_names: Sequence[str], font: str
-) -> None:
-    """Draw a box, a class and a score per detection on an image, (H, W, 3), uint8, RGB.
+) -> np.ndarray:
+    """Return an image, (H, W, 3), uint8, RGB, with a box, a class and a score per detection.
 
     ``font`` is a file, see ``label_font``.
     """
@@ -27,7 +27,9 @@ def draw_detections(
     names = (" ".join(printable(class_names[i]).split()) for i in classes)
     scores = instances.scores.tolist()
     labels = [f"{name} {score:.0%}" for name, score in zip(names, scores, strict=True)]
-    draw_boxes(image, instances.pred_boxes.tensor.tolist(), classes, labels, font)
+    drawn = image.copy()
+    draw_boxes(drawn, instances.pred_boxes.tensor.tolist(), classes, labels, font)
+    return drawn
 
 
 def write_picture(path: Path, image: np.ndarray) -> None:

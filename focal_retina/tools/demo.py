@@ -127,8 +127,8 @@ def draw_pictures(predictor: Predictor, files: Sequence[str]) -> list[np.ndarray
         (instances,) = predictor([file])
         instances = instances[instances.scores >= 0.5]
         instances.pred_boxes.scale(_SCALE, _SCALE)
-        pictures.append(cv2.resize(read_picture(file), None, fx=_SCALE, fy=_SCALE))
-        draw_detections(pictures[-1], instances, predictor.class_names, font)
+        image = cv2.resize(read_picture(file), None, fx=_SCALE, fy=_SCALE)
+        pictures.append(draw_detections(image, instances, predictor.class_names, font))
     return pictures
 
 

@@ -36,7 +36,6 @@ from focal_retina.tools import command_line as cli
 _LONGEST_STEM = 200  # bytes
 _LARGEST_JPEG = 65_500  # pixels, a side
 
-
 Picture = tuple[str, np.ndarray]  # a file or frame, and its image, (H, W, 3), uint8, RGB
 
 
@@ -154,7 +153,7 @@ class Run:
                 image_id = self.results.add(name, instances)
                 if not self.args.no_draw:
                     drawn = instances[instances.scores >= self.args.draw_thresh]
-                    draw_detections(image, drawn, names, self.font)
+                    image = draw_detections(image, drawn, names, self.font)
                 yield image_id, (name, image)
 
     def _predict(self, batch: Sequence[Picture]) -> Iterator[tuple[Picture, Instances]]:

@@ -18,8 +18,8 @@ def drawn(names, boxes, size=(120, 200), font=None):
     image = np.zeros((*size, 3), np.uint8)
     scores, classes = torch.full((len(boxes),), 0.875), torch.arange(len(boxes))
     found = Instances(size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
-    draw_detections(image, found, names, font or label_font(names))
-    return image
+    image.setflags(write=False)  # as those are that Pillow has read
+    return draw_detections(image, found, names, font or label_font(names))
 
 
 def test_each_box_has_the_colour_of_its_class_and_nothing_inside():
@@ -75,4 +75,4 @@ def test_drawing_takes_a_small_share_of_a_large_picture_s_memory():
     image = drawn(names, boxes, (3000, 3000), font)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 1.1 * image.nbytes
+    assert peak < 2.1 * image.nbytes  # with the picture itself
