@@ -66,7 +66,10 @@ def listening() -> Iterator[None]:
     """Inside this context, signals go to ``interruption``."""
     interruption.reset()
     with _handled({number: interruption.receive for number in (*_ENDING, *_FORWARDED)}):
-        yield
+        try:
+            yield
+        finally:
+            interruption.reset()
 
 
 @contextlib.contextmanager
