@@ -11,7 +11,7 @@ from focal_retina.data.checks.fields import NOT_STATED, Names, is_box
 from focal_retina.data.checks.reading import read_table, table_of_sections
 from focal_retina.data.checks.table import Table
 from focal_retina.data.coco import CocoLoader, is_coco_json
-from focal_retina.data.voc import VocLoader, VocSplit
+from focal_retina.data.voc import VocSplit
 
 
 def table_of_dataset(name: str) -> Table | None:
@@ -26,8 +26,8 @@ def table_of_dataset(name: str) -> Table | None:
         table = loader.take_table() if is_ours else read_table(metadata.json_file)
         source = f"{name} ({metadata.json_file})"
         return table._replace(source=source, image_root=metadata.image_root)
-    if isinstance(loader, VocLoader):
-        return table_of_voc(loader.split, name)
+    if isinstance(loader, VocSplit):
+        return table_of_voc(loader, name)
     records = _load_for_two(name)
     is_list = isinstance(records, list)
     return table_of_records(records, metadata.get("thing_classes"), name) if is_list else None
