@@ -11,7 +11,7 @@ from detectron2.data.datasets import load_coco_json
 from detectron2.structures import BoxMode
 from torch import Tensor
 
-from focal_retina.data.coco import CocoLoader, is_coco_json
+from focal_retina.data.coco import is_detectron2s
 from focal_retina.errors import UserError
 
 
@@ -93,8 +93,7 @@ def load_objects(dataset_names: Sequence[str], resize: T.Augmentation) -> Object
 def _records(name: str) -> list[dict]:
     """Return a dataset in Detectron2's format, with the ids of COCO's annotations."""
     metadata = MetadataCatalog.get(name)
-    is_ours = isinstance(DatasetCatalog[name], CocoLoader)
-    if is_coco_json(name) and not is_ours:  # whose loader leaves the ids out
+    if is_detectron2s(name):  # its loader leaves the ids out
         return load_coco_json(metadata.json_file, metadata.image_root, name, ["id"])
     return DatasetCatalog.get(name)
 

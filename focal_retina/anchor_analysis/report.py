@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
+from scipy.stats import binned_statistic_2d
 from tabulate import tabulate
 from torch import Tensor, nn
 
@@ -115,9 +116,7 @@ def plot_fits(
 
 def _draw_map(axes: Axes, sides: np.ndarray, ious: np.ndarray, generator: nn.Module) -> QuadMesh:
     edges = np.arange(np.floor(sides.min()), np.ceil(sides.max()) + 0.5, 0.25)
-    counts, _, _ = np.histogram2d(*sides.T, bins=[edges, edges])
-    sums, _, _ = np.histogram2d(*sides.T, bins=[edges, edges], weights=ious)
-    means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    means = binned_statistic_2d(*sides.T, ious, bins=[edges, edges]).statistic
     drawn = axes.pcolormesh(2**edges, 2**edges, means.T, vmin=0, vmax=1, cmap="RdYlGn")
     for cell_anchors in generator.cell_anchors:
         anchor_sides = (cell_anchors[:, 2:] - cell_anchors[:, :2]).numpy()

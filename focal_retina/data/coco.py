@@ -75,11 +75,9 @@ def _box_records(table: Table, image_root: str) -> list[dict]:
     return [records[image_id] for image_id in sorted(records)]
 
 
-def is_coco_json(name: str) -> bool:
-    """Return whether a registered dataset is COCO json, registered by Detectron2 or by us."""
-    loader = DatasetCatalog[name]
-    is_detectron2s = loader.__module__ == register_coco_instances.__module__
-    return is_detectron2s or isinstance(loader, CocoLoader)
+def is_detectron2s(name: str) -> bool:
+    """Return whether Detectron2 registered a dataset as COCO json."""
+    return DatasetCatalog[name].__module__ == register_coco_instances.__module__
 
 
 def register_coco(

@@ -16,6 +16,7 @@ from detectron2.data.datasets import load_coco_json
 from iopath.common.file_io import file_lock
 
 from focal_retina.data.drawing import CLASSES, draw_scene
+from focal_retina.files import write_atomically
 
 # Part of what identifies a dataset on disk: to be raised when the drawing changes.
 _VERSION = 2
@@ -126,6 +127,4 @@ def _write(target: Path, info: dict) -> None:
         "annotations": annotations,
         "categories": [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)],
     }
-    partial = target / "instances.json.partial"
-    partial.write_text(json.dumps(content))
-    partial.replace(target / "instances.json")
+    write_atomically(target / "instances.json", json.dumps(content).encode())

@@ -23,7 +23,7 @@ _LINE = re.compile(r"(.+?)(\.(?:jpe?g|png|xml))?(\s+[-+]?[01])?(\s+#.*)?", re.IG
 
 
 class VocSplit(NamedTuple):
-    """The images of a split, N, with all their objects, A."""
+    """The images of a split, N, with all their objects, A; Detectron2's catalog calls it."""
 
     class_names: list[str]
     records: list[dict]  # N, in Detectron2's format
@@ -31,15 +31,8 @@ class VocSplit(NamedTuple):
     objects: list[str]  # A, where in which file
     malformed: list[Place]  # what keeps images and objects from being here
 
-
-class VocLoader:
-    """Return the records of a split, as Detectron2's catalog wants it."""
-
-    def __init__(self, split: VocSplit):
-        self.split = split
-
     def __call__(self) -> list[dict]:
-        return copy.deepcopy(self.split.records)
+        return copy.deepcopy(self.records)
 
 
 def register_voc(name: str, folder: str, split: str) -> None:
@@ -50,7 +43,7 @@ def register_voc(name: str, folder: str, split: str) -> None:
             f"dataset {name}: {found.malformed[0]}; all of it is listed by "
             "python -m focal_retina.tools.check_dataset with this config"
         )
-    DatasetCatalog.register(name, VocLoader(found))
+    DatasetCatalog.register(name, found)
     MetadataCatalog.get(name).set(
         thing_classes=found.class_names, dirname=folder, split=split, evaluator_type="coco"
     )
@@ -106,17 +99,15 @@ def _stems(folder: str, listing: Path, malformed: list[Place]) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
         text = line.strip()
         name, suffix, _, _ = match.groups("") if (match := _LINE.fullmatch(text)) else ("",) * 4
-        known = (x for x in (text, name + suffix, name) if x and _is_listed(folder, x))
-        if stem := next(known, None):
-            yield stem
-        elif text and not text.startswith("#"):
-            note = f"there is no Annotations/{name}.xml"
-            malformed.append(Place(f"{listing}, line {number},", text, note))
-
-
-def _is_listed(folder: str, stem: str) -> bool:
-    is_annotated = os.path.isfile(os.path.join(folder, "Annotations", f"{stem}.xml"))
-    return is_annotated or _image_file(Path(folder, "JPEGImages", stem)) is not None
+        for stem in filter(None, (text, name + suffix, name)):
+            is_annotated = os.path.isfile(f"{folder}/Annotations/{stem}.xml")
+            if is_annotated or _image_file(Path(folder, "JPEGImages", stem)):
+                yield stem
+                break
+        else:
+            if text and not text.startswith("#"):
+                note = f"there is no Annotations/{name}.xml"
+                malformed.append(Place(f"{listing}, line {number},", text, note))
 
 
 def _image_file(stem: Path) -> str | None:

@@ -85,14 +85,12 @@ class BoxEvaluator(DatasetEvaluator):
                 self._become_detectron2s()  # this process may have had no images
         if self._detectron2s is not None:
             return self._detectron2s.evaluate()
-        rows = np.frombuffer(self._values, np.float32).reshape(-1, 6)
-        found = _Found(self._images, rows)
-        if self._distributed:
-            shares = comm.gather(found)
-            if not comm.is_main_process():
-                return {}
-            images, rows = zip(*shares, strict=True)
-            found = _Found(list(itertools.chain(*images)), np.concatenate(rows))
+        found = _Found(self._images, np.frombuffer(self._values, np.float32).reshape(-1, 6))
+        shares = comm.gather(found) if self._distributed else [found]
+        if not shares:
+            return {}  # in the main process alone they are gathered
+        images, rows = zip(*shares, strict=True)
+        found = _Found(list(itertools.chain(*images)), np.concatenate(rows))
         objects = read_objects(self._name)
         if self._output_dir:
             self._write(found, objects)

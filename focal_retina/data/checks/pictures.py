@@ -6,7 +6,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -45,17 +45,10 @@ def inspect_pictures(table: Table, decode: bool, num_threads: int) -> list[Pictu
     """
     names = table.images.file_names
     paths = [table.picture(i) if name else None for i, name in enumerate(names)]
-    batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
-    listing = functools.cache(names_in)
-    pictures: list[Picture] = []
-    with (
-        ThreadPoolExecutor(num_threads) as pool,
-        tqdm(total=len(paths), desc="pictures", disable=None) as bar,
-    ):
-        for batch in pool.map(lambda batch: [_inspect(p, decode, listing) for p in batch], batches):
-            pictures += batch
-            bar.update(len(batch))
-    return pictures
+    inspect = functools.partial(_inspect, decode=decode, listing=functools.cache(names_in))
+    with ThreadPool(num_threads) as pool:
+        pictures = pool.imap(inspect, paths, _BATCH)
+        return list(tqdm(pictures, total=len(paths), desc="pictures", disable=None))
 
 
 def _inspect(path: str | None, decode: bool, listing: Listing) -> Picture:

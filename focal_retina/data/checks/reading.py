@@ -26,36 +26,30 @@ def read_table(
     """
     if not PathManager.isfile(json_file):
         raise UserError(f"the COCO json {json_file} does not exist")
-    malformed = None
+    content, malformed = {}, None
     with paused_gc():
         try:
-            path = PathManager.get_local_path(json_file)
-            content, malformed = {}, _wrong_encoding(path)
-            if not malformed:
-                with open(path, encoding="utf-8") as file:
-                    content = json.load(file)
+            with PathManager.open(json_file, "rb") as file:
+                content = json.loads(_text(file.read()))
         except OSError as error:
             raise UserError(f"the COCO json {json_file} cannot be read: {error}") from error
-        except UnicodeDecodeError as error:
-            note = f"byte {error.start} is not UTF-8, the encoding of json; save it as UTF-8"
-            malformed = [Place("the file", None, note)]
         except (RecursionError, ValueError) as error:
             malformed = [Place("the file", None, str(error))]
         table = table_of(content, malformed, boxes_only)
     return table._replace(source=source or json_file, image_root=image_root, box_hint=_BOX_HINT)
 
 
-def _wrong_encoding(path: str) -> list[Place]:
-    """Return a place if a file is not UTF-8 or has a byte order mark.
-
-    Evaluation and other programs refuse such a json, too.
-    """
-    with open(path, "rb") as file:
-        encoding = json.detect_encoding(file.read(4))
-    if encoding == "utf-8":
-        return []
-    name = "UTF-8 with a byte order mark" if encoding == "utf-8-sig" else encoding.upper()
-    return [Place("the file", None, f"it is {name}; save it as UTF-8 without a byte order mark")]
+def _text(content: bytes) -> str:
+    """Decode UTF-8 without a byte order mark; evaluation and other programs refuse the rest too."""
+    encoding = json.detect_encoding(content)
+    if encoding != "utf-8":
+        name = "UTF-8 with a byte order mark" if encoding == "utf-8-sig" else encoding.upper()
+        raise ValueError(f"it is {name}; save it as UTF-8 without a byte order mark")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        note = f"byte {error.start} is not UTF-8, the encoding of json; save it as UTF-8"
+        raise ValueError(note) from error
 
 
 def table_of(

@@ -10,8 +10,8 @@ from detectron2.structures import BoxMode
 from focal_retina.data.checks.fields import NOT_STATED, Names, is_box
 from focal_retina.data.checks.reading import read_table, table_of_sections
 from focal_retina.data.checks.table import Table
-from focal_retina.data.coco import CocoLoader, is_coco_json
-from focal_retina.data.voc import VocLoader, VocSplit
+from focal_retina.data.coco import CocoLoader, is_detectron2s
+from focal_retina.data.voc import VocSplit
 
 
 def table_of_dataset(name: str) -> Table | None:
@@ -21,13 +21,13 @@ def table_of_dataset(name: str) -> Table | None:
     list of records, there is no table.
     """
     metadata, loader = MetadataCatalog.get(name), DatasetCatalog[name]
-    if is_coco_json(name):
-        is_ours = isinstance(loader, CocoLoader)
+    is_ours = isinstance(loader, CocoLoader)
+    if is_ours or is_detectron2s(name):
         table = loader.take_table() if is_ours else read_table(metadata.json_file)
         source = f"{name} ({metadata.json_file})"
         return table._replace(source=source, image_root=metadata.image_root)
-    if isinstance(loader, VocLoader):
-        return table_of_voc(loader.split, name)
+    if isinstance(loader, VocSplit):
+        return table_of_voc(loader, name)
     records = _load_for_two(name)
     is_list = isinstance(records, list)
     return table_of_records(records, metadata.get("thing_classes"), name) if is_list else None

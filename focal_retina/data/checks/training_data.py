@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from detectron2.utils import comm
 
 from focal_retina.data.checks.entries import check_entries, count_drops
-from focal_retina.data.checks.problems import Finding, Problem
+from focal_retina.data.checks.problems import Problem
 from focal_retina.data.checks.registered import table_of_dataset
 from focal_retina.data.checks.splits import check_splits
-from focal_retina.data.checks.table import Table
 from focal_retina.errors import SharedError
 
 logger = logging.getLogger(__name__)
@@ -65,12 +64,22 @@ def _check(
 ) -> str | None:
     """Return a sentence about an error; without errors, log warnings and what is dropped."""
     start = time.perf_counter()
-    tables = _tables([*train, *test])
+    found = {name: table_of_dataset(name) for name in dict.fromkeys([*train, *test])}
+    for name in (name for name, table in found.items() if table is None):
+        logger.info(f"dataset {name} is no list of records, and is not checked")
+    tables = {name: table for name, table in found.items() if table is not None}
+    findings = [
+        finding
+        for name, table in tables.items()
+        for finding in check_entries(table, resize if name in train else None)
+        if name in test or finding.problem not in _OF_EVALUATION
+    ]
     train, test = ([name for name in names if name in tables] for names in (train, test))
-    findings = _findings(tables, train, test, resize)
-    errors = [finding for finding in findings if finding.problem.is_error]
-    if errors:
-        return f"{errors[0]}; all that is wrong is listed by: {command}"
+    for one, other in itertools.product(train, test):
+        findings += check_splits(tables[one], tables[other])
+    for finding in findings:
+        if finding.problem.is_error:
+            return f"{finding}; all that is wrong is listed by: {command}"
     for name in train:
         logger.info(f"{name}: training uses {count_drops(tables[name], filter_empty)}")
     warnings = [finding for finding in findings if finding.problem not in _COUNTED]
@@ -82,31 +91,3 @@ def _check(
         logger.warning(f"{what} listed by: {command}")
     logger.info(f"checked the datasets in {time.perf_counter() - start:.1f} seconds")
     return None
-
-
-def _tables(names: Sequence[str]) -> dict[str, Table]:
-    """Return the tables by name; log datasets that have none."""
-    tables = {}
-    for name in dict.fromkeys(names):
-        if table := table_of_dataset(name):
-            tables[name] = table
-        else:
-            logger.info(f"dataset {name} is no list of records, and is not checked")
-    return tables
-
-
-def _findings(
-    tables: dict[str, Table],
-    train: Sequence[str],
-    test: Sequence[str],
-    resize: tuple[int, int] | None,
-) -> list[Finding]:
-    findings = [
-        finding
-        for name, table in tables.items()
-        for finding in check_entries(table, resize if name in train else None)
-        if name in test or finding.problem not in _OF_EVALUATION
-    ]
-    for one, other in itertools.product(train, test):
-        findings += check_splits(tables[one], tables[other])
-    return findings

@@ -9,10 +9,10 @@ import sys
 
 import pytest
 from detectron2.data import DatasetCatalog
+from detectron2.utils.file_io import PathManager
 from helpers.small_datasets import changed, coco_content, with_text_ids, write_dataset, write_json
 from helpers.tiny_jobs import ROOT, options, run_here, write_jobs, write_random_weights
 
-from focal_retina.data.checks import reading
 from focal_retina.data.checks.registered import table_of_dataset
 from focal_retina.data.checks.training_data import check_training_data
 from focal_retina.data.register import register_datasets
@@ -126,8 +126,8 @@ def test_a_dataset_in_training_and_test_leaks(check, tmp_path, caplog):
 
 
 def test_a_declared_json_is_read_once_for_registration_and_check(check, tmp_path, monkeypatch):
-    read, load = [], json.load
-    monkeypatch.setattr(reading.json, "load", lambda file: read.append(file.name) or load(file))
+    read, opened = [], PathManager.open
+    monkeypatch.setattr(PathManager, "open", lambda *args: read.append(args[0]) or opened(*args))
     check(coco_content())
     assert read == [f"{tmp_path}/train/a.json", f"{tmp_path}/val/a.json"]
 
