@@ -67,7 +67,7 @@ def match_anchors(
 def match_dense(
     anchors: Tensor, gt_boxes: Tensor, rule: MatchRule, *, pairs_per_chunk: int = 1 << 20
 ) -> tuple[Tensor, Tensor]:
-    """Do it for any anchors, in about 60 bytes x ``pairs_per_chunk``: the reference.
+    """Do the same for any anchors, in about 60 bytes x ``pairs_per_chunk``: the reference.
 
     Each object is compared with all anchors at once, so that its highest IoU is known within its
     chunk. Only the best object of each anchor is carried from chunk to chunk.
