@@ -1,12 +1,4 @@
-"""What makes a forward pass on a CPU faster: Winograd's convolutions and folded batch norm.
-
-``convolution``
-    Which convolutions of the model Winograd's algorithm computes.
-``winograd``, ``winograd_basis``
-    The algorithm, and its change of basis.
-``folding``
-    Batch norm of fixed statistics, folded into the convolution before it.
-"""
+"""What makes a forward pass on a CPU faster: Winograd's convolutions and folded batch norm."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,13 +1,9 @@
 """The deltas of given anchors, read from the maps of a head without permuting them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-
-from focal_retina.ops.memory import memory_format
 
 
 def gather_deltas(deltas: Tensor, anchor_idxs: Tensor) -> Tensor:
@@ -39,44 +35,16 @@ def gather_anchor_deltas(
         image_idxs: (F,), int64, in [0, N).
         anchor_idxs: (F,), int64, index into R, the anchors of all levels, (level, y, x, a).
     """
-    return _GatherAnchorDeltas.apply(image_idxs, anchor_idxs, *deltas)
-
-
-class _GatherAnchorDeltas(torch.autograd.Function):
-    """Each level reads an element for all anchors, and drops it for those of other levels.
-
-    To choose the anchors of a level first would make a GPU wait for their number.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, image_idxs: Tensor, anchor_idxs: Tensor, *deltas: Tensor) -> Tensor:
-        gathered = deltas[0].new_zeros((len(anchor_idxs), 4), dtype=torch.float32)
-        ctx.levels = []
-        for x in deltas:
-            per_anchor = _per_anchor(x)
-            num_cell_anchors, num_cells = per_anchor.shape[1:3]
-            num_anchors = num_cell_anchors * num_cells
-            idxs = anchor_idxs.clamp(0, num_anchors - 1)
-            is_inside = (idxs == anchor_idxs)[:, None]
-            index = image_idxs, idxs % num_cell_anchors, idxs // num_cell_anchors
-            gathered = torch.where(is_inside, per_anchor[index], gathered)
-            # All that a gradient like x needs, without keeping x.
-            like = {"size": x.shape, "dtype": x.dtype, "memory_format": memory_format(x)}
-            ctx.levels.append((like, index, is_inside))
-            anchor_idxs = anchor_idxs - num_anchors
-        return gathered
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grads = []
-        for like, index, is_inside in ctx.levels:
-            grads.append(torch.empty(**like, device=grad.device).zero_())
-            level_grad = torch.where(is_inside, grad, 0).to(like["dtype"])
-            _per_anchor(grads[-1]).index_put_(index, level_grad, accumulate=True)
-        return None, None, *grads
-
-
-def _per_anchor(deltas: Tensor) -> Tensor:
-    """Return the view (N, A, HW, 4) of the deltas (N, A*4, H, W) of a level."""
-    return deltas.unflatten(1, (-1, 4)).flatten(3).transpose(2, 3)
+    gathered = deltas[0].new_zeros((len(anchor_idxs), 4), dtype=torch.float32)
+    for x in deltas:
+        per_anchor = x.unflatten(1, (-1, 4)).flatten(3)  # (N, A, 4, HW)
+        num_cell_anchors, num_cells = per_anchor.shape[1], per_anchor.shape[3]
+        num_anchors = num_cell_anchors * num_cells
+        # Each level reads an element for all anchors, and drops it for those of other levels: to
+        # choose the anchors of a level first would make a GPU wait for their number.
+        idxs = anchor_idxs.clamp(0, num_anchors - 1)
+        is_inside = (idxs == anchor_idxs)[:, None]
+        values = per_anchor[image_idxs, idxs % num_cell_anchors, :, idxs // num_cell_anchors]
+        gathered = torch.where(is_inside, values, gathered)
+        anchor_idxs = anchor_idxs - num_anchors
+    return gathered

@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# From logits and their targets, or labels, to losses.
+Formula = Callable[[Tensor, Tensor], Tensor]
+
 
 def probability(logits: Tensor, targets: Tensor) -> Tensor:
     """Return p_t, the probability given to what is true (paper Eq. 2)."""
@@ -91,7 +94,7 @@ def flatten_logits(logits: Sequence[Tensor], num_classes: int) -> Tensor:
 
 
 def dense_loss(
-    elementwise: Callable[[Tensor, Tensor], Tensor],
+    elementwise: Formula,
     logits: Sequence[Tensor],
     labels: Tensor,
     *,
@@ -117,11 +120,7 @@ def dense_loss(
 
 
 def anchor_losses(
-    elementwise: Callable[[Tensor, Tensor], Tensor],
-    logits: Sequence[Tensor],
-    labels: Tensor,
-    *,
-    num_classes: int,
+    elementwise: Formula, logits: Sequence[Tensor], labels: Tensor, *, num_classes: int
 ) -> Tensor:
     """Return the sum of ``elementwise(logits, targets)`` over classes, (N, R); 0 if ignored."""
 
@@ -132,11 +131,7 @@ def anchor_losses(
 
 
 def label_losses(
-    loss: Callable[[Tensor, Tensor], Tensor],
-    logits: Sequence[Tensor],
-    labels: Tensor,
-    *,
-    num_logits: int,
+    loss: Formula, logits: Sequence[Tensor], labels: Tensor, *, num_logits: int
 ) -> Tensor:
     """Return the loss of each anchor, (N, R); 0 if ignored.
 

@@ -4,7 +4,6 @@ import traceback
 from collections.abc import Mapping, Sequence
 
 from detectron2.config import LazyConfig
-from detectron2.utils.file_io import PathManager
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from focal_retina.errors import UserError, did_you_mean, shown
 from focal_retina.settings.limits import check_limits
 from focal_retina.settings.run_settings import RunSettings
+from focal_retina.settings.yaml_files import local_path
 
 # Nodes all of whose keys are known.
 _CLOSED = {
@@ -59,9 +59,7 @@ def check_closed_nodes(cfg: DictConfig) -> None:
 
 def _run(config_file: str) -> DictConfig:
     """Run a config; whatever it raises is the user's own mistake, and named by file and line."""
-    if not PathManager.isfile(config_file):
-        state = "is a folder" if PathManager.isdir(config_file) else "does not exist"
-        raise UserError(f"config file {config_file} {state}")
+    local_path(config_file)
     try:
         return LazyConfig.load(config_file)
     except FileNotFoundError as error:

@@ -121,13 +121,9 @@ class LazyParts:
         return node and PixelFormat(node.pixel_mean, node.pixel_std, node.input_format)
 
     def ignored_keys(self) -> str | None:
-        unknown = [
-            key
-            for key, value in dotted_keys(self.cfg.train, "train.").items()
-            if not (
-                isinstance(value, DictConfig) or key in OPTIONAL or key.startswith("train.ddp.")
-            )
-        ]
+        keys = dotted_keys(self.cfg.train, "train.").items()
+        leaves = [key for key, value in keys if not isinstance(value, DictConfig)]
+        unknown = [x for x in leaves if not (x in OPTIONAL or x.startswith("train.ddp."))]
         if not unknown:
             return None
         return f"nothing reads {', '.join(unknown)}{did_you_mean(unknown[0], OPTIONAL)}"

@@ -61,12 +61,8 @@ _TABLE = {
     """
     DATALOADER.NUM_WORKERS dataloader.train.num_workers dataloader.test.num_workers
     """: whole(0, 1000),
-    """
-    MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE model.anchor_generator.scales_per_octave
-    """: whole(1, 100),
-    """
-    MODEL.FOCAL_RETINA.SIZE_DIVISIBILITY model.preprocessor.size_divisibility
-    """: whole(0, 8192),
+    "MODEL.FOCAL_RETINA.SCALES_PER_OCTAVE model.anchor_generator.scales_per_octave": whole(1, 100),
+    "MODEL.FOCAL_RETINA.SIZE_DIVISIBILITY model.preprocessor.size_divisibility": whole(0, 8192),
     """
     MODEL.FPN.OUT_CHANNELS model.backbone.out_channels
     MODEL.FOCAL_RETINA.REGNET.STEM_WIDTH MODEL.FOCAL_RETINA.REGNET.GROUP_WIDTH
@@ -129,9 +125,7 @@ _TABLE = {
     model.backbone.norm model.backbone.bottom_up.stem.norm model.backbone.bottom_up.stages.norm
     model.head.norm
     """: either(_NORMS, function),
-    """
-    MODEL.RESNETS.DEPTH model.backbone.bottom_up.stages.depth
-    """: one_of(18, 34, 50, 101, 152),
+    "MODEL.RESNETS.DEPTH model.backbone.bottom_up.stages.depth": one_of(18, 34, 50, 101, 152),
     "MODEL.RESNETS.RES5_DILATION": one_of(1, 2),
     "MODEL.FPN.FUSE_TYPE model.backbone.fuse_type": one_of("sum", "avg"),
     "INPUT.FORMAT": one_of("BGR", "RGB", "L", "YUV-BT.601"),

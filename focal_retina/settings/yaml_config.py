@@ -1,7 +1,7 @@
 """Reading a YAML config: safely, with errors that say what to change."""
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from detectron2.config import CfgNode, downgrade_config, get_cfg, upgrade_config
 from detectron2.config.compat import guess_version
@@ -43,7 +43,9 @@ def load_yaml(config_file: str, opts: Sequence[str] = (), trust_config: bool = F
     add_focal_retina_config(cfg)
     add_plugin_configs(cfg)
     cfg = _with_file(cfg, read_config(config_file, trust_config), config_file)
-    for key, value in _pairs(opts):
+    if len(opts) % 2:
+        raise UserError(f"the command line: {shown([*opts])} is no list of KEY VALUE pairs")
+    for key, value in zip(opts[::2], opts[1::2], strict=True):
         if "" in key.split("."):
             raise UserError(f"the command line: there is no key {key or repr(key)}")
         _Merge(cfg, "the command line").merge(nested_keys({key: value}))
@@ -67,12 +69,6 @@ def _with_file(cfg: CfgNode, tree: dict, config_file: str) -> CfgNode:
     old = downgrade_config(cfg, to_version=version)
     _Merge(old, config_file).merge(tree)
     return upgrade_config(old)
-
-
-def _pairs(opts: Sequence[str]) -> Iterator[tuple[str, str]]:
-    if len(opts) % 2:
-        raise UserError(f"the command line: {shown([*opts])} is no list of KEY VALUE pairs")
-    return zip(opts[::2], opts[1::2], strict=True)
 
 
 class _Merge:

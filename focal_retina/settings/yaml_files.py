@@ -49,7 +49,7 @@ class _Reader:
 
     def read(self, config_file: str, above: tuple[str, ...]) -> dict:
         """Return the tree of a file that the files ``above`` lead to, its bases merged in."""
-        path = _local_path(config_file, above)
+        path = local_path(config_file, above)
         if path in map(os.path.realpath, above):
             raise UserError(f"{above[-1]}: its _BASE_ {config_file} leads back to itself")
         if path not in self.found:
@@ -64,7 +64,7 @@ class _Reader:
         return self.found[path]
 
 
-def _local_path(config_file: str, above: tuple[str, ...]) -> str:
+def local_path(config_file: str, above: tuple[str, ...] = ()) -> str:
     """Return the path of a file; one with a scheme, such as detectron2://, is fetched first."""
     place = f"{above[-1]}: its _BASE_" if above else "config file"
     path = config_file

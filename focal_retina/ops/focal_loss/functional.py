@@ -1,6 +1,6 @@
 """The classification losses on the outputs of a head: checks, and choice of backend."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -92,7 +92,7 @@ def _loss(
     weights: Tensor,
     normalizer: float | Tensor,
     form: LossForm,
-    elementwise: Callable[[Tensor, Tensor], Tensor],
+    elementwise: reference.Formula,
     backend: str,
 ) -> Tensor:
     num_classes, dtype = weights.shape[1], reference.loss_dtype(logits[0])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from focal_retina.errors import UserError
+from focal_retina.errors import require, require_choice
 
 LOW_QUALITY_MATCHES = ("none", "detectron1", "detectron2")
 
@@ -31,21 +31,15 @@ class MatchRule:
 
     def __post_init__(self) -> None:
         thresholds, labels = list(self.thresholds), self.labels
-        if not thresholds or thresholds != sorted(thresholds) or not thresholds[0] > 0:
-            raise UserError(
-                f"thresholds (MODEL.RETINANET.IOU_THRESHOLDS, MODEL.RPN.IOU_THRESHOLDS) is "
-                f"{thresholds}; give ascending IoUs above 0"
-            )
-        if len(labels) != len(thresholds) + 1 or not set(labels) <= {-1, 0, 1}:
-            raise UserError(
-                f"labels (MODEL.RETINANET.IOU_LABELS, MODEL.RPN.IOU_LABELS) is {labels}; give "
-                f"{len(thresholds) + 1} of -1, 0 and 1, one more than there are thresholds"
-            )
-        if self.low_quality_matches not in LOW_QUALITY_MATCHES:
-            raise UserError(
-                "low_quality_matches (MODEL.FOCAL_RETINA.LOW_QUALITY_MATCHES) is "
-                f"{self.low_quality_matches!r}; choose one of {', '.join(LOW_QUALITY_MATCHES)}"
-            )
+        name = "thresholds (MODEL.RETINANET.IOU_THRESHOLDS, MODEL.RPN.IOU_THRESHOLDS)"
+        is_right = thresholds == sorted(thresholds) and min(thresholds, default=0) > 0
+        require(is_right, name, thresholds, "be ascending IoUs above 0")
+        name = "labels (MODEL.RETINANET.IOU_LABELS, MODEL.RPN.IOU_LABELS)"
+        is_right = len(labels) == len(thresholds) + 1 and set(labels) <= {-1, 0, 1}
+        limit = f"be {len(thresholds) + 1} of -1, 0 and 1, one more than there are thresholds"
+        require(is_right, name, labels, limit)
+        name = "low_quality_matches (MODEL.FOCAL_RETINA.LOW_QUALITY_MATCHES)"
+        require_choice(name, self.low_quality_matches, LOW_QUALITY_MATCHES)
 
     def label(self, ious: Tensor) -> Tensor:
         """Return the int8 label of the interval that each IoU lies in."""

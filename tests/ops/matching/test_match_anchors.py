@@ -9,9 +9,8 @@ from helpers import matching_cases as cases
 
 from focal_retina.errors import UserError
 from focal_retina.modeling.anchors import OctaveAnchorGenerator
-from focal_retina.ops.matching.dense import match_dense
 from focal_retina.ops.matching.lattice import AnchorLattice
-from focal_retina.ops.matching.match_anchors import match_anchors
+from focal_retina.ops.matching.match_anchors import match_anchors, match_dense
 from focal_retina.ops.matching.rule import LOW_QUALITY_MATCHES, MatchRule
 
 # One square anchor of 32 px on every 8 px, first centre at 0: 8 x 8 cells.

@@ -10,9 +10,8 @@ from helpers import matching_cases as cases
 
 from experiments.benchmark.peak_memory import peak_memory
 from focal_retina.ops.matching import sparse
-from focal_retina.ops.matching.dense import match_dense
 from focal_retina.ops.matching.lattice import AnchorLattice
-from focal_retina.ops.matching.match_anchors import match_anchors
+from focal_retina.ops.matching.match_anchors import match_anchors, match_dense
 from focal_retina.ops.matching.rule import LOW_QUALITY_MATCHES, MatchRule
 
 RULES = [
