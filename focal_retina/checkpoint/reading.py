@@ -59,12 +59,11 @@ def weights_of(checkpoint: dict) -> dict[str, Tensor]:
 
 def _read(path: str) -> dict:
     """Do what :func:`read_checkpoint` does; errors have the end of a sentence on the file."""
-    readers = {"pkl": _read_pickle, "safetensors": _read_safetensors}
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise UserError("is no regular file")
-        content = readers.get(path.rpartition(".")[2], _read_torch)(path)
+        content = _unchecked(path)
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror or error}") from error
     except UserError:
@@ -145,7 +144,12 @@ def _versions(metadata: object) -> OrderedDict:
     return found
 
 
-def _read_torch(path: str) -> object:
+def _unchecked(path: str) -> object:
+    """Return whatever a file of one of the three kinds holds."""
+    if path.endswith(".pkl"):
+        return ArrayUnpickler(Path(path).read_bytes()).load()
+    if path.endswith(".safetensors"):  # the package gives them in an order of chance
+        return dict(sorted(safetensors.torch.load(Path(path).read_bytes()).items()))
     with open(path, "rb") as file:  # a zip file by its beginning; its end may be missing
         is_zip = file.read(4) == b"PK\x03\x04"
     if is_zip:
@@ -162,12 +166,3 @@ def _check_zip(path: str) -> None:
             raise UserError(f"is not a checkpoint: its parts are {_LARGEST} times larger than it")
         if part := archive.testzip():
             raise UserError(f"is not a checkpoint: the checksum of its part {part} does not fit")
-
-
-def _read_pickle(path: str) -> object:
-    return ArrayUnpickler(Path(path).read_bytes()).load()
-
-
-def _read_safetensors(path: str) -> dict:
-    # The package gives them in an order of chance.
-    return dict(sorted(safetensors.torch.load(Path(path).read_bytes()).items()))
