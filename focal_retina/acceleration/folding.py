@@ -21,8 +21,7 @@ _FOLDING: Changes = WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 
-@contextlib.contextmanager
-def folded_batch_norm(model: nn.Module) -> Iterator[nn.Module]:
+def folded_batch_norm(model: nn.Module) -> contextlib.AbstractContextManager[None]:
     """Evaluate a model with its batch normalisations folded into their convolutions.
 
     Covers Detectron2's ``Conv2d`` with a ``norm`` of fixed statistics: ``FrozenBatchNorm2d``, or
@@ -32,8 +31,7 @@ def folded_batch_norm(model: nn.Module) -> Iterator[nn.Module]:
     """
     if model.training:
         raise ValueError("batch norm is folded for evaluation only; call model.eval() first")
-    with _changed(model, _FOLDED, _has_fixed_statistics, _fold):
-        yield model
+    return _changed(model, _FOLDED, _has_fixed_statistics, _fold)
 
 
 def _has_fixed_statistics(module: nn.Module) -> bool:
@@ -56,8 +54,7 @@ def _fold(conv: Conv2d) -> Callable[[], None]:
     return unfold
 
 
-@contextlib.contextmanager
-def folded_in_each_forward(model: nn.Module) -> Iterator[nn.Module]:
+def folded_in_each_forward(model: nn.Module) -> contextlib.AbstractContextManager[None]:
     """Run a model forward with each ``FrozenBatchNorm2d`` folded anew into its convolution.
 
     For training: unlike :func:`folded_batch_norm` it leaves weights alone, and gradients are those
@@ -65,8 +62,7 @@ def folded_in_each_forward(model: nn.Module) -> Iterator[nn.Module]:
     Detectron2's ``Conv2d``. Outputs differ by rounding only. Hooks of the normalisation are not
     called.
     """
-    with _changed(model, _FOLDING, _can_fold, _fold_in_each_forward):
-        yield model
+    return _changed(model, _FOLDING, _can_fold, _fold_in_each_forward)
 
 
 def _can_fold(module: nn.Module) -> bool:

@@ -30,7 +30,7 @@ _LARGEST = 8
 def read_checkpoint(path: str) -> dict:
     """Return the content of a ``.pkl``, a ``.safetensors`` or any other file, by ``torch.save``.
 
-    Its weights, see :func:`weights_of`, are dense tensors on the CPU by name.
+    Its "model" has the weights, wherever they are in the file: dense tensors on the CPU, by name.
 
     Raises:
         UserError: there is no such file, it is none of the three kinds, it asks for something other
@@ -50,11 +50,6 @@ def damage(path: str) -> str | None:
     except UserError as error:
         return str(error).removeprefix("is not a checkpoint: ")
     return None
-
-
-def weights_of(checkpoint: dict) -> dict[str, Tensor]:
-    """Return the weights by name, wherever in the checkpoint they are."""
-    return _place(checkpoint)[1]
 
 
 def _read(path: str) -> dict:
@@ -82,18 +77,13 @@ def _read(path: str) -> dict:
         ) from error
     if not isinstance(content, dict):
         raise UserError(f"is not a checkpoint: it holds a {type(content).__name__}")
-    key, weights = _place(content)
-    checked = _checked(weights, status.st_size)
-    # By the class's own method, which an attribute in the file cannot hide.
-    return checked if key is None else {**dict(dict.items(content)), key: checked}
-
-
-def _place(checkpoint: dict) -> tuple[str | None, dict]:
-    """Return the key of the weights, None if the checkpoint has nothing else, and the weights."""
-    found = [key for key in _WEIGHTS_KEYS if key in checkpoint]
+    found = [key for key in _WEIGHTS_KEYS if key in content]
     if not found:
-        return None, checkpoint
-    return next(((k, checkpoint[k]) for k in found if isinstance(checkpoint[k], dict)), (None, {}))
+        return {"model": _checked(content, status.st_size)}
+    # By the class's own method, which an attribute in the file cannot hide.
+    content = dict(dict.items(content))
+    weights: dict = next((content.pop(key) for key in found if isinstance(content[key], dict)), {})
+    return {**content, "model": _checked(weights, status.st_size)}
 
 
 def _checked(weights: dict, size: int) -> OrderedDict[str, Tensor]:
