@@ -70,9 +70,15 @@ def output(path: str | os.PathLike, inputs: Iterable[str | os.PathLike] = ()) ->
         UserError: the file is one of the ``inputs``, or cannot be written.
     """
     refuse_inputs(path, inputs)
+    with write_errors(path), replacing(path) as unfinished:
+        yield unfinished
+
+
+@contextlib.contextmanager
+def write_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Turn an OSError into a UserError that names the file."""
     try:
-        with replacing(path) as unfinished:
-            yield unfinished
+        yield
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -88,12 +94,9 @@ def unfinished_files(folder: str | os.PathLike) -> Iterator[Path]:
     """Yield the files that processes which are gone have left of :func:`replacing` in a folder."""
     for path in Path(folder).glob(f"{_UNFINISHED}*"):
         process = path.name.removeprefix(_UNFINISHED).partition("-")[0]
-        if process.isdigit() and not _is_alive(int(process)) and _is_plain(path):
+        is_plain = path.is_file() and not path.is_symlink()
+        if is_plain and process.isdigit() and not _is_alive(int(process)):
             yield path
-
-
-def _is_plain(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
 
 
 def _is_alive(process: int) -> bool:

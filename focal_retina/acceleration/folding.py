@@ -21,8 +21,7 @@ _FOLDING: Changes = WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 
-@contextlib.contextmanager
-def folded_batch_norm(model: nn.Module) -> Iterator[nn.Module]:
+def folded_batch_norm(model: nn.Module) -> contextlib.AbstractContextManager[None]:
     """Evaluate a model with its batch normalisations folded into their convolutions.
 
     Covers Detectron2's ``Conv2d`` with a ``norm`` of fixed statistics: ``FrozenBatchNorm2d``, or
@@ -32,18 +31,14 @@ def folded_batch_norm(model: nn.Module) -> Iterator[nn.Module]:
     """
     if model.training:
         raise ValueError("batch norm is folded for evaluation only; call model.eval() first")
-    with _changed(model, _FOLDED, _has_fixed_statistics, _fold):
-        yield model
-
-
-def _has_fixed_statistics(module: nn.Module) -> bool:
-    return isinstance(module, Conv2d) and isinstance(
-        module.norm, FrozenBatchNorm2d | nn.BatchNorm2d
-    )
+    return _changed(model, _FOLDED, _fold)
 
 
 @torch.no_grad()
-def _fold(conv: Conv2d) -> Callable[[], None]:
+def _fold(conv: nn.Module) -> Callable[[], None] | None:
+    norms = FrozenBatchNorm2d | nn.BatchNorm2d
+    if not (isinstance(conv, Conv2d) and isinstance(conv.norm, norms)):
+        return None
     kept = weight, bias, norm = conv.weight, conv.bias, conv.norm
     statistics = norm.running_mean, norm.running_var, norm.eps
     weight, bias = fuse_conv_bn_weights(weight, bias, *statistics, norm.weight, norm.bias)
@@ -56,8 +51,7 @@ def _fold(conv: Conv2d) -> Callable[[], None]:
     return unfold
 
 
-@contextlib.contextmanager
-def folded_in_each_forward(model: nn.Module) -> Iterator[nn.Module]:
+def folded_in_each_forward(model: nn.Module) -> contextlib.AbstractContextManager[None]:
     """Run a model forward with each ``FrozenBatchNorm2d`` folded anew into its convolution.
 
     For training: unlike :func:`folded_batch_norm` it leaves weights alone, and gradients are those
@@ -65,16 +59,13 @@ def folded_in_each_forward(model: nn.Module) -> Iterator[nn.Module]:
     Detectron2's ``Conv2d``. Outputs differ by rounding only. Hooks of the normalisation are not
     called.
     """
-    with _changed(model, _FOLDING, _can_fold, _fold_in_each_forward):
-        yield model
+    return _changed(model, _FOLDING, _fold_in_each_forward)
 
 
-def _can_fold(module: nn.Module) -> bool:
-    is_plain = type(module) is Conv2d and "forward" not in vars(module)
-    return is_plain and isinstance(module.norm, FrozenBatchNorm2d) and module.bias is None
-
-
-def _fold_in_each_forward(conv: Conv2d) -> Callable[[], None]:
+def _fold_in_each_forward(conv: nn.Module) -> Callable[[], None] | None:
+    is_plain = type(conv) is Conv2d and "forward" not in vars(conv)
+    if not (is_plain and isinstance(conv.norm, FrozenBatchNorm2d) and conv.bias is None):
+        return None
     conv.forward = functools.partial(_folded_forward, conv)
     return functools.partial(delattr, conv, "forward")
 
@@ -103,21 +94,18 @@ def _saved_as(tensor: Tensor, compute: Callable[[], Tensor]) -> saved_tensors_ho
 
 @contextlib.contextmanager
 def _changed(
-    model: nn.Module,
-    changes: Changes,
-    applies: Callable[[nn.Module], bool],
-    change: Callable[[Conv2d], Callable[[], None]],
+    model: nn.Module, changes: Changes, change: Callable[[nn.Module], Callable[[], None] | None]
 ) -> Iterator[None]:
-    """Change what ``applies`` selects; of several threads the last to leave undoes the change.
+    """Change the modules of a model; of several threads the last to leave undoes the change.
 
-    ``change`` returns the function that undoes it.
+    ``change`` returns the function that undoes it, or None for a module that it leaves alone.
     """
     changed = []
     try:
         with _LOCK:
             for module in model.modules():
-                if module in changes or applies(module):
-                    count, undo = changes.get(module) or (0, change(module))
+                count, undo = changes.get(module) or (0, change(module))
+                if undo is not None:
                     changes[module] = count + 1, undo
                     changed.append(module)
         yield

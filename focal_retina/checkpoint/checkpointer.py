@@ -11,7 +11,7 @@ from focal_retina.checkpoint.classes import classes_of, fit_class_logits, refuse
 from focal_retina.checkpoint.conversion.sources import recognise
 from focal_retina.checkpoint.fit import check_finite, check_types
 from focal_retina.checkpoint.rank_states import apply_differences, gather_differences
-from focal_retina.checkpoint.reading import read_checkpoint, weights_of
+from focal_retina.checkpoint.reading import read_checkpoint
 from focal_retina.checkpoint.resumable import newest_whole_file, resumable_files, tagged_file
 from focal_retina.detectron2_internals import OpenCheckpointer
 from focal_retina.errors import SharedError, UserError
@@ -139,14 +139,13 @@ class FocalCheckpointer(OpenCheckpointer):
 
     def load_file(self, filename: str) -> dict:
         content = read_checkpoint(filename)
-        weights = weights_of(content)
+        weights = content["model"]
         kind = recognise(weights)
         if kind not in (None, "detectron2"):
             raise UserError(
                 f"{filename} has the weights of {kind}; convert them first: python -m "
                 f"focal_retina.tools.convert_checkpoint {filename} converted.pth"
             )
-        content = {"model": weights} if content is weights else {**content, "model": weights}
         self._take_own_state(content)
         suffix = filename.rpartition(".")[2]
         if suffix == "pyth" or (suffix == "pkl" and "__author__" not in content):
@@ -217,15 +216,12 @@ class FocalCheckpointer(OpenCheckpointer):
         )
 
 
-class _Reader(FocalCheckpointer):
-    def load_model(self, checkpoint: dict) -> None:
-        pass
-
-
 def read_weights(path: str) -> dict:
     """Return what :meth:`FocalCheckpointer.load_model` takes, of a file or URL.
 
     Raises:
         UserError, OSError, AssertionError: see ``weights_errors``.
     """
-    return _Reader(nn.Module()).load(path, [])
+    reader = FocalCheckpointer(nn.Module())
+    reader.load_model = lambda checkpoint: None  # type: ignore[method-assign]
+    return reader.load(path, [])

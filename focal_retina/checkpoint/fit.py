@@ -16,9 +16,8 @@ def check_types(weights: dict[str, Tensor], fresh: dict[str, Tensor], is_matched
     for name, value in weights.items():
         wanted = fresh.get(name.removeprefix("module."))
         becomes_float = is_matched if wanted is None else wanted.is_floating_point()
-        if name.endswith("num_batches_tracked") or value.is_floating_point():
-            continue
-        if becomes_float:
+        is_right = name.endswith("num_batches_tracked") or value.is_floating_point()
+        if becomes_float and not is_right:
             kind = str(value.dtype).removeprefix("torch.")
             raise UserError(f"its {name} is of {kind}, and a weight is a floating-point number")
 

@@ -53,10 +53,6 @@ def _as_bytes(data: object) -> bytes:
     raise pickle.UnpicklingError("the numbers of an array are no bytes")
 
 
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    return text.encode("latin1")
-
-
 def _set(items: list) -> set:
     _check_keys(items)
     return set(items)
@@ -76,12 +72,8 @@ def _array(
     return flat.reshape(shape, order=order).copy(order="K")
 
 
-def _scalar(kind: _Type, data: object) -> np.generic:
-    return _array(data, kind, (1,), "C")[0]
-
-
 def _build_array(array: np.ndarray, state: tuple) -> None:
-    """Fill an array that :func:`_empty` has made."""
+    """Fill an array that ``_reconstruct`` has made, which is empty."""
     shape, kind, is_fortran, data = state[-4:]
     data = _as_bytes(data)
     sizes_fit = all(isinstance(x, int) and x >= 0 for x in shape)
@@ -89,10 +81,6 @@ def _build_array(array: np.ndarray, state: tuple) -> None:
         raise pickle.UnpicklingError("an array has another size than its numbers")
     plain: Any = (1, tuple(shape), kind.numpy, bool(is_fortran), data)
     array.__setstate__(plain)
-
-
-def _empty(*_: object) -> np.ndarray:
-    return np.empty(0)
 
 
 def _check_keys(keys: list) -> None:
@@ -117,12 +105,12 @@ class ArrayUnpickler(PythonUnpickler):
         "__builtin__.set": _set,
         "builtins.set": _set,
         "__builtin__.bytes": lambda: b"",
-        "_codecs.encode": _encode,
+        "_codecs.encode": lambda text, _="latin1": _as_bytes(text),
         "collections.OrderedDict": _ordered_dict,
         "numpy.dtype": _Type,
         "numpy.ndarray": None,  # the one kind that ``_reconstruct`` is asked for
-        "numpy.core.multiarray._reconstruct": _empty,
-        "numpy.core.multiarray.scalar": _scalar,
+        "numpy.core.multiarray._reconstruct": lambda *_: np.empty(0),
+        "numpy.core.multiarray.scalar": lambda kind, data: _array(data, kind, (1,), "C")[0],
         "numpy.core.numeric._frombuffer": _array,
     }
 

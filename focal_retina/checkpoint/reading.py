@@ -30,7 +30,7 @@ _LARGEST = 8
 def read_checkpoint(path: str) -> dict:
     """Return the content of a ``.pkl``, a ``.safetensors`` or any other file, by ``torch.save``.
 
-    Its weights, see :func:`weights_of`, are dense tensors on the CPU by name.
+    Its "model" has the weights, wherever they are in the file: dense tensors on the CPU, by name.
 
     Raises:
         UserError: there is no such file, it is none of the three kinds, it asks for something other
@@ -52,19 +52,13 @@ def damage(path: str) -> str | None:
     return None
 
 
-def weights_of(checkpoint: dict) -> dict[str, Tensor]:
-    """Return the weights by name, wherever in the checkpoint they are."""
-    return _place(checkpoint)[1]
-
-
 def _read(path: str) -> dict:
     """Do what :func:`read_checkpoint` does; errors have the end of a sentence on the file."""
-    readers = {"pkl": _read_pickle, "safetensors": _read_safetensors}
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise UserError("is no regular file")
-        content = readers.get(path.rpartition(".")[2], _read_torch)(path)
+        content = _unchecked(path)
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror or error}") from error
     except UserError:
@@ -83,18 +77,13 @@ def _read(path: str) -> dict:
         ) from error
     if not isinstance(content, dict):
         raise UserError(f"is not a checkpoint: it holds a {type(content).__name__}")
-    key, weights = _place(content)
-    checked = _checked(weights, status.st_size)
-    # By the class's own method, which an attribute in the file cannot hide.
-    return checked if key is None else {**dict(dict.items(content)), key: checked}
-
-
-def _place(checkpoint: dict) -> tuple[str | None, dict]:
-    """Return the key of the weights, None if the checkpoint has nothing else, and the weights."""
-    found = [key for key in _WEIGHTS_KEYS if key in checkpoint]
+    found = [key for key in _WEIGHTS_KEYS if key in content]
     if not found:
-        return None, checkpoint
-    return next(((k, checkpoint[k]) for k in found if isinstance(checkpoint[k], dict)), (None, {}))
+        return {"model": _checked(content, status.st_size)}
+    # By the class's own method, which an attribute in the file cannot hide.
+    content = dict(dict.items(content))
+    weights: dict = next((content.pop(key) for key in found if isinstance(content[key], dict)), {})
+    return {**content, "model": _checked(weights, status.st_size)}
 
 
 def _checked(weights: dict, size: int) -> OrderedDict[str, Tensor]:
@@ -145,7 +134,12 @@ def _versions(metadata: object) -> OrderedDict:
     return found
 
 
-def _read_torch(path: str) -> object:
+def _unchecked(path: str) -> object:
+    """Return whatever a file of one of the three kinds holds."""
+    if path.endswith(".pkl"):
+        return ArrayUnpickler(Path(path).read_bytes()).load()
+    if path.endswith(".safetensors"):  # the package gives them in an order of chance
+        return dict(sorted(safetensors.torch.load(Path(path).read_bytes()).items()))
     with open(path, "rb") as file:  # a zip file by its beginning; its end may be missing
         is_zip = file.read(4) == b"PK\x03\x04"
     if is_zip:
@@ -162,12 +156,3 @@ def _check_zip(path: str) -> None:
             raise UserError(f"is not a checkpoint: its parts are {_LARGEST} times larger than it")
         if part := archive.testzip():
             raise UserError(f"is not a checkpoint: the checksum of its part {part} does not fit")
-
-
-def _read_pickle(path: str) -> object:
-    return ArrayUnpickler(Path(path).read_bytes()).load()
-
-
-def _read_safetensors(path: str) -> dict:
-    # The package gives them in an order of chance.
-    return dict(sorted(safetensors.torch.load(Path(path).read_bytes()).items()))

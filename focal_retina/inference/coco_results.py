@@ -9,7 +9,7 @@ from pathlib import Path
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 
-from focal_retina.errors import UserError
+from focal_retina.files import write_errors
 
 UNFINISHED = "unfinished_"
 
@@ -60,39 +60,30 @@ class _GrowingList:
         self.path, self.unfinished = path, path.with_name(UNFINISHED + path.name)
         self.count, self._end = 0, content.rindex("]")
         self._tail = content[self._end :]
-        try:
+        with write_errors(path):
             self._file = open(self.unfinished, "wb", buffering=0)  # noqa: SIM115
             self._write(content)
-        except OSError as error:
-            raise self._error(error) from error
 
     def extend(self, items: Sequence[dict]) -> None:
-        text = ",\n".join(map(json.dumps, items))
-        if not items:
-            return
-        separator = ",\n" if self.count else ""
+        text = ",\n" * bool(items and self.count) + ",\n".join(map(json.dumps, items))
         self._file.seek(self._end)
-        try:
-            self._write(separator + text + self._tail)
-        except OSError as error:
-            self._file.seek(self._end)
-            self._file.write(self._tail.encode())
-            self._file.truncate()
-            raise self._error(error) from error
+        with write_errors(self.path):
+            try:
+                self._write(text + self._tail)
+            except OSError:
+                self._file.seek(self._end)
+                self._file.write(self._tail.encode())
+                self._file.truncate()
+                raise
         self.count += len(items)
-        self._end += len(separator + text)
+        self._end += len(text)
 
     def finish(self) -> None:
-        try:
+        with write_errors(self.path):
             os.fsync(self._file.fileno())
             self._file.close()
             os.replace(self.unfinished, self.path)
-        except OSError as error:
-            raise self._error(error) from error
 
     def _write(self, content: str) -> None:
         if self._file.write(content.encode()) < len(content):  # JSON is ASCII
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def _error(self, error: OSError) -> UserError:
-        return UserError(f"{self.path} cannot be written: {error.strerror}")

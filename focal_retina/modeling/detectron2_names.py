@@ -1,6 +1,6 @@
 """What projects read from Detectron2's ``RetinaNet``, under its names."""
 
-from functools import reduce
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -85,15 +85,12 @@ class Detectron2Names(nn.Module):
 
 
 def _property(places: list[str]) -> property:
-    def read(model: Detectron2Names) -> Any:
-        return reduce(getattr, places[0].split("."), model)
-
     def write(model: Detectron2Names, value: Any) -> None:
         for place in places:
-            *parts, name = place.split(".")
-            setattr(reduce(getattr, parts, model), name, value)
+            part, _, name = place.rpartition(".")
+            setattr(attrgetter(part)(model), name, value)
 
-    return property(read, write, doc=f"``{places[0]}``")
+    return property(attrgetter(places[0]), write, doc=f"``{places[0]}``")
 
 
 for _name, _places in _PLACES.items():

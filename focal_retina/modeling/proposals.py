@@ -66,7 +66,7 @@ class FocalProposalGenerator(Unscriptable, nn.Module):
         self.anchor_generator, self.assigner = anchor_generator, assigner
         self.loss, self.postprocessor = loss, postprocessor
         self.anchor_boundary_thresh = anchor_boundary_thresh
-        self.loss_weight = loss_weight or {"loss_rpn_cls": 1.0, "loss_rpn_loc": 1.0}
+        self.loss_weight = loss_weight or dict.fromkeys(_LOSSES, 1.0)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -126,8 +126,7 @@ class FocalProposalGenerator(Unscriptable, nn.Module):
             grid_sizes = [(x.shape[2], x.shape[3]) for x in logits]
             assignment = self.assign(anchors, grid_sizes, gt_instances)
             found = self.loss(logits, deltas, Boxes.cat(anchors).tensor, assignment)
-            losses = {"loss_rpn_cls": found["loss_cls"], "loss_rpn_loc": found["loss_box_reg"]}
-            losses = {name: loss * self.loss_weight[name] for name, loss in losses.items()}
+            losses = {x: found[ours] * self.loss_weight[x] for x, ours in _LOSSES.items()}
         sizes = images.image_sizes
         return self.postprocessor(anchors, logits, deltas, sizes, self.training), losses
 

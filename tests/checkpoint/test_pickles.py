@@ -32,7 +32,7 @@ def test_every_protocol_and_kind_of_array_is_read(protocol, tmp_path):
     content = {"blobs": OrderedDict(ARRAYS), **rest}
     found = read(tmp_path, pickle.dumps(content, protocol=protocol))
     for name, array in ARRAYS.items():
-        assert np.array_equal(found["blobs"][name].numpy(), array), name
+        assert np.array_equal(found["model"][name].numpy(), array), name
     assert np.array_equal(found.pop("text"), rest.pop("text"))
     assert {name: found[name] for name in rest} == rest
 
@@ -47,7 +47,7 @@ PYTHON_2 = (
 
 
 def test_a_file_of_python_2_is_read(tmp_path):
-    assert read(tmp_path, PYTHON_2)["conv_w"].tolist() == [1, 2]
+    assert read(tmp_path, PYTHON_2)["model"]["conv_w"].tolist() == [1, 2]
 
 
 def test_the_versions_of_modules_stay_beside_the_weights(tmp_path):
@@ -96,6 +96,6 @@ def test_any_other_opcode_or_size_is_refused_in_no_more_memory_than_the_file(con
 def test_one_array_under_many_names_takes_its_memory_once_or_is_refused(tmp_path):
     array, buffer = np.zeros(100_000), io.BytesIO()
     pickle.dump({f"a{i}": array for i in range(5)}, buffer)
-    assert len(read(tmp_path, buffer.getvalue())) == 5
+    assert len(read(tmp_path, buffer.getvalue())["model"]) == 5
     with pytest.raises(UserError, match="larger than"):
         read(tmp_path, pickle.dumps({f"a{i}": array for i in range(50)}))

@@ -11,7 +11,6 @@ from focal_retina.checkpoint.conversion import (
     torchvision,
 )
 from focal_retina.checkpoint.conversion.architecture import config_of
-from focal_retina.checkpoint.reading import weights_of
 from focal_retina.errors import UserError
 
 # In the order to try: a detector's names may include those of its backbone. A source has
@@ -48,7 +47,7 @@ def convert(
         kind: a key of ``SOURCES``; None to recognise it by its names.
         options: see ``torchvision.convert``.
     """
-    weights = _without_wrappers(weights_of(checkpoint))
+    weights = _without_wrappers(checkpoint["model"])
     kind = kind or recognise(weights)
     if kind is None:
         raise UserError(

@@ -1,6 +1,6 @@
 """Convert ``FocalRetinaNet`` to torchvision's ``retinanet_resnet50_fpn`` or ``_v2``."""
 
-from functools import reduce
+from operator import attrgetter
 
 import torch
 from detectron2.config import CfgNode
@@ -35,7 +35,7 @@ def to_torchvision(
     UserError names what torchvision's models lack.
     """
     for key, required in REQUIRED.items():
-        if (value := reduce(getattr, key.split("."), cfg)) != required:
+        if (value := attrgetter(key)(cfg)) != required:
             raise UserError(f"{key} is {value!r}, but torchvision's RetinaNet has {required!r}")
     # v2 is the one with normalisation in the head, and P6 from C5.
     variant = {("p5", ""): "", ("c5", "GN"): "_v2"}
