@@ -214,20 +214,17 @@ def sampler_state(sampler: Sampler) -> dict[str, int | Tensor]:
 
     Detectron2's samplers keep their seeds in attributes alone.
     """
-    return {name: x for name, x in _plain_attributes(sampler) if _is_drawn(name, x)}
+    return {name: x for name, x in _plain_attributes(sampler).items() if _is_drawn(name, x)}
 
 
 def sampler_facts(sampler: Sampler) -> dict[str, bool | int | float | Tensor]:
     """Return what else its order depends on, but for the rank of its process."""
-    return {name: x for name, x in _plain_attributes(sampler) if not _is_drawn(name, x)}
+    return {name: x for name, x in _plain_attributes(sampler).items() if not _is_drawn(name, x)}
 
 
-def _plain_attributes(sampler: Sampler) -> list[tuple[str, bool | int | float | Tensor]]:
-    return [
-        (name, value)
-        for name, value in vars(sampler).items()
-        if name not in ("_rank", "_world_size") and isinstance(value, bool | int | float | Tensor)
-    ]
+def _plain_attributes(sampler: Sampler) -> dict[str, Any]:
+    facts = {name: x for name, x in vars(sampler).items() if name not in ("_rank", "_world_size")}
+    return {name: x for name, x in facts.items() if isinstance(x, bool | int | float | Tensor)}
 
 
 def _is_drawn(name: str, value: bool | int | float | Tensor) -> bool:
