@@ -72,11 +72,6 @@ def gradient_norms(gradients: list[Tensor]) -> Tensor:
     return torch.stack(torch._foreach_norm(gradients))
 
 
-def lerp_all_(tensors: list[Tensor], ends: list[Tensor], weight: float) -> None:
-    """Move each tensor in place by a share ``weight`` of the way to its end."""
-    torch._foreach_lerp_(tensors, ends, weight)
-
-
 def last_write(writer: JSONWriter | TensorboardXWriter) -> int:
     """Return the last iteration that was written."""
     return writer._last_write
