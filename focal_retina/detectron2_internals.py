@@ -72,11 +72,6 @@ def gradient_norms(gradients: list[Tensor]) -> Tensor:
     return torch.stack(torch._foreach_norm(gradients))
 
 
-def lerp_all_(tensors: list[Tensor], ends: list[Tensor], weight: float) -> None:
-    """Move each tensor in place by a share ``weight`` of the way to its end."""
-    torch._foreach_lerp_(tensors, ends, weight)
-
-
 def last_write(writer: JSONWriter | TensorboardXWriter) -> int:
     """Return the last iteration that was written."""
     return writer._last_write
@@ -214,20 +209,17 @@ def sampler_state(sampler: Sampler) -> dict[str, int | Tensor]:
 
     Detectron2's samplers keep their seeds in attributes alone.
     """
-    return {name: x for name, x in _plain_attributes(sampler) if _is_drawn(name, x)}
+    return {name: x for name, x in _plain_attributes(sampler).items() if _is_drawn(name, x)}
 
 
 def sampler_facts(sampler: Sampler) -> dict[str, bool | int | float | Tensor]:
     """Return what else its order depends on, but for the rank of its process."""
-    return {name: x for name, x in _plain_attributes(sampler) if not _is_drawn(name, x)}
+    return {name: x for name, x in _plain_attributes(sampler).items() if not _is_drawn(name, x)}
 
 
-def _plain_attributes(sampler: Sampler) -> list[tuple[str, bool | int | float | Tensor]]:
-    return [
-        (name, value)
-        for name, value in vars(sampler).items()
-        if name not in ("_rank", "_world_size") and isinstance(value, bool | int | float | Tensor)
-    ]
+def _plain_attributes(sampler: Sampler) -> dict[str, Any]:
+    facts = {name: x for name, x in vars(sampler).items() if name not in ("_rank", "_world_size")}
+    return {name: x for name, x in facts.items() if isinstance(x, bool | int | float | Tensor)}
 
 
 def _is_drawn(name: str, value: bool | int | float | Tensor) -> bool:

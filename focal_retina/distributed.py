@@ -42,9 +42,8 @@ def why_no_meeting(url: str, machine_rank: int) -> str | None:
         path = url.removeprefix("file://")
         if not os.access(os.path.dirname(path), os.W_OK):
             return "is in no folder that can be written; name another, or auto"
-        return (
-            "is the file of another run; remove it, or give auto" if os.path.exists(path) else None
-        )
+        is_old = os.path.exists(path)
+        return "is the file of another run; remove it, or give auto" if is_old else None
     if url.startswith("env://"):
         missing = {"MASTER_ADDR", "MASTER_PORT"} - os.environ.keys()
         if missing:
@@ -53,16 +52,11 @@ def why_no_meeting(url: str, machine_rank: int) -> str | None:
     address = re.fullmatch(r"tcp://(?:\[(.+)\]|([^/:]+)):(\d{1,5})/?", url)
     if not address or not 0 < int(address[3]) < 2**16:
         return "is neither auto nor tcp://HOST:PORT with a port from 1 to 65535"
-    return _why_no_server(address[1] or address[2], int(address[3]), machine_rank)
-
-
-def _why_no_server(host: str, port: int, machine_rank: int) -> str | None:
-    """Return why the processes of this machine cannot meet on a port; None if they can."""
+    host, port = address[1] or address[2], int(address[3])
     try:
         family = socket.getaddrinfo(host, port)[0][0]
-        if machine_rank == 0:
-            with socket.create_server(("", port), family=family):
-                pass
+        if machine_rank == 0:  # which serves on the port
+            socket.create_server(("", port), family=family).close()
     except socket.gaierror as error:
         return f"names an unknown host: {error.strerror}; give tcp://HOST:PORT, or auto"
     except OSError as error:

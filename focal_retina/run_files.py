@@ -4,32 +4,28 @@ The first error of each file is a line in the log. The end of the run names all 
 """
 
 import contextlib
+import io
 import logging
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import IO, Any
+from typing import Any
 
 from detectron2.utils.file_io import PathManager
 
 from focal_retina.detectron2_internals import OpenPathHandler
-from focal_retina.files import replacing
+from focal_retina.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
-# Of this process, as its log is: why each file is not on the disk now, how often it was refused,
-# and what was opened for writing.
+# Of this process, as its log is: why each file is not on the disk now, and what was to be there.
 _refused: dict[str, str] = {}
-_errors: Counter[str] = Counter()
 _written: set[str] = set()
 
 
 def refuse(name: str, error: OSError, then: str = "the run goes on without it") -> None:
     """Note that a file cannot be written, and log its first error in a row."""
     reason = error.strerror or str(error)
-    _errors[name] += 1
     if name not in _refused:
         _refused[name] = reason  # first: the log may be the file
         logger.error(f"{name} cannot be written ({reason}); {then}")
@@ -41,15 +37,18 @@ def accept(name: str) -> None:
 
 
 @contextlib.contextmanager
-def spared(name: str) -> Iterator[None]:
-    """Let no OSError out of the writing of a file: note it."""
-    errors = _errors[name]
+def spared(name: str, *, is_whole: bool = True) -> Iterator[None]:
+    """Let no OSError out of the writing of a file: note it.
+
+    Args:
+        is_whole: the file is accepted where there is no error.
+    """
     try:
         yield
     except OSError as error:
         refuse(name, error)
     else:
-        if _errors[name] == errors:  # a RunFile within has noted none
+        if is_whole:
             accept(name)
 
 
@@ -71,67 +70,44 @@ def tell_missing() -> None:
 @contextlib.contextmanager
 def spared_output() -> Iterator[None]:
     """Let nothing end when the reader of this process's output has gone or its disk is full."""
-    with ExitStack() as stack:
-        streams = {"standard output": sys.stdout, "standard error": sys.stderr}
-        redirections = (contextlib.redirect_stdout, contextlib.redirect_stderr)
-        for redirect, (name, stream) in zip(redirections, streams.items(), strict=True):
-            if stream is not None:  # it was closed from the start
-                stack.callback(_flush_or_drop, stream)
-                stack.enter_context(redirect(RunFile(name, stream)))
-        yield
-
-
-def _flush_or_drop(stream: IO) -> None:
+    out, err = sys.stdout, sys.stderr  # None where it was closed from the start
+    sys.stdout = out and RunFile("standard output", out)
+    sys.stderr = err and RunFile("standard error", err)
     try:
-        stream.flush()
-    except OSError:  # Python's own flush at the end would make it the exit status
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        yield
+    finally:
+        sys.stdout, sys.stderr = out, err
+        for stream in filter(None, (out, err)):
+            try:
+                stream.flush()
+            except OSError:  # Python's own flush at the end would make it the exit status
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class RunFile:
-    """A file object that notes errors of the disk instead of raising them.
+    """A stream or a growing file, which notes errors of the disk instead of raising them.
 
-    Args:
-        finishing: what turns the closed file into the one of that name, or removes it after an
-            error; None for a file that grows in its place: the next flush writes what one could
-            not.
-        error: the file cannot be opened, and ``file`` is another.
+    What a flush could not write, the next one writes.
     """
 
-    def __init__(
-        self,
-        name: str,
-        file: Any,
-        finishing: ExitStack | None = None,
-        error: OSError | None = None,
-    ):
-        self._name, self._file, self._error = name, file, error
-        self._finishing = finishing
+    def __init__(self, name: str, file: Any):
+        self._name, self._file, self._is_whole = name, file, True
 
     def write(self, data: Any) -> int:
         try:
             self._file.write(data)
         except OSError as error:
-            self._error = error  # what is lost stays lost
+            self._is_whole = False  # what is lost stays lost
             refuse(self._name, error)
         return len(data)
 
     def flush(self) -> None:
-        try:
+        with spared(self._name, is_whole=self._is_whole):
             self._file.flush()
-        except OSError as error:
-            if self._finishing is not None:
-                self._error = error
-            refuse(self._name, error)
-        else:
-            if self._error is None:
-                accept(self._name)
 
     def close(self) -> None:
-        with spared(self._name), self._finishing or ExitStack():
+        with spared(self._name, is_whole=self._is_whole):
             self._file.close()
-            if self._error is not None:
-                raise self._error
 
     def __enter__(self) -> "RunFile":
         return self
@@ -143,8 +119,22 @@ class RunFile:
         return getattr(self._file, name)
 
 
+class _NewFile(io.BytesIO):
+    """A file that comes to the disk, whole, when it is closed."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self._name = name
+
+    def close(self) -> None:
+        if not self.closed:
+            with spared(self._name):
+                write_atomically(self._name, self.getvalue())
+        super().close()
+
+
 class _RunFolder(OpenPathHandler):
-    """How Detectron2 opens files: those in one folder as ``RunFile``, new ones whole or not."""
+    """How Detectron2 writes: within one folder, files and folders are spared."""
 
     def __init__(self, folder: str):
         super().__init__()
@@ -155,18 +145,15 @@ class _RunFolder(OpenPathHandler):
         if "r" in mode or not path.startswith(self._folder):
             return super().open(path, mode, **options)
         _written.add(path)
+        if "a" not in mode:
+            file = _NewFile(path)
+            return file if "b" in mode else io.TextIOWrapper(file, options.get("encoding"))
         try:
-            if "a" in mode:
-                # Long enough for what comes until a full disk is noticed.
-                options = {**options, "buffering": 1 << 20}
-                return RunFile(path, super().open(path, mode, **options))
-            with ExitStack() as stack:
-                unfinished = stack.enter_context(replacing(path))
-                file = super().open(unfinished, mode, **options)
-                return RunFile(path, file, stack.pop_all())
+            # Long enough for what comes until a full disk is noticed.
+            return RunFile(path, super().open(path, mode, **{**options, "buffering": 1 << 20}))
         except OSError as error:
             refuse(path, error)
-            return RunFile(path, open(os.devnull, mode), error=error)
+            return open(os.devnull, mode)
 
     def make_folder(self, path: str) -> None:
         if not os.path.abspath(path).startswith(self._folder):

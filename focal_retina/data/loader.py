@@ -22,7 +22,7 @@ from detectron2.utils.serialize import PicklableWrapper
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from focal_retina.data.seeding import SeededImages
-from focal_retina.data.workers import WorkerStart
+from focal_retina.data.workers import with_bound_workers
 from focal_retina.detectron2_internals import sampler_facts, sampler_state, set_sampler_state
 from focal_retina.errors import UserError, require
 from focal_retina.states import conform
@@ -134,9 +134,9 @@ class TrainLoader:
             batch_sampler=islice(self.batches(), self.position, None),
             # Otherwise the DataLoader draws the seed of its workers from the training's generator.
             generator=torch.Generator(),
-            **{**self.options, "worker_init_fn": WorkerStart(self.options.get("worker_init_fn"))},
+            **self.options,
         )
-        for batch in loader:
+        for batch in with_bound_workers(loader):
             self.position += 1
             yield batch
 

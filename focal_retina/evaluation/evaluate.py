@@ -16,6 +16,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from focal_retina.acceleration.folding import folded_batch_norm
+from focal_retina.data.workers import with_bound_workers
 from focal_retina.distributed import without_ddp
 from focal_retina.evaluation.box_evaluator import BoxEvaluator
 from focal_retina.evaluation.evaluators import build_evaluator
@@ -49,7 +50,7 @@ def evaluate(settings: RunSettings, model: nn.Module) -> dict:
     """
     results = _metrics(settings, model, model)
     if settings.val_loss:
-        loader = settings.parts.validation_loader()
+        loader = with_bound_workers(settings.parts.validation_loader())
         results.update(validation_losses(without_ddp(model), loader))
     return results
 
@@ -72,7 +73,7 @@ def _metrics(
     results = {}
     with evaluation_mode(model, settings.test_dtype):
         for name, build_loader in settings.parts.test_loaders().items():
-            loader = build_loader()
+            loader = with_bound_workers(build_loader())
             evaluator = _evaluator(settings, name, suffix)
             results[name] = inference_on_dataset(detector, loader, evaluator)
             if comm.is_main_process():

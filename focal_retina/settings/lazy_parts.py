@@ -4,6 +4,7 @@ import copy
 import inspect
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from detectron2.config import CfgNode, get_cfg, instantiate
@@ -18,7 +19,6 @@ from torch.optim import Optimizer
 
 from focal_retina.data.loader import exact_loader_config
 from focal_retina.data.mapper import NamingMapper
-from focal_retina.data.workers import with_bound_workers
 from focal_retina.detectron2_internals import clipping_of_gradients_that_are_there
 from focal_retina.errors import UserError, did_you_mean
 from focal_retina.modeling.backbones import PixelFormat
@@ -79,11 +79,8 @@ class LazyParts:
         return None
 
     def test_loaders(self) -> dict[str, Callable]:
-        has_evaluator = self.evaluator() is not None
-        return {"dataloader.test": self._test_loader} if has_evaluator else {}
-
-    def _test_loader(self) -> Iterable:
-        return with_bound_workers(self._build("dataloader.test"))
+        key = "dataloader.test"
+        return {key: partial(self._build, key)} if self.evaluator() is not None else {}
 
     def evaluator(self) -> DictConfig | None:
         return self.cfg.dataloader.get("evaluator")
@@ -95,7 +92,7 @@ class LazyParts:
         for name in ("use_instance_mask", "use_keypoint", "instance_mask_format"):
             if name in dataloader.train.mapper:
                 mapper[name] = dataloader.train.mapper[name]
-        return with_bound_workers(self._build("dataloader.test", dataloader.test))
+        return self._build("dataloader.test", dataloader.test)
 
     def tta_mapper(self) -> Callable | None:
         if self.cfg.dataloader.get("tta_mapper") is None:

@@ -22,7 +22,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from focal_retina.data.loader import build_train_loader
 from focal_retina.data.mapper import NamingMapper, ResizeShortestEdge, build_mapper
-from focal_retina.data.workers import with_bound_workers
 from focal_retina.detectron2_internals import clipping_of_gradients_that_are_there
 from focal_retina.errors import UserError
 from focal_retina.modeling.backbones import PixelFormat
@@ -106,7 +105,7 @@ class YamlParts:
 
     def _test_loader(self, name: str) -> Iterable:
         mapper = NamingMapper(build_mapper(self.cfg, is_train=False))
-        return with_bound_workers(build_detection_test_loader(self.cfg, name, mapper=mapper))
+        return build_detection_test_loader(self.cfg, name, mapper=mapper)
 
     def evaluator(self) -> None:
         """Return the config's own evaluator; None for the one that suits each dataset."""
@@ -118,8 +117,7 @@ class YamlParts:
         resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
         mapper = DatasetMapper(cfg, is_train=True, augmentations=[resize], recompute_boxes=False)
         datasets = list(cfg.DATASETS.TEST)
-        loader = build_detection_test_loader(cfg, datasets, mapper=NamingMapper(mapper))
-        return with_bound_workers(loader)
+        return build_detection_test_loader(cfg, datasets, mapper=NamingMapper(mapper))
 
     def tta_mapper(self) -> DatasetMapperTTA | None:
         """Return the mapper of test-time augmentation; None where it is off.

@@ -7,9 +7,9 @@ from collections import defaultdict
 import torch
 from detectron2.engine import HookBase
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from focal_retina.checkpoint.checkpointer import FocalCheckpointer
-from focal_retina.detectron2_internals import lerp_all_
 
 
 class WeightsCheckpointer(FocalCheckpointer):
@@ -56,7 +56,7 @@ class ModelEMA(HookBase):
                 mine.copy_(theirs)
         for pairs in groups.values():
             mine, theirs = zip(*pairs, strict=True)
-            lerp_all_(mine, theirs, 1 - decay)
+            get_ema_multi_avg_fn(decay)(mine, theirs, t)
 
     def save_final(self, iteration: int) -> None:
         """Write ``model_final_ema.pth``; raise an OSError if that is impossible."""

@@ -7,15 +7,17 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import FrameType
 
 from detectron2.utils import comm
 
 # How the process that launched the others passes a signal on: they may have got it themselves.
-_FORWARDED = {signal.SIGUSR1: signal.SIGINT, signal.SIGUSR2: signal.SIGTERM}
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_FORWARDED = {signal.SIGINT: signal.SIGUSR1, signal.SIGTERM: signal.SIGUSR2}
+_MEANING = {passed: number for number, passed in _FORWARDED.items()}
 
 
+@dataclass
 class Interruption:
     """What signals have asked of this process.
 
@@ -23,22 +25,24 @@ class Interruption:
         signal: that the run is to end by; None for none. Each process learns of its own.
         is_saved: the last checkpoint has all that was computed, so that a signal may end the
             process at once. So it is before the first iteration.
+        is_ending: the run ends already, so that signals do nothing more.
     """
 
-    def __init__(self) -> None:
-        self.reset()
+    signal: int | None = None
+    is_saved: bool = True
+    is_ending: bool = False
+    _count: int = 0
 
     def reset(self) -> None:
         """Forget all signals, as before a run."""
-        self.signal: int | None = None
-        self.is_saved, self.is_ending, self._count = True, False, 0
+        vars(self).update(vars(Interruption()))
 
     def receive(self, number: int, _: FrameType | None = None) -> None:
         """Note a signal; end the process if it is the second, or nothing is to be saved."""
         if self.is_ending:
             return
-        self._count += number in _ENDING
-        self.signal = _FORWARDED.get(signal.Signals(number), number)
+        self._count += number in _FORWARDED
+        self.signal = _MEANING.get(number, number)
         if self.is_saved or self._count > 1:
             where = "nothing is lost" if self.is_saved else "at once"
             end_process(f"ended by {{}}, {where}: --resume goes on", self.signal)
@@ -65,7 +69,7 @@ def _say(sentence: str, number: int) -> None:
 def listening() -> Iterator[None]:
     """Inside this context, signals go to ``interruption``."""
     interruption.reset()
-    with _handled({number: interruption.receive for number in (*_ENDING, *_FORWARDED)}):
+    with _handled({number: interruption.receive for number in (*_FORWARDED, *_MEANING)}):
         try:
             yield
         finally:
@@ -82,25 +86,21 @@ def forwarding() -> Iterator[list[int]]:
 
     def forward(number: int, _: FrameType | None) -> None:
         received.append(number)
-        (passed,) = [x for x, meaning in _FORWARDED.items() if meaning == number]
+        passed = _FORWARDED[number] if len(received) == 1 else signal.SIGKILL
         for process in multiprocessing.active_children():
             if process.pid is not None:
-                os.kill(process.pid, passed if len(received) == 1 else signal.SIGKILL)
+                os.kill(process.pid, passed)
         if len(received) > 1:
             end_process("ended by {}, at once: --resume goes on", number)
 
-    with _handled({number: forward for number in _ENDING}):
+    with _handled({number: forward for number in _FORWARDED}):
         yield received
 
 
 @contextlib.contextmanager
 def _handled(handlers: dict[int, Callable]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # Python has no handlers there
+    with contextlib.ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():  # others cannot have handlers
+            for number, handler in handlers.items():
+                stack.callback(signal.signal, number, signal.signal(number, handler))
         yield
-        return
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from focal_retina.detectron2_internals import gradient_norms, next_batch
-from focal_retina.distributed import lost_process
+from focal_retina.distributed import lost_process, without_ddp
 from focal_retina.errors import SharedError, TrainingError, TrainingStopped, UserError, shown
 from focal_retina.states import conform, state_errors
 from focal_retina.training.nonfinite import NonFiniteWatch
@@ -46,13 +46,9 @@ class TrainingLoop(SimpleTrainer):
     """Detectron2's ``SimpleTrainer``, and its ``AMPTrainer`` for both types and all devices.
 
     Without options it gives the weights of ``SimpleTrainer``, to the bit. Losses or gradients that
-    are not finite end the run on every process, before the optimizer's step (see ``nonfinite``).
-    Gradients in float16 do not: such a step is skipped, counted and logged. One transfer brings
-    all losses to the host, and whether gradients are finite; Detectron2 makes one for each loss.
-    A hook ends the run by raising ``TrainingStopped``.
-
-    Losses are written at once: if they were written later, as by ``async_write_metrics``, they
-    could not stop the step.
+    are not finite end the run on every process, before the optimizer's step (see ``nonfinite``),
+    so losses are never written later (``async_write_metrics``). Gradients in float16 do not: such a
+    step is skipped, counted and logged. A hook ends the run by raising ``TrainingStopped``.
 
     Args:
         model, data_loader, optimizer: as of ``SimpleTrainer``.
@@ -76,7 +72,7 @@ class TrainingLoop(SimpleTrainer):
         output_dir: str = "output",
     ):
         super().__init__(model, data_loader, optimizer)
-        self._plain = model.module if isinstance(model, DistributedDataParallel) else model
+        self._plain = without_ddp(model)
         if accumulation_steps > 1 and getattr(self._plain, "divides_by_foreground", False):
             self._plain.check_micro_batches()
         self.accumulation_steps, self.dtype = accumulation_steps, dtype
@@ -99,11 +95,7 @@ class TrainingLoop(SimpleTrainer):
             logger.info(str(reason))
 
     def run_step(self) -> None:
-        """Do one iteration.
-
-        Raises:
-            NonFiniteError: on every process.
-        """
+        """Do one iteration; raise a NonFiniteError on every process."""
         start = time.perf_counter()
         micro_batches = split_batch(next_batch(self), self.accumulation_steps)
         data_time = time.perf_counter() - start
@@ -157,7 +149,10 @@ class TrainingLoop(SimpleTrainer):
     def _to_host(
         self, losses: list[dict[str, Tensor]], correction: Tensor | None
     ) -> tuple[np.ndarray, float, float]:
-        """Return a row of losses per micro-batch, the correction, and the largest gradient norm."""
+        """Return a row of losses per micro-batch, the correction, and the largest gradient norm.
+
+        They come by one transfer; Detectron2 makes one for each loss.
+        """
         rows = [[x.detach().float().reshape(()) for x in by_name.values()] for by_name in losses]
         table = torch.stack([torch.stack(row) for row in rows])
         # Not of gradients in float16, which may overflow: the scaler checks them.

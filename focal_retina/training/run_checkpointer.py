@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 # Exit status of a run whose result is not on the disk.
 _UNSAVED = 2
+_INTERIM = "model_interim"
 
 
 class RunCheckpointer(hooks.PeriodicCheckpointer):
@@ -72,7 +73,7 @@ class RunCheckpointer(hooks.PeriodicCheckpointer):
             if not self._save(name, iteration):
                 self.recent_checkpoints.pop()
         elif (number or is_late) and iteration + 1 < self.trainer.max_iter:
-            self._save(self._interim, iteration)
+            self._save(_INTERIM, iteration)
         self.finish_step()
         if number:
             name = signal.Signals(number).name
@@ -121,22 +122,18 @@ class RunCheckpointer(hooks.PeriodicCheckpointer):
         names = conform(self.state_dict(), state)["recent_checkpoints"]
         self.recent_checkpoints = [x for x in names if isinstance(x, str) and ours.fullmatch(x)]
 
-    @property
-    def _interim(self) -> str:
-        return f"{self.file_prefix}_interim"
-
     def _save(self, name: str, iteration: int) -> bool:
         """Save in all processes; return whether the main one could write."""
         write = partial(self.checkpointer.save_run, name, iteration=iteration)
         interruption.is_saved = is_saved = self._try(name, write)
         self._tried_at = time.monotonic()
-        if is_saved and name != self._interim:
-            self._remove(f"{self._interim}.pth")
+        if is_saved and name != _INTERIM:
+            self._remove(f"{_INTERIM}.pth")
         return is_saved
 
     def _try(self, name: str, write: Callable[[], None]) -> bool:
-        failure = None
-        file = f"checkpoint {os.path.join(self.checkpointer.save_dir, name)}.pth"
+        """Write a checkpoint; return whether the main process could."""
+        file, failure = f"checkpoint {os.path.join(self.checkpointer.save_dir, name)}.pth", None
         try:
             write()
         except OSError as error:

@@ -34,11 +34,11 @@ class ResumableJSONWriter(JSONWriter):
     """Cut off, on resuming, the lines of iterations that will come again."""
 
     def write(self) -> None:
-        with spared(internals.open_file_of(self).name):
+        with spared(internals.open_file_of(self).name, is_whole=False):
             super().write()
 
     def close(self) -> None:
-        with spared(internals.open_file_of(self).name):
+        with spared(internals.open_file_of(self).name, is_whole=False):
             super().close()
 
     def state_dict(self) -> dict:
