@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from focal_retina.checkpoint.pickles import ArrayUnpickler
+from focal_retina.checkpoint.pickles import ArrayUnpickler, Rehearsal
 from focal_retina.errors import UserError
 
 # Where projects keep the weights inside a checkpoint.
@@ -148,6 +148,10 @@ def _versions(metadata: object) -> OrderedDict:
 def _read_torch(path: str) -> object:
     with open(path, "rb") as file:  # a zip file by its beginning; its end may be missing
         is_zip = file.read(4) == b"PK\x03\x04"
+        if not is_zip:  # three numbers of the format, the content, the names of its storages
+            file.seek(0)
+            for _ in range(5):
+                Rehearsal(file, os.path.getsize(path)).load()
     if is_zip:
         _check_zip(path)
     return torch.load(path, map_location="cpu", weights_only=True)
@@ -162,10 +166,15 @@ def _check_zip(path: str) -> None:
             raise UserError(f"is not a checkpoint: its parts are {_LARGEST} times larger than it")
         if part := archive.testzip():
             raise UserError(f"is not a checkpoint: the checksum of its part {part} does not fit")
+        for record in archive.infolist():
+            if record.filename.lower().endswith("data.pkl"):  # as PyTorch finds it
+                with archive.open(record) as file:
+                    Rehearsal(file, record.file_size).load()
 
 
 def _read_pickle(path: str) -> object:
-    return ArrayUnpickler(Path(path).read_bytes()).load()
+    with open(path, "rb") as file:
+        return ArrayUnpickler(file, os.path.getsize(path)).load()
 
 
 def _read_safetensors(path: str) -> dict:
