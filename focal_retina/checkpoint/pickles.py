@@ -1,12 +1,12 @@
 """Unpickle arrays and plain containers: no code runs, and the size of a file bounds the work."""
 
-import io
 import pickle
 import re
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -27,6 +27,29 @@ _KEYS: dict[bytes, Callable[[list], list]] = {
     pickle.DICT: lambda stack: stack[::2],
     pickle.ADDITEMS: lambda stack: stack,
 }
+
+
+# A checkpoint takes some 50 reads for each tensor, and each may make an object of 216 bytes.
+_MOST_READS = 2**21
+_LONGEST_KEY = 8
+# How many times the size of a file what its calls make may have, and what a small file may.
+_LARGEST, _SMALLEST_LIMIT = 8, 2**20
+
+
+class _Bounded:
+    """A file that can be read so many times: each opcode of a pickle takes one or more."""
+
+    def __init__(self, file: IO[bytes], size: int):
+        self._file, self._size, self._left = file, size, _MOST_READS
+
+    def read(self, size: int) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise pickle.UnpicklingError("too many objects")
+        return self._file.read(min(size, self._size))
+
+    def readline(self) -> bytes:
+        return self._file.readline()
 
 
 class _Type:
@@ -84,8 +107,11 @@ def _build_array(array: np.ndarray, state: tuple) -> None:
 
 
 def _check_keys(keys: list) -> None:
-    if not all(isinstance(x, str | bytes | int | float | None) for x in keys):
-        raise pickle.UnpicklingError("a key is neither text nor a number")
+    plain = str | bytes | int | float | None
+    for key in keys:
+        parts = key if isinstance(key, tuple) and len(key) <= _LONGEST_KEY else (key,)
+        if not all(isinstance(x, plain) for x in parts):
+            raise pickle.UnpicklingError("a key is neither text nor a number, nor a few of them")
 
 
 def _with_plain_keys(code: int, keys: Callable[[list], list]) -> Callable:
@@ -114,15 +140,26 @@ class ArrayUnpickler(PythonUnpickler):
         "numpy.core.numeric._frombuffer": _array,
     }
 
-    def __init__(self, content: bytes):
+    def __init__(self, file: IO[bytes], size: int):
         # Detectron's files are of Python 2.
-        super().__init__(io.BytesIO(content), encoding="latin1")
+        super().__init__(_Bounded(file, size), encoding="latin1")
+        self._left = max(_LARGEST * size, _SMALLEST_LIMIT)
 
     def find_class(self, module: str, name: str) -> object:
         wanted = f"{module}.{name}".replace("numpy._core", "numpy.core")  # NumPy 2 renamed it
         if wanted not in self.ALLOWED:
             raise pickle.UnpicklingError(f"GLOBAL {module}.{name} is not allowed")
         return self.ALLOWED[wanted]
+
+    def _spend(self) -> None:
+        """Count the bytes of what is new on the stack: a call may copy the same object again."""
+        self._left -= sys.getsizeof(self.stack[-1])
+        if self._left < 0:
+            raise pickle.UnpicklingError(f"its content is {_LARGEST} times larger than it")
+
+    def load_reduce(self) -> None:
+        PythonUnpickler.load_reduce(self)
+        self._spend()
 
     def load_build(self) -> None:
         """Give the object below the top of the stack its state."""
@@ -136,6 +173,11 @@ class ArrayUnpickler(PythonUnpickler):
                 weights.__dict__["_metadata"] = state.get("_metadata", {})
             case other:
                 raise pickle.UnpicklingError(f"GLOBAL {type(other).__name__} is not allowed")
+        self._spend()
+
+    def load_frame(self) -> None:
+        """Read on from the file, where each read counts."""
+        self.read(8)
 
     def load_bytearray8(self) -> None:
         """Read the bytes that are there before memory is taken for as many as are announced."""
@@ -144,4 +186,38 @@ class ArrayUnpickler(PythonUnpickler):
 
     dispatch = {k: load for k, load in PythonUnpickler.dispatch.items() if k not in _REFUSED}
     dispatch |= {code[0]: _with_plain_keys(code[0], keys) for code, keys in _KEYS.items()}
+    dispatch |= {pickle.REDUCE[0]: load_reduce, pickle.FRAME[0]: load_frame}
     dispatch |= {pickle.BUILD[0]: load_build, pickle.BYTEARRAY8[0]: load_bytearray8}
+
+
+class _StandIn:
+    """What ``torch.load`` would make of arguments: as large as they are, as if it copied them."""
+
+    def __init__(self, *arguments: object):
+        self._size = sum(map(sys.getsizeof, arguments))
+
+    def __sizeof__(self) -> int:
+        return self._size
+
+
+class Rehearsal(ArrayUnpickler):
+    """Do the work of ``torch.load`` without its tensors, within the limits on a pickle."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if name == "bytearray":  # of any size
+            raise pickle.UnpicklingError(f"GLOBAL {module}.{name} is not allowed")
+        return self.ALLOWED.get(f"{module}.{name}") or _StandIn
+
+    def persistent_load(self, _: object) -> _StandIn:
+        return _StandIn()
+
+    def load_build(self) -> None:
+        if isinstance(self.stack[-2], _StandIn):
+            self.stack[-2:] = [_StandIn(self.stack[-1])]
+        else:
+            super().load_build()
+
+    dispatch = ArrayUnpickler.dispatch | {
+        pickle.BINPERSID[0]: PythonUnpickler.load_binpersid,
+        pickle.BUILD[0]: load_build,
+    }

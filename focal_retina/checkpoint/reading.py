@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from focal_retina.checkpoint.pickles import ArrayUnpickler
+from focal_retina.checkpoint.pickles import ArrayUnpickler, Rehearsal
 from focal_retina.errors import UserError
 
 # Where projects keep the weights inside a checkpoint.
@@ -136,12 +136,17 @@ def _versions(metadata: object) -> OrderedDict:
 
 def _unchecked(path: str) -> object:
     """Return whatever a file of one of the three kinds holds."""
-    if path.endswith(".pkl"):
-        return ArrayUnpickler(Path(path).read_bytes()).load()
     if path.endswith(".safetensors"):  # the package gives them in an order of chance
         return dict(sorted(safetensors.torch.load(Path(path).read_bytes()).items()))
+    size = os.path.getsize(path)
     with open(path, "rb") as file:  # a zip file by its beginning; its end may be missing
+        if path.endswith(".pkl"):
+            return ArrayUnpickler(file, size).load()
         is_zip = file.read(4) == b"PK\x03\x04"
+        if not is_zip:  # three numbers of the format, the content, the names of its storages
+            file.seek(0)
+            for _ in range(5):
+                Rehearsal(file, size).load()
     if is_zip:
         _check_zip(path)
     return torch.load(path, map_location="cpu", weights_only=True)
@@ -156,3 +161,7 @@ def _check_zip(path: str) -> None:
             raise UserError(f"is not a checkpoint: its parts are {_LARGEST} times larger than it")
         if part := archive.testzip():
             raise UserError(f"is not a checkpoint: the checksum of its part {part} does not fit")
+        for record in archive.infolist():
+            if record.filename.lower().endswith("data.pkl"):  # as PyTorch finds it
+                with archive.open(record) as file:
+                    Rehearsal(file, record.file_size).load()

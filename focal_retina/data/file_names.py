@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from urllib.parse import unquote
 
+_MOST_FOLDERS = 50  # of a name whose repeats are looked for, each of each
 Listing = Callable[[str], dict[str, str]]
 
 
@@ -41,6 +42,8 @@ def _key(name: str) -> str:
 def _without_repeats(parts: list[str]) -> Iterator[list[str]]:
     """Yield the parts of a path, and then without each run of folders that is there twice."""
     yield parts
+    if len(parts) > _MOST_FOLDERS:
+        return
     keys = [_key(part) for part in parts]
     for length in range(1, len(parts) // 2 + 1):
         for i in range(len(parts) - 2 * length):

@@ -19,6 +19,7 @@ from focal_retina.errors import ImageError, UserError
 # of memory. A file of one kilobyte may claim many times as many; Pillow, which refuses twice the
 # pixels that it warns of, has a third of this limit.
 MAX_PIXELS = 2**29
+_LONGEST_SIDE = 2**20  # each row takes memory of its own
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -59,10 +60,18 @@ def opened(path: str | os.PathLike) -> Iterator[BinaryIO]:
         raise ImageError(f"image {path} cannot be read: {_reason(error, path)}") from error
 
 
+def read_header(file: BinaryIO) -> Image.Image:
+    """Open a picture that is not decoded yet; raise a UserError if a side is too long."""
+    image = Image.open(file)
+    if max(image.size) > _LONGEST_SIDE:
+        raise UserError(f"it has a side of more than {_LONGEST_SIDE:,} pixels; cut it into tiles")
+    return image
+
+
 def load(file: BinaryIO) -> tuple[Image.Image, int]:
     """Decode a picture; return it, upright, and the orientation that turned it."""
     file.seek(0)
-    image = Image.open(file)
+    image = read_header(file)
     if image.format == "PNG":
         image.verify()  # Pillow ignores the checksums of the pixels, and of what follows them
         file.seek(0)

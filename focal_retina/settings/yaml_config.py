@@ -87,6 +87,8 @@ class _Merge:
         """
         node = self.cfg if node is None else node
         for name, text in tree.items():
+            if not isinstance(name, str):  # in a text that stands for a dict
+                raise UserError(f"{self.source}: {prefix}{shown(name)} is no key: a key is a word")
             key = prefix + name
             value = self._literal(key, text)
             if name not in node and not node.is_new_allowed():
@@ -122,6 +124,10 @@ class _Merge:
 
     def _fitted(self, key: str, value: object, old: object) -> object:
         """Return a value as the type of the one it replaces."""
+        try:
+            str(value)
+        except ValueError as error:  # by a whole number, in a list too
+            raise UserError(f"{self.source}: {key} has a number of thousands of digits") from error
         if isinstance(old, float) and type(value) is int and abs(value) < 2**63:
             return float(value)
         if isinstance(old, list | tuple) and isinstance(value, list | tuple):

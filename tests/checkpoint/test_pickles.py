@@ -3,10 +3,12 @@
 import io
 import pickle
 import tracemalloc
-from collections import OrderedDict
+import zipfile
+from collections import Counter, OrderedDict
 
 import numpy as np
 import pytest
+import torch
 
 from focal_retina.checkpoint.reading import read_checkpoint
 from focal_retina.errors import UserError
@@ -99,3 +101,60 @@ def test_one_array_under_many_names_takes_its_memory_once_or_is_refused(tmp_path
     assert len(read(tmp_path, buffer.getvalue())["model"]) == 5
     with pytest.raises(UserError, match="larger than"):
         read(tmp_path, pickle.dumps({f"a{i}": array for i in range(50)}))
+
+
+def zipped(content):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a/data.pkl", content)
+        archive.writestr("a/version", "3\n")
+    return buffer.getvalue()
+
+
+def legacy(content):
+    return b"".join(
+        (*(pickle.dumps(x, 2) for x in (0x1950A86A20F9469CFC6C, 1001, {})), content, b"\x80\x02].")
+    )
+
+
+# What repeats a long text, or is many objects, or takes a key that is long to hash.
+TEXT = b"\x80\x02X" + (2**18).to_bytes(4, "little") + b"a" * 2**18 + b"q\x00]("
+COPIES = {
+    "encode": TEXT + b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R" * 50 + b"e\x86.",
+    "many objects": b"\x80\x02](" + b"}" * 2**21 + b"e.",
+    "key": b"\x80\x02}(K\x01\x85q\x00" + b"h\x00\x86q\x00" * 60 + b"K\x01u.",
+}
+
+
+@pytest.mark.parametrize("kind", ["pkl", "pth", "legacy.pth"])
+@pytest.mark.parametrize("content", COPIES.values(), ids=COPIES)
+def test_the_size_of_a_file_bounds_what_reading_it_makes(content, kind, tmp_path):
+    wrap = {"pkl": bytes, "pth": zipped, "legacy.pth": legacy}[kind]
+    with pytest.raises(UserError, match=r"is not a checkpoint: .{10,}UnpicklingError"):
+        read(tmp_path, wrap(content), f"a.{kind}")
+
+
+def test_a_frame_of_a_pickle_hides_no_objects(tmp_path):
+    content = b")" * 2**21 + b"."
+    with pytest.raises(UserError, match="UnpicklingError"):
+        read(tmp_path, b"\x80\x04\x95" + len(content).to_bytes(8, "little") + content)
+
+
+@pytest.mark.parametrize("name", ["DATA.PKL", "data.pkl"])  # PyTorch takes either
+def test_bytes_of_any_size_are_refused(name, tmp_path):
+    content = zipped(b"\x80\x02}U\x01acbuiltins\nbytearray\nJ\x00\x00\x00\x20\x85Rs.")
+    with pytest.raises(UserError, match="tried to use builtins.bytearray"):
+        read(tmp_path, content.replace(b"data.pkl", name.encode()), "a.pth")
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_what_a_training_saves_is_read(is_zip, tmp_path):
+    weights = {f"w{i}": torch.full((2,), float(i), dtype=torch.bfloat16) for i in range(300)}
+    rest = {"milestones": Counter([3, 5]), "of": {(1, 2): b"x", None: 1j}, "set": {1, "a"}}
+    rest |= {"size": torch.Size([2]), "type": torch.half, "device": torch.device("cpu")}
+    torch.save(
+        {"model": weights, **rest}, tmp_path / "a.pth", _use_new_zipfile_serialization=is_zip
+    )
+    found = read_checkpoint(str(tmp_path / "a.pth"))
+    assert all(torch.equal(found["model"][name], x) for name, x in weights.items())
+    assert {key: found[key] for key in rest} == rest

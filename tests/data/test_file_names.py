@@ -81,3 +81,9 @@ def test_a_folder_is_listed_once_for_all_the_files_that_it_lacks(tmp_path, monke
     json_file, folder = small.write_dataset(tmp_path, {**small.coco_content(), "images": images})
     inspect_pictures(read_table(json_file, folder), False, 1)
     assert listed == [folder]
+
+
+def test_a_name_of_a_thousand_folders_is_looked_for_at_once():
+    looked_for = []
+    assert file_meant("a/" * 1000 + "b.jpg", lambda folder: looked_for.append(folder) or {}) == ""
+    assert len(looked_for) == 1

@@ -206,6 +206,15 @@ def test_a_small_file_of_very_many_pixels_is_refused(tmp_path):
     assert_all_refuse(tmp_path / "a.gif", f"more than {MAX_PIXELS:,} pixels; scale it down")
 
 
+@pytest.mark.parametrize("size", [(3, 2**21), (2**21, 3)])
+def test_a_picture_with_a_side_of_millions_of_pixels_is_refused(tmp_path, size):
+    content = bytearray(encoded(IMAGE, "PNG"))
+    content[16:24] = struct.pack(">II", *size)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "a.png").write_bytes(content)
+    assert_all_refuse(tmp_path / "a.png", "it has a side of more than 1,048,576 pixels")
+
+
 def test_a_picture_of_more_pixels_than_pillow_takes_for_sane_is_used(tmp_path):
     content = bytearray(encoded(IMAGE, "PNG"))
     content[16:24] = struct.pack(">II", 20_000, 20_000)

@@ -3,6 +3,7 @@
 import pytest
 from detectron2 import model_zoo
 
+from focal_retina.errors import UserError
 from focal_retina.settings.yaml_config import load_yaml
 
 
@@ -115,3 +116,17 @@ def test_an_option_after_the_keys_is_told_from_a_key(tmp_path, sentence_of):
         assert f"write {late[2]} before the config's keys" in sentence_of(
             "--config-file", config, *late
         )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("SOLVER.STEPS", "{7: 8}", "SOLVER.STEPS.7 is no key"),
+        ("INPUT", "{(1, 2): 8}", r"INPUT.\(1, 2\) is no key"),
+        ("DATASETS.TEST", "[0x" + "f" * 4000 + "]", "DATASETS.TEST has a number of thousands"),
+    ],
+)
+def test_what_python_reads_in_a_text_is_checked_too(key, value, complaint):
+    config = "configs/focal_retinanet_R_50_FPN_1x.yaml"
+    with pytest.raises(UserError, match=complaint):
+        load_yaml(config, [key, value])

@@ -11,13 +11,12 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
-from PIL import Image
 from tqdm import tqdm
 
 from focal_retina.data.checks.problems import Finding, Place, Problem, findings
 from focal_retina.data.checks.table import Table
 from focal_retina.data.file_names import Listing, file_meant, names_in
-from focal_retina.data.pictures import LYING, load, opened, orientation, pixels
+from focal_retina.data.pictures import LYING, load, opened, orientation, pixels, read_header
 from focal_retina.errors import ImageError
 
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # of a file that is not cut off
@@ -66,7 +65,7 @@ def _inspect(path: str | None, decode: bool, listing: Listing) -> Picture:
 
 
 def _facts(file: BinaryIO, decode: bool) -> Picture:
-    image = Image.open(file)
+    image = read_header(file)
     size, turn, num_bytes = image.size, orientation(image), file.seek(0, os.SEEK_END)
     if decode or not _is_whole(file, image.format):
         # Several large ones at a time would not fit into the memory.
