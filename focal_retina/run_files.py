@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import IO, Any
 
 from detectron2.utils.file_io import PathManager
@@ -105,7 +106,7 @@ class RunFile:
         finishing: ExitStack | None = None,
         error: OSError | None = None,
     ):
-        self._name, self._file, self._error = name, file, error
+        self.name, self._file, self._error = name, file, error
         self._finishing = finishing
 
     def write(self, data: Any) -> int:
@@ -113,7 +114,7 @@ class RunFile:
             self._file.write(data)
         except OSError as error:
             self._error = error  # what is lost stays lost
-            refuse(self._name, error)
+            refuse(self.name, error)
         return len(data)
 
     def flush(self) -> None:
@@ -122,13 +123,15 @@ class RunFile:
         except OSError as error:
             if self._finishing is not None:
                 self._error = error
-            refuse(self._name, error)
+            refuse(self.name, error)
         else:
             if self._error is None:
-                accept(self._name)
+                accept(self.name)
+            else:
+                refuse(self.name, self._error)
 
     def close(self) -> None:
-        with spared(self._name), self._finishing or ExitStack():
+        with spared(self.name), self._finishing or ExitStack():
             self._file.close()
             if self._error is not None:
                 raise self._error
@@ -156,6 +159,8 @@ class _RunFolder(OpenPathHandler):
             return super().open(path, mode, **options)
         _written.add(path)
         try:
+            if Path(path).is_fifo():
+                raise OSError("it is a pipe, whose reader would be waited for")
             if "a" in mode:
                 # Long enough for what comes until a full disk is noticed.
                 options = {**options, "buffering": 1 << 20}

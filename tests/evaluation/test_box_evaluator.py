@@ -23,6 +23,7 @@ from helpers.random_detections import (
 from focal_retina.errors import UserError
 from focal_retina.evaluation import average_precision
 from focal_retina.evaluation.box_evaluator import BoxEvaluator
+from focal_retina.run_files import tell_missing
 
 
 @pytest.fixture
@@ -79,6 +80,8 @@ def test_a_folder_that_cannot_be_written_is_an_error_line_only(name, content, tm
     evaluator = BoxEvaluator(name, output_dir=str(tmp_path / "file" / "inference"))
     assert evaluated(evaluator, content, detections_near)["bbox"]["AP"] > 0
     assert "coco_instances_results.json cannot be written (Not a directory)" in caplog.text
+    tell_missing()
+    assert "coco_instances_results.json (Not a directory)" in caplog.messages[-1]
 
 
 def test_without_annotations_the_detections_are_written_and_not_evaluated(
