@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from detectron2.utils.file_io import PathManager
@@ -88,25 +89,28 @@ class RunFile:
     """A stream or a growing file, which notes errors of the disk instead of raising them.
 
     What a flush could not write, the next one writes.
+
+    Args:
+        is_whole: False where something is lost already.
     """
 
-    def __init__(self, name: str, file: Any):
-        self._name, self._file, self._is_whole = name, file, True
+    def __init__(self, name: str, file: Any, is_whole: bool = True):
+        self.name, self._file, self._is_whole = name, file, is_whole
 
     def write(self, data: Any) -> int:
         try:
             self._file.write(data)
         except OSError as error:
             self._is_whole = False  # what is lost stays lost
-            refuse(self._name, error)
+            refuse(self.name, error)
         return len(data)
 
     def flush(self) -> None:
-        with spared(self._name, is_whole=self._is_whole):
+        with spared(self.name, is_whole=self._is_whole):
             self._file.flush()
 
     def close(self) -> None:
-        with spared(self._name, is_whole=self._is_whole):
+        with spared(self.name, is_whole=self._is_whole):
             self._file.close()
 
     def __enter__(self) -> "RunFile":
@@ -124,12 +128,12 @@ class _NewFile(io.BytesIO):
 
     def __init__(self, name: str):
         super().__init__()
-        self._name = name
+        self.name = name
 
     def close(self) -> None:
         if not self.closed:
-            with spared(self._name):
-                write_atomically(self._name, self.getvalue())
+            with spared(self.name):
+                write_atomically(self.name, self.getvalue())
         super().close()
 
 
@@ -149,11 +153,13 @@ class _RunFolder(OpenPathHandler):
             file = _NewFile(path)
             return file if "b" in mode else io.TextIOWrapper(file, options.get("encoding"))
         try:
+            if Path(path).is_fifo():
+                raise OSError("it is a pipe, whose reader would be waited for")
             # Long enough for what comes until a full disk is noticed.
             return RunFile(path, super().open(path, mode, **{**options, "buffering": 1 << 20}))
         except OSError as error:
             refuse(path, error)
-            return open(os.devnull, mode)
+            return RunFile(path, open(os.devnull, mode), is_whole=False)
 
     def make_folder(self, path: str) -> None:
         if not os.path.abspath(path).startswith(self._folder):

@@ -1,5 +1,6 @@
 """Files and streams of a run that fail cost the run themselves only, and its end names them."""
 
+import os
 import resource
 import shutil
 import sys
@@ -127,3 +128,22 @@ def test_output_that_nobody_takes_ends_nothing(tmp_path, end):
     assert ended.returncode == 0, ended.stderr
     assert done.exists()
     assert "Traceback" not in ended.stderr
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(folder, caplog):
+    os.mkfifo(folder / "events.txt")
+    with PathManager.open(str(folder / "events.txt"), "a") as file:
+        file.write("x")
+    assert "events.txt cannot be written (it is a pipe" in caplog.text
+
+
+def test_a_file_that_could_not_be_opened_stays_missing_whatever_is_flushed(folder, caplog):
+    (folder / "rows.json").mkdir()
+    file = PathManager.open(str(folder / "rows.json"), "a")
+    assert file.name == str(folder / "rows.json")
+    with spared(file.name, is_whole=False):
+        file.write("x")
+        file.flush()
+    tell_missing()
+    assert len(caplog.messages) == 2
+    assert caplog.messages[1].endswith(f"{folder}/rows.json (Is a directory)")

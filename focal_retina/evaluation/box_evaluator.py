@@ -24,6 +24,7 @@ from focal_retina.evaluation.average_precision import (
     read_objects,
 )
 from focal_retina.files import replacing
+from focal_retina.run_files import spared
 
 logger = logging.getLogger(__name__)
 
@@ -107,14 +108,12 @@ class BoxEvaluator(DatasetEvaluator):
     def _write(self, found: _Found, objects: Objects) -> None:
         """Write what Detectron2 writes; a disk that refuses it does not end a training."""
         path = os.path.join(self._output_dir, "coco_instances_results.json")
-        try:
+        with spared(path):
             os.makedirs(self._output_dir, exist_ok=True)
             with replacing(path) as unfinished, open(unfinished, "w") as file:
                 file.write("[")
                 file.writelines(_results(found, objects.category_ids))
                 file.write("]")
-        except OSError as error:
-            logger.error(f"{path} cannot be written ({error.strerror}); the evaluation goes on")
 
     def _metrics(self, objects: Objects, detections: np.ndarray) -> dict[str, float]:
         """Return the results by name and log them, and why those are NaN that are."""

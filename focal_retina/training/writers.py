@@ -43,7 +43,8 @@ class ResumableJSONWriter(JSONWriter):
 
     def state_dict(self) -> dict:
         """Return the last iteration that was written, and how long the file is, in bytes."""
-        size = os.fstat(internals.open_file_of(self).fileno()).st_size
+        path = internals.open_file_of(self).name
+        size = os.path.getsize(path) if os.path.isfile(path) else 0
         return {"last_write": internals.last_write(self), "size": size}
 
     def load_state_dict(self, state: dict, kept: int | None = None) -> None:
@@ -56,17 +57,22 @@ class ResumableJSONWriter(JSONWriter):
         internals.set_last_write(self, state["last_write"] if kept is None else kept - 1)
         path = internals.open_file_of(self).name
         size = state["size"]
+        if not os.path.isfile(path):  # it could not be opened, which the log has told
+            return
         if not 0 <= size <= os.path.getsize(path):
             logger.warning(f"{path} is not the file that the checkpoint knows: nothing is cut off.")
             return
         if kept is not None:
             size += _size_up_to(path, size, kept)
-        # In one step, in the file that is open for appending.
-        os.truncate(path, size)
+        with spared(path):
+            # In one step, in the file that is open for appending.
+            os.truncate(path, size)
 
     def restart(self) -> None:
         """Begin anew; what the file holds is kept beside it, as metrics.json.before."""
         path = internals.open_file_of(self).name
+        if not os.path.isfile(path):
+            return
         with spared(f"{path}.before"):
             if content := Path(path).read_bytes():
                 write_atomically(f"{path}.before", content)

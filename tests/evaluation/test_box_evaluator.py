@@ -23,6 +23,7 @@ from helpers.random_detections import (
 from focal_retina.errors import UserError
 from focal_retina.evaluation import average_precision
 from focal_retina.evaluation.box_evaluator import BoxEvaluator
+from focal_retina.run_files import tell_missing
 
 
 @pytest.fixture
@@ -79,6 +80,8 @@ def test_a_folder_that_cannot_be_written_is_an_error_line_only(name, content, tm
     evaluator = BoxEvaluator(name, output_dir=str(tmp_path / "file" / "inference"))
     assert evaluated(evaluator, content, detections_near)["bbox"]["AP"] > 0
     assert "coco_instances_results.json cannot be written (Not a directory)" in caplog.text
+    tell_missing()
+    assert "coco_instances_results.json (Not a directory)" in caplog.messages[-1]
 
 
 def test_without_annotations_the_detections_are_written_and_not_evaluated(
@@ -165,7 +168,7 @@ def resident_mb():
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
-def test_a_thousand_images_between_large_tensors_take_less_than_5_mb(name):
+def test_of_images_between_large_tensors_a_thousand_take_less_than_5_mb(name):
     evaluator = BoxEvaluator(name)
 
     def process(images):
@@ -181,8 +184,8 @@ def test_a_thousand_images_between_large_tensors_take_less_than_5_mb(name):
 
     process(200)
     before = resident_mb()
-    process(1000)
-    assert resident_mb() - before < 5
+    process(4000)
+    assert (resident_mb() - before) / 4 < 5
 
 
 def test_perfect_detections_of_the_same_model_are_100_again_after_a_reset(name, content):

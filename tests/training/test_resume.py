@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from experiments.crash_test.comparison import differences, unequal
 from focal_retina.data.loader import build_train_loader
 from focal_retina.errors import UserError
+from focal_retina.run_files import watch
 from focal_retina.training.resume import restart_metrics
 
 
@@ -281,3 +282,18 @@ def test_no_file_is_removed_that_is_no_periodic_checkpoint(state_of_4, tmp_path_
     assert all(path.read_text() == "mine" for path in [outside, *inside])
     periodic = [x.name for x in state_of_4.glob("model_*.pth") if x not in inside]
     assert sorted(periodic) == ["model_0000003.pth", "model_0000011.pth", "model_final.pth"]
+
+
+def test_metrics_that_cannot_be_opened_end_no_resumed_run(unbroken, tmp_path, caplog):
+    folder = tmp_path / "broken"
+    die(folder, (5, "step"))
+    (folder / "metrics.json").unlink()
+    (folder / "metrics.json").mkdir()
+    watch(str(folder))
+    die(folder, (9, "step"))
+    build(folder).run()
+    assert list(unequal(final_state(folder)["model"], final_state(unbroken)["model"])) == []
+    refused = [x for x in caplog.messages if "cannot be written" in x or "is not the file" in x]
+    assert refused == [
+        f"{folder}/metrics.json cannot be written (Is a directory); the run goes on without it"
+    ]
