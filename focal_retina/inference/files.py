@@ -35,7 +35,10 @@ def find_files(inputs: Sequence[str]) -> Inputs:
         for file in files:
             (found.videos if _kind(file) in _VIDEOS else found.pictures).append(file)
         if not files:
-            found.failures.append(f"{name} does not exist, or has no pictures or videos")
+            reason = "does not exist, or is no regular file"
+            if os.path.isdir(name):
+                reason = "has no pictures or videos of its own; name the folders in it"
+            found.failures.append(f"{name} {reason}")
     return found
 
 

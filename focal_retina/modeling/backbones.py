@@ -169,7 +169,7 @@ class TimmBackbone(Backbone):
         options: more arguments of ``timm.create_model``.
 
     Raises:
-        UserError: timm has no such model, or it takes no such options.
+        UserError: timm has no such model, it takes no such options, or its weights cannot be had.
         MissingExtraError: timm is not installed.
     """
 
@@ -190,6 +190,9 @@ class TimmBackbone(Backbone):
         except TypeError as error:
             sentence = f"timm's {name} does not take the options {options}: {error}"
             raise UserError(sentence) from error
+        except OSError as error:  # the network's too
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"timm's weights of {name} cannot be loaded: {reason}") from error
         self.model = timm.layers.freeze_batch_norm_2d(model) if freeze_bn else model
         config = model.pretrained_cfg
         # timm's images are RGB, 0 to 1.

@@ -56,6 +56,13 @@ def test_an_input_without_a_regular_file_is_a_failure(tmp_path, name):
     assert found.pictures == [] and len(found.failures) == 1
 
 
+def test_a_folder_of_folders_is_told_from_one_that_is_missing(tmp_path):
+    (tmp_path / "in" / "day_1").mkdir(parents=True)
+    has_none, missing = find_files([f"{tmp_path}/in", f"{tmp_path}/im"]).failures
+    assert has_none.startswith(f"{tmp_path}/in has no pictures") and "folders in it" in has_none
+    assert missing.startswith(f"{tmp_path}/im does not exist")
+
+
 def test_a_name_with_the_signs_of_a_glob_is_itself(tmp_path):
     (tmp_path / "a[1].png").touch()
     (tmp_path / "a1.png").touch()

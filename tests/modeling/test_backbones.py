@@ -140,6 +140,15 @@ def test_pretrained_timm_weights_need_their_pixels_and_are_loaded(tmp_path):
     torch.testing.assert_close(loaded.layer4[0].conv1.weight, source.layer4[0].conv1.weight)
 
 
+@needs_timm
+def test_timm_weights_that_are_not_to_be_had_are_one_sentence(tmp_path):
+    overlay = {"file": str(tmp_path / "none.pth")}
+    with pytest.raises(
+        UserError, match="timm's weights of resnet18 cannot be loaded: FileNotFound"
+    ):
+        TimmBackbone("resnet18", pretrained=True, pretrained_cfg_overlay=overlay)
+
+
 def test_without_timm_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'focal_retina\[timm\]'"):
