@@ -48,9 +48,9 @@ class CocoResults:
         return image_id
 
     def finish(self) -> None:
-        """Give the files their names."""
-        self.images.finish()
-        self.detections.finish()
+        """Give the files their names; earlier ones stay where no image has been added."""
+        for file in (self.images, self.detections):
+            file.finish(is_kept=self.images.count > 0)
 
 
 class _GrowingList:
@@ -78,11 +78,14 @@ class _GrowingList:
         self.count += len(items)
         self._end += len(text)
 
-    def finish(self) -> None:
+    def finish(self, *, is_kept: bool) -> None:
         with write_errors(self.path):
             os.fsync(self._file.fileno())
             self._file.close()
-            os.replace(self.unfinished, self.path)
+            if is_kept:
+                os.replace(self.unfinished, self.path)
+            else:
+                self.unfinished.unlink()
 
     def _write(self, content: str) -> None:
         if self._file.write(content.encode()) < len(content):  # JSON is ASCII

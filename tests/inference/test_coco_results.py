@@ -30,7 +30,7 @@ def results_of(folder, counts, start=""):
     return results
 
 
-@pytest.mark.parametrize("counts", [[], [0], [2, 0, 3], [0, 0, 1]], ids=str)
+@pytest.mark.parametrize("counts", [[0], [2, 0, 3], [0, 0, 1]], ids=str)
 def test_both_files_are_whole_after_each_image(tmp_path, counts):
     results_of(tmp_path, counts).finish()
     assert {path.name for path in tmp_path.iterdir()} == {"images.json", "predictions.json"}
@@ -38,6 +38,13 @@ def test_both_files_are_whole_after_each_image(tmp_path, counts):
     images = json.loads((tmp_path / "images.json").read_text())
     assert [x["id"] for x in images["images"]] == list(range(1, len(counts) + 1))
     assert [x["id"] for x in images["categories"]] == [7, 3]
+
+
+def test_results_of_before_stay_where_no_image_could_be_read(tmp_path):
+    results_of(tmp_path, [1]).finish()
+    results_of(tmp_path, []).finish()
+    assert len(json.loads((tmp_path / "predictions.json").read_text())) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"images.json", "predictions.json"}
 
 
 def test_results_of_before_stay_until_the_new_ones_are_finished(tmp_path):
