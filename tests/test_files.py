@@ -10,12 +10,6 @@ from focal_retina.errors import UserError
 from focal_retina.files import output, replacing, unfinished_files, write_atomically
 
 
-@pytest.fixture
-def limited_files():
-    with files_limited_to(1000):
-        yield
-
-
 def test_a_file_is_replaced(tmp_path):
     write_atomically(tmp_path / "file", b"old")
     write_atomically(tmp_path / "file", b"new")
@@ -27,9 +21,9 @@ def test_the_name_may_be_as_long_as_the_disk_allows(tmp_path):
     assert (tmp_path / ("n" * 255)).read_bytes() == b"new"
 
 
-def test_what_a_full_disk_refuses_leaves_the_old_file(tmp_path, limited_files):
+def test_what_a_full_disk_refuses_leaves_the_old_file(tmp_path):
     write_atomically(tmp_path / "file", b"old")
-    with pytest.raises(OSError):
+    with files_limited_to(1000), pytest.raises(OSError):
         write_atomically(tmp_path / "file", bytes(1001))
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"old")]
 

@@ -1,26 +1,17 @@
 """Files and streams of a run that fail cost the run themselves only, and its end names them."""
 
 import os
-import resource
 import shutil
 import sys
 
 import pytest
 from detectron2.utils.file_io import PathManager
+from helpers.mounts import files_limited_to
 from helpers.processes import run_python
 
 from focal_retina.run_files import RunFile, spared, tell_missing, watch
 
 LIMIT = 3000
-
-
-@pytest.fixture
-def full_disk():
-    """The kernel refuses files longer than LIMIT bytes, as a full disk does."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, limits[1]))
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.fixture
@@ -34,12 +25,11 @@ def write(path, text):
         file.write(text)
 
 
-def test_a_refused_file_keeps_what_it_held_and_is_named_once_and_at_the_end(
-    folder, full_disk, caplog
-):
+def test_a_refused_file_keeps_what_it_held_and_is_named_once_and_at_the_end(folder, caplog):
     write(folder / "notes.yaml", "old")
-    for _ in range(3):
-        write(folder / "notes.yaml", "x" * 9000)
+    with files_limited_to(LIMIT):
+        for _ in range(3):
+            write(folder / "notes.yaml", "x" * 9000)
     tell_missing()
     assert (folder / "notes.yaml").read_text() == "old"
     assert list(folder.glob(".unfinished*")) == []
@@ -50,9 +40,9 @@ def test_a_refused_file_keeps_what_it_held_and_is_named_once_and_at_the_end(
     ]
 
 
-def test_a_file_that_is_written_in_the_end_is_not_missing(folder, full_disk, caplog):
-    write(folder / "table.json", "x" * 9000)
-    full_disk()
+def test_a_file_that_is_written_in_the_end_is_not_missing(folder, caplog):
+    with files_limited_to(LIMIT):
+        write(folder / "table.json", "x" * 9000)
     write(folder / "table.json", "y" * 9000)
     caplog.clear()
     tell_missing()
@@ -60,14 +50,14 @@ def test_a_file_that_is_written_in_the_end_is_not_missing(folder, full_disk, cap
     assert caplog.messages == []
 
 
-def test_a_growing_file_goes_on_with_what_the_full_disk_refused(folder, full_disk, caplog):
+def test_a_growing_file_goes_on_with_what_the_full_disk_refused(folder, caplog):
     file = PathManager.open(str(folder / "lines.txt"), "a")
     lines = [f"{i:>60}\n" for i in range(80)]
-    for line in lines:
-        file.write(line)
-        file.flush()
+    with files_limited_to(LIMIT):
+        for line in lines:
+            file.write(line)
+            file.flush()
     assert len(caplog.messages) == 1
-    full_disk()
     file.close()
     assert (folder / "lines.txt").read_text() == "".join(lines)
     tell_missing()
@@ -96,12 +86,13 @@ def test_files_elsewhere_raise_as_ever(folder, tmp_path_factory):
         write(tmp_path_factory.mktemp("other") / "none/a.txt", "x")
 
 
-def test_what_spares_its_own_file_does_not_hide_what_was_noted_within(full_disk, caplog, tmp_path):
+def test_what_spares_its_own_file_does_not_hide_what_was_noted_within(caplog, tmp_path):
     file = RunFile("metrics", open(tmp_path / "a", "w"))
-    for _ in range(3):
-        with spared("metrics", is_whole=False):
-            file.write("x" * 9000)
-            file.flush()
+    with files_limited_to(LIMIT):
+        for _ in range(3):
+            with spared("metrics", is_whole=False):
+                file.write("x" * 9000)
+                file.flush()
     assert len(caplog.messages) == 1
 
 

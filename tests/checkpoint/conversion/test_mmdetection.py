@@ -118,11 +118,11 @@ def state():
 def test_the_config_in_the_checkpoint_decides_what_weights_do_not_tell(
     text, key, value, version, state
 ):
-    assert convert({"state_dict": state, "meta": {version: text}}).config[key] == value
+    assert convert({"model": state, "meta": {version: text}}).config[key] == value
 
 
 @pytest.mark.parametrize(
     "meta", [{"CLASSES": tuple("abcde")}, {"dataset_meta": {"classes": tuple("abcde")}}]
 )
 def test_class_names_are_kept(meta, state):
-    assert convert({"state_dict": state, "meta": meta}).class_names == list("abcde")
+    assert convert({"model": state, "meta": meta}).class_names == list("abcde")
