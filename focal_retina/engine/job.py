@@ -104,8 +104,7 @@ def _evaluation(settings: RunSettings, resume: bool) -> Callable[[], dict]:
 def _trainer(settings: RunSettings, resume: bool) -> FocalTrainer:
     trainer = FocalTrainer(settings)
     key, lr, images = settings.key, settings.learning_rate, settings.batch_size
-    # From scratch, without frozen normalisation, larger rates are common.
-    if images and settings.weights and isinstance(trainer.optimizer, torch.optim.SGD):
+    if images and isinstance(trainer.optimizer, torch.optim.SGD):
         advice.log(advice.learning_rate(key("learning_rate"), lr, key("batch_size"), images))
     if not settings.weights and not (resume and trainer.checkpointer.has_checkpoint()):
         remedy = settings.parts.norm_remedy
