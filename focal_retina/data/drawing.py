@@ -22,11 +22,10 @@ _SHIFT = 4  # sub-pixel bits of OpenCV's drawing coordinates
 
 @dataclass(frozen=True)
 class DrawnObject:
-    """One visible object: its class index, box (x, y, w, h) in pixels, and visible pixels."""
+    """One visible object: its class index, and the box (x, y, w, h) of its pixels that are seen."""
 
     category: int
     bbox: tuple[int, int, int, int]
-    area: int
 
 
 def _arc(start: float, stop: float, points: int = 72) -> np.ndarray:
@@ -81,7 +80,7 @@ def draw_scene(random: RandomState, side: int) -> tuple[np.ndarray, list[DrawnOb
     objects = []
     for i, category in enumerate(categories):
         box = cv2.boundingRect((owner == i).astype(np.uint8))
-        objects.append(DrawnObject(category, tuple(box), int(seen[i])))
+        objects.append(DrawnObject(category, tuple(box)))
     return image, objects
 
 

@@ -119,7 +119,8 @@ def _write(target: Path, info: dict) -> None:
         images.append({"id": image_id, "file_name": name, "height": side, "width": side})
         for drawn in objects:
             owner = {"id": len(annotations) + 1, "image_id": image_id}
-            box = {"bbox": list(drawn.bbox), "area": drawn.area, "iscrowd": 0}
+            width, height = drawn.bbox[2:]
+            box = {"bbox": list(drawn.bbox), "area": width * height, "iscrowd": 0}
             annotations.append({**owner, "category_id": drawn.category + 1, **box})
     content = {
         "info": {**info, "image_bytes": _image_bytes(target)},
