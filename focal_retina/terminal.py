@@ -1,5 +1,6 @@
 """What may be shown on a terminal, and streams that take all of it."""
 
+import contextlib
 import logging
 import os
 import re
@@ -27,7 +28,8 @@ def make_output_safe() -> None:
             stream = open(os.devnull, "w")  # noqa: SIM115  open until the end
             setattr(sys, name, stream)
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+            with contextlib.suppress(OSError):  # of what waits to be written: nobody reads it
+                stream.reconfigure(errors="backslashreplace")
     logging.setLogRecordFactory(_PrintableRecord)
 
 

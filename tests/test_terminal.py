@@ -34,6 +34,19 @@ def record_factory():
     logging.setLogRecordFactory(logging.LogRecord)
 
 
+def test_a_stream_whose_reader_has_gone_before_it_took_all_ends_nothing(
+    record_factory, monkeypatch
+):
+    reader, writer = os.pipe()
+    stream = open(writer, "w")
+    stream.write("nobody reads it")
+    os.close(reader)
+    monkeypatch.setattr(sys, "stdout", stream)
+    make_output_safe()
+    with pytest.raises(BrokenPipeError):
+        stream.close()
+
+
 def test_lines_of_logs_steer_no_terminal_and_keep_the_colours_of_others(caplog, record_factory):
     make_output_safe()
     for name in ("focal_retina.data", "detectron2.data"):
