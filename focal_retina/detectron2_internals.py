@@ -5,7 +5,7 @@ each, which fails when another release changes it.
 """
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TextIO
 
@@ -50,6 +50,13 @@ def hooks_of(trainer) -> list[hooks.HookBase]:
 def next_batch(trainer) -> list:
     """Return the next batch of a ``SimpleTrainer``."""
     return next(trainer._data_loader_iter)
+
+
+def close_batches(trainer) -> None:
+    """End the iterator of a ``SimpleTrainer`` if it is a generator; the loader gives a new one."""
+    if isinstance(trainer._data_loader_iter_obj, Generator):
+        trainer._data_loader_iter_obj.close()
+        trainer._data_loader_iter_obj = None
 
 
 def precise_bn_loader(hook: hooks.PreciseBN):

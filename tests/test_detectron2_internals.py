@@ -92,6 +92,27 @@ def test_a_trainer_s_hooks_and_batches_are_its_own():
     trainer.register_hooks([hook])
     assert internals.hooks_of(trainer) == [hook]
     assert [internals.next_batch(trainer) for _ in range(2)] == [[1], [2]]
+    internals.close_batches(trainer)
+    with pytest.raises(StopIteration):
+        internals.next_batch(trainer)
+
+
+def test_a_loader_that_generates_batches_is_told_of_the_end_and_begins_again():
+    ended = []
+
+    class Loader:
+        def __iter__(self):
+            try:
+                yield from (1, 2)
+            finally:
+                ended.append(True)
+
+    trainer = SimpleTrainer(nn.Linear(1, 1), Loader(), None)
+    internals.close_batches(trainer)
+    assert [internals.next_batch(trainer), ended] == [1, []]
+    internals.close_batches(trainer)
+    assert ended == [True]
+    assert internals.next_batch(trainer) == 1
 
 
 def test_precise_batch_norm_has_a_loader_only_where_a_layer_needs_it():

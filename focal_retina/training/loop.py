@@ -18,7 +18,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from focal_retina.detectron2_internals import gradient_norms, next_batch
+from focal_retina.detectron2_internals import close_batches, gradient_norms, next_batch
 from focal_retina.distributed import lost_process, without_ddp
 from focal_retina.errors import SharedError, TrainingError, TrainingStopped, UserError, shown
 from focal_retina.states import conform, state_errors
@@ -93,6 +93,10 @@ class TrainingLoop(SimpleTrainer):
             super().train(start_iter, max_iter)
         except TrainingStopped as reason:
             logger.info(str(reason))
+        finally:
+            # Python's collector would first end the queue that tells its workers of the end: each
+            # would be waited for in vain.
+            close_batches(self)
 
     def run_step(self) -> None:
         """Do one iteration; raise a NonFiniteError on every process."""

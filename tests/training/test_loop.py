@@ -1,7 +1,9 @@
 """The loop's steps are Detectron2's, in float32, bfloat16 and float16, on any device."""
 
+import contextlib
 import logging
 import math
+import multiprocessing
 
 import pytest
 import torch
@@ -9,7 +11,9 @@ from detectron2.config import get_cfg
 from detectron2.engine import SimpleTrainer
 from detectron2.solver.build import maybe_add_gradient_clipping
 from helpers.small_models import line_loop, train
+from helpers.tiny_runs import RECORDS, Died, build, noisy
 
+from focal_retina.data.loader import build_train_loader
 from focal_retina.errors import UserError
 
 DEVICES = [
@@ -98,3 +102,12 @@ def test_an_unusable_scale_of_gradients_is_refused(scaler):
     state["grad_scaler"] = {**state["grad_scaler"], **scaler} if scaler != 5 else 5
     with pytest.raises(UserError, match="the state of the gradients' scale cannot be used: its"):
         line_loop(dtype=torch.float16).load_state_dict(state)
+
+
+@pytest.mark.parametrize("die_at", [None, (5, "step")])
+def test_data_workers_end_with_the_training_however_it_ends(tmp_path, die_at):
+    loader = build_train_loader(RECORDS, mapper=noisy, total_batch_size=3, num_workers=2)
+    trainer = build(tmp_path, data_loader=loader, die_at=die_at)
+    with pytest.raises(Died) if die_at else contextlib.nullcontext():
+        trainer.run()
+    assert multiprocessing.active_children() == []
