@@ -56,6 +56,10 @@ class TrainingLoop(SimpleTrainer):
         accumulation_steps: micro-batches of each batch, see ``as_one_batch``; >= 1.
         output_dir: folder for the batch whose losses or gradients are not finite.
 
+    Attributes:
+        wish: gives what this process tells the others in each step, in one message with its losses.
+        wishes: what all have told in this step, by rank.
+
     Raises:
         UserError: the loss of a batch is no sum over micro-batches of it; or, in the first step of
             several processes, no loss reaches a parameter.
@@ -76,6 +80,8 @@ class TrainingLoop(SimpleTrainer):
         if accumulation_steps > 1 and getattr(self._plain, "divides_by_foreground", False):
             self._plain.check_micro_batches()
         self.accumulation_steps, self.dtype = accumulation_steps, dtype
+        self.wish: Callable[[], object] = lambda: None
+        self.wishes: list = []
         self._solver = describe(optimizer, self._plain)
         self._device_type = next(model.parameters()).device.type
         self._watch = NonFiniteWatch(self._plain, output_dir, dtype)
@@ -111,7 +117,8 @@ class TrainingLoop(SimpleTrainer):
         rows, correction, largest = self._to_host(losses, correction)
         means = correction * sum(row * weight for row, weight in zip(rows, weights, strict=True))
         means = dict(zip(losses[0], means.tolist(), strict=True))
-        gathered = comm.all_gather((means, data_time, largest))
+        told = comm.all_gather(((means, data_time, largest), self.wish()))
+        gathered, self.wishes = map(list, zip(*told, strict=True))
         if not all(math.isfinite(x) for means, _, x in gathered for x in (*means.values(), x)):
             named = [dict(zip(losses[0], row, strict=True)) for row in rows.tolist()]
             self._watch.end(self.iter, micro_batches, named, self._forward)

@@ -56,6 +56,7 @@ class RunCheckpointer(hooks.PeriodicCheckpointer):
     def before_train(self) -> None:
         super().before_train()
         self._status, self._tried_at = None, time.monotonic()
+        self.trainer.wish = self._wish
         if self.checkpointer.save_to_disk:
             for path in unfinished_files(self.checkpointer.save_dir):
                 logger.info(f"Removing {path}, which a killed run has left.")
@@ -80,11 +81,18 @@ class RunCheckpointer(hooks.PeriodicCheckpointer):
             logger.info(f"{name} has ended the run after iteration {iteration}.")
             self._end(128 + number)
 
-    def _wishes(self) -> tuple[int, bool]:
-        """Return the signal that ends the run, or 0, and whether a checkpoint is due by time."""
+    def _wish(self) -> tuple[int, bool]:
+        """Return the signal that this process has, or 0, and whether its clock asks to save."""
         age = time.monotonic() - self._tried_at
-        is_late = self._minutes is not None and age >= 60 * self._minutes
-        wishes = comm.all_gather((interruption.signal or 0, is_late))
+        return interruption.signal or 0, self._minutes is not None and age >= 60 * self._minutes
+
+    def _wishes(self) -> tuple[int, bool]:
+        """Return the signal that ends the run, or 0, and whether a checkpoint is due by time.
+
+        They came with the losses; after the last step no others come that a signal can wait for.
+        """
+        is_last = self.trainer.iter + 1 >= self.trainer.max_iter
+        wishes = comm.all_gather(self._wish()) if is_last else self.trainer.wishes
         return max(number for number, _ in wishes), wishes[0][1]
 
     def finish_step(self) -> None:
